@@ -1,0 +1,93 @@
+//! What a component says of itself, as the checker needs it: the answer of `describe`, pinned to the component's digest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
+
+/// The digest of a blob or a component: `sha256:` and 64 lower case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Digest {
+        use sha2::{Digest as _, Sha256};
+        Digest::from_sha256(Sha256::digest(bytes).into())
+    }
+
+    /// A digest from a SHA-256 that was computed piece by piece.
+    pub fn from_sha256(hash: [u8; 32]) -> Digest {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
+        for byte in hash {
+            write!(text, "{byte:02x}").expect("writing to a string succeeds");
+        }
+        Digest(text)
+    }
+
+    /// Reads a digest's text; `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Digest> {
+        let hex = text.strip_prefix("sha256:")?;
+        let valid = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        valid.then(|| Digest(text.to_owned()))
+    }
+
+    /// The whole text, `sha256:…`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The 64 hexadecimal digits, for file names.
+    pub fn hex(&self) -> &str {
+        &self.0["sha256:".len()..]
+    }
+
+    /// The first twelve digits, for people.
+    pub fn short(&self) -> &str {
+        &self.hex()[..12]
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A component's answer to `describe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Description {
+    /// Lower case words joined by `-`.
+    pub name: String,
+    /// Semver.
+    pub version: String,
+    /// One sentence.
+    pub summary: String,
+    /// JSON Schema of the input.
+    pub input_schema: Json,
+    /// JSON Schema of the output.
+    pub output_schema: Json,
+    /// The capabilities it means to use.
+    pub wants: Vec<Want>,
+}
+
+/// A capability that a component means to use, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The grant's name.
+    pub capability: String,
+    /// For the person who grants it.
+    pub reason: String,
+}
+
+/// A component that was loaded: which bytes, and what they say of themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// Of the component's bytes.
+    pub digest: Digest,
+    /// Its answer to `describe`.
+    pub description: Description,
+}

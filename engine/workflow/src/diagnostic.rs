@@ -1,0 +1,425 @@
+//! Diagnostics: what is wrong with a workflow file, where, and what to do about it.
+//!
+//! Every stage that reads the file ([`spec`](crate::spec), [`resolve`](crate::resolve)) collects all that it finds; here
+//! is what a finding is, how it is shown to a person and how to a machine. The findings themselves, with their codes
+//! and words, are made beside the checks that make them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use crate::spec::Source;
+
+/// How many diagnostics of one file are kept. A thousand is more than anybody reads; a generated file with a fault in
+/// each of its 100,000 steps shall not fill the memory and the screen. What is over it is counted.
+pub const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// How far apart, in lines, two places of one diagnostic may be to be shown in one picture.
+const NEAR_LINES: usize = 12;
+
+/// How serious a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// There is no plan.
+    Error,
+    /// There is one, but it may not mean what its author thinks.
+    Warning,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How serious.
+    pub severity: Severity,
+    /// Its kind, in kebab case; stable, for machines and searches.
+    pub code: &'static str,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where: bytes of the source.
+    pub span: Range<usize>,
+    /// What to say at that place; may be empty.
+    pub label: String,
+    /// What to do, if there is something better to say than the message's opposite.
+    pub hint: Option<String>,
+    /// Other places that belong to it, and what to say there.
+    pub secondary: Vec<(Range<usize>, String)>,
+}
+
+impl Diagnostic {
+    /// An error at this place.
+    pub fn error(code: &'static str, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        let message = message.into();
+        Diagnostic {
+            severity: Severity::Error,
+            code,
+            message,
+            span,
+            label: String::new(),
+            hint: None,
+            secondary: vec![],
+        }
+    }
+
+    /// A warning at this place.
+    pub fn warning(code: &'static str, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, span, message) }
+    }
+
+    /// With these words at its place.
+    pub fn label(mut self, label: impl Into<String>) -> Diagnostic {
+        self.label = label.into();
+        self
+    }
+
+    /// With a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Diagnostic {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With a hint, if there is one.
+    pub fn maybe_hint(mut self, hint: Option<impl Into<String>>) -> Diagnostic {
+        self.hint = hint.map(Into::into).or(self.hint);
+        self
+    }
+
+    /// With another place.
+    pub fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Diagnostic {
+        self.secondary.push((span, label.into()));
+        self
+    }
+
+    /// Whether it prevents a plan.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// Collects diagnostics, up to [`DIAGNOSTICS_MAX`].
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    kept: Vec<Diagnostic>,
+    errors: usize,
+    over: usize,
+    names: usize,
+}
+
+impl Collector {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.errors += usize::from(diagnostic.is_error());
+        if self.kept.len() < DIAGNOSTICS_MAX {
+            self.kept.push(diagnostic);
+        } else {
+            self.over += 1;
+        }
+    }
+
+    pub(crate) fn error_count(&self) -> usize {
+        self.errors
+    }
+
+    /// The name among `known` that `name` may have been meant to be, as a hint. Comparing with all names costs time, so
+    /// that after a hundred hints in one file there are no more.
+    pub(crate) fn suggest<'a>(&mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        self.names += 1;
+        if self.names > 100 {
+            return None;
+        }
+        did_you_mean(name, known).map(|known| format!("did you mean `{known}`?"))
+    }
+
+    /// Sorted by place. The last says how many were left out, if any.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        sort(&mut self.kept);
+        if self.over > 0 {
+            let words = format!("there are {} more diagnostics", self.over);
+            let end = self.kept.last().map_or(0..0, |last| last.span.clone());
+            self.kept.push(match self.errors {
+                0 => Diagnostic::warning("too-many-diagnostics", end, words),
+                _ => Diagnostic::error("too-many-diagnostics", end, words),
+            });
+        }
+        self.kept
+    }
+}
+
+/// Brings diagnostics into the order of the places that they speak of.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|found| (found.span.start, found.span.end, found.severity));
+}
+
+/// The name among `known` that is nearest to `name`, if it is near: at most a third of its letters differ.
+pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = name.chars().count();
+    let far = (length / 3).max(1);
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in known {
+        if candidate.len().abs_diff(name.len()) > far * 4 || candidate == name {
+            continue;
+        }
+        let distance = match candidate.eq_ignore_ascii_case(name) {
+            true => 0,
+            false => strsim::damerau_levenshtein(name, candidate),
+        };
+        if distance <= far && distance < length && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// For a terminal or a log: each diagnostic with the line that it speaks of, and its hint on a line of its own.
+pub fn render(diagnostics: &[Diagnostic], source: &Source, colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(120);
+    let lines = Lines::of(&source.text);
+    let mut sorted = diagnostics.to_vec();
+    sort(&mut sorted);
+    let mut text = String::new();
+    for diagnostic in &sorted {
+        let hint = diagnostic.hint.as_deref().map(printable);
+        let mut groups = vec![picture(diagnostic, source, &lines)];
+        if let Some(hint) = &hint {
+            groups.push(Group::with_title(Level::HELP.with_name("hint").secondary_title(hint.as_str())));
+        }
+        text.push_str(&renderer.render(&groups));
+        text.push_str("\n\n");
+    }
+    text
+}
+
+/// Something to point at, and what to say there.
+type Place<'a> = (AnnotationKind, Range<usize>, &'a str);
+
+/// The diagnostic's title and the lines that it speaks of. Only those are handed to the renderer, which looks at each
+/// line that it is given: a file may have a million.
+fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) -> Group<'a> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    // By its first line, each with its last line.
+    let mut windows: BTreeMap<usize, (usize, Vec<Place<'_>>)> = BTreeMap::new();
+    let primary = (AnnotationKind::Primary, diagnostic.span.clone(), diagnostic.label.as_str());
+    let secondary =
+        diagnostic.secondary.iter().map(|(span, label)| (AnnotationKind::Context, span.clone(), label.as_str()));
+    let primary_line = lines.line(lines.within(&source.text, &diagnostic.span).start);
+    for (kind, span, label) in std::iter::once(primary).chain(secondary) {
+        let span = lines.within(&source.text, &span);
+        let (first, last) = (lines.line(span.start), lines.line(span.end));
+        let near = windows.iter().find(|(from, (to, _))| first <= to + NEAR_LINES && last + NEAR_LINES >= **from);
+        match near.map(|(from, _)| *from) {
+            Some(from) => {
+                let (to, mut inside) = windows.remove(&from).expect("it was just found");
+                inside.push((kind, span, label));
+                windows.insert(from.min(first), (to.max(last), inside));
+            }
+            None => drop(windows.insert(first, (last, vec![(kind, span, label)]))),
+        }
+    }
+    // The place itself comes first, wherever the others are.
+    let mut windows: Vec<_> = windows.into_iter().collect();
+    windows.sort_by_key(|(from, (to, _))| (!(*from..=*to).contains(&primary_line), *from));
+    let mut group = Group::with_title(level.primary_title(printable(&diagnostic.message)).id(diagnostic.code));
+    for (from, (to, inside)) in windows {
+        let range = lines.range(&source.text, from, to);
+        let snippet = Snippet::source(&source.text[range.clone()]).path(source.path.as_str()).line_start(from + 1);
+        group = group.element(snippet.annotations(inside.into_iter().map(|(kind, span, label)| {
+            let span = span.start - range.start..span.end - range.start;
+            let label = printable(label);
+            kind.span(span).label((!label.is_empty()).then_some(label))
+        })));
+    }
+    group
+}
+
+/// Without control characters: names and values of the file are quoted in messages, and shall not move the cursor.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
+/// A diagnostic with its place in lines and columns, as `--json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// The file, as it was named.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// The line of the first character after it.
+    pub end_line: usize,
+    /// The column of the first character after it.
+    pub end_column: usize,
+    /// How serious.
+    pub severity: Severity,
+    /// Its kind.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to say at the place.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub label: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// For a machine: in the order of their places.
+pub fn findings(diagnostics: &[Diagnostic], source: &Source) -> Vec<Finding> {
+    let lines = Lines::of(&source.text);
+    let mut sorted = diagnostics.to_vec();
+    sort(&mut sorted);
+    let finding = |diagnostic: Diagnostic| {
+        let span = lines.within(&source.text, &diagnostic.span);
+        let (line, column) = lines.position(&source.text, span.start);
+        let (end_line, end_column) = lines.position(&source.text, span.end);
+        Finding {
+            file: source.path.clone(),
+            line,
+            column,
+            end_line,
+            end_column,
+            severity: diagnostic.severity,
+            code: diagnostic.code,
+            message: diagnostic.message,
+            label: diagnostic.label,
+            hint: diagnostic.hint,
+        }
+    };
+    sorted.into_iter().map(finding).collect()
+}
+
+/// Where each line starts.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Lines {
+        Lines(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of this byte, from 0.
+    fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|start| *start <= at).saturating_sub(1)
+    }
+
+    /// Line and column of this byte, both from 1.
+    fn position(&self, text: &str, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        (line + 1, text[self.0[line]..at].chars().count() + 1)
+    }
+
+    /// The bytes of these lines.
+    fn range(&self, text: &str, from: usize, to: usize) -> Range<usize> {
+        self.0[from]..self.0.get(to + 1).copied().unwrap_or(text.len())
+    }
+
+    /// The span, if need be moved to lie within the text and between characters.
+    fn within(&self, text: &str, span: &Range<usize>) -> Range<usize> {
+        let mut start = span.start.min(text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut end = span.end.clamp(start, text.len());
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> Source {
+        let text =
+            "name = \"x\"\n\n[steps.ä]\nuse = \"b\"\n".to_owned() + &"# far\n".repeat(40) + "[steps.z]\nuse = 1\n";
+        Source { path: "w.toml".to_owned(), text }
+    }
+
+    #[test]
+    fn a_diagnostic_quotes_its_line_and_hints_below() {
+        let source = source();
+        let at = source.text.find("\"b\"").expect("it is there");
+        let found = Diagnostic::error("unknown-plugin", at..at + 3, "there is no plugin `b`")
+            .label("not in `[plugins]`")
+            .hint("did you mean `a`?\u{1b}[31m");
+        let expected = "\
+error[unknown-plugin]: there is no plugin `b`
+ --> w.toml:4:7
+  |
+4 | use = \"b\"
+  |       ^^^ not in `[plugins]`
+  |
+hint: did you mean `a`?\\u{1b}[31m
+
+";
+        assert_eq!(render(&[found], &source, false), expected);
+    }
+
+    #[test]
+    fn far_places_are_shown_apart_and_the_first_place_first() {
+        let source = source();
+        let (a, z) = (source.text.find("steps.ä").expect("a"), source.text.find("steps.z").expect("z"));
+        let found = Diagnostic::warning("x", z..z + 7, "two of them").label("this").also(a..a + 8, "and that");
+        let text = render(&[found], &source, false);
+        assert!(text.find("this") < text.find("and that"), "{text}");
+        assert!(text.contains(":45:2") && text.contains(":3:2"), "{text}");
+        assert!(!text.contains("far"), "{text}");
+    }
+
+    #[test]
+    fn findings_count_lines_and_characters_from_one() {
+        let source = source();
+        let at = source.text.find("]\nuse = \"b\"").expect("it is there");
+        let finding = &findings(&[Diagnostic::error("x", at..at + 1, "m")], &source)[0];
+        assert_eq!((finding.line, finding.column, finding.end_line, finding.end_column), (3, 9, 3, 10));
+        let json = serde_json::to_value(finding).expect("it is plain data");
+        assert_eq!(json["severity"], "error");
+        assert_eq!(json["end-column"], 10);
+    }
+
+    #[test]
+    fn spans_outside_the_text_are_moved_into_it() {
+        let source = source();
+        let found = Diagnostic::error("x", 1_000_000..2_000_000, "m");
+        render(std::slice::from_ref(&found), &source, true);
+        findings(&[found], &source);
+        let empty = Source { path: "w.toml".to_owned(), text: String::new() };
+        render(&[Diagnostic::error("x", 5..9, "m")], &empty, false);
+    }
+
+    #[test]
+    fn near_names_are_suggested_and_far_ones_are_not() {
+        let known = ["build", "test", "kpi-gate", "a"];
+        assert_eq!(did_you_mean("biuld", known), Some("build"));
+        assert_eq!(did_you_mean("Test", known), Some("test"));
+        assert_eq!(did_you_mean("kpi_gate", known), Some("kpi-gate"));
+        assert_eq!(did_you_mean("b", known), None);
+        assert_eq!(did_you_mean("deploy", known), None);
+    }
+
+    #[test]
+    fn a_flood_of_diagnostics_is_cut_and_counted() {
+        let mut collector = Collector::default();
+        for at in 0..DIAGNOSTICS_MAX + 7 {
+            collector.push(Diagnostic::error("x", at..at, "m"));
+        }
+        let all = collector.finish();
+        assert_eq!(all.len(), DIAGNOSTICS_MAX + 1);
+        assert_eq!(all[DIAGNOSTICS_MAX].message, "there are 7 more diagnostics");
+    }
+}

@@ -1,0 +1,372 @@
+//! What happened to a run: facts in the past tense, journaled before anyone acts on them.
+//!
+//! An event is small and self-contained; what can be derived from the plan and earlier events is not repeated in it (an
+//! attempt's input, for one). The JSON form is the journal's and `--json`'s: externally tagged, additive.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::description::Digest;
+use crate::json::Json;
+use crate::plan::{Plan, PoolId, StepId};
+
+/// Milliseconds since the Unix epoch (UTC), always handed in by the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This many milliseconds later.
+    pub fn plus_ms(self, ms: u64) -> Timestamp {
+        Timestamp(self.0.saturating_add(ms))
+    }
+}
+
+/// A run's id: unique in its journal, short enough to type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub std::sync::Arc<str>);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An event and when it happened: what the journal keeps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// As the driver's clock said.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A fact of a run's life. Attempts count from 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Event {
+    /// Always the first.
+    RunCreated {
+        /// The workflow's name.
+        workflow: String,
+        /// Of the plan that this run keeps.
+        plan: Digest,
+        /// An object with every declared input, defaults filled in.
+        inputs: Json,
+        /// Where the run's jitter comes from.
+        seed: u64,
+    },
+    /// The attempt waits for a place in its pool.
+    AttemptQueued {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// Where.
+        pool: PoolId,
+    },
+    /// From here on the attempt may have had effects.
+    AttemptStarted {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+    },
+    /// The attempt, and with it the step, succeeded.
+    AttemptSucceeded {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// What it answered.
+        output: Json,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The attempt failed. Whether it is tried again follows from the plan.
+    AttemptFailed {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The engine stopped or died under the attempt. The step starts again when the run is resumed; this attempt does
+    /// not count as one of `retry.attempts`.
+    AttemptInterrupted {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// How.
+        cause: Interruption,
+    },
+    /// The attempt was ended because its run was cancelled or timed out.
+    AttemptCancelled {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The run was cancelled or timed out while the step waited for its next attempt.
+    StepCancelled {
+        /// Which.
+        step: StepId,
+    },
+    /// The step could not even be started: a rule of its own failed.
+    StepFailed {
+        /// Which.
+        step: StepId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The step will not run.
+    StepSkipped {
+        /// Which.
+        step: StepId,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// Somebody asked for the run's end. Attempts in flight are cancelled, nothing new is started.
+    CancelRequested {
+        /// In the words of whoever asked.
+        reason: String,
+    },
+    /// The workflow's `timeout` passed. Attempts in flight are cancelled, nothing new is started.
+    RunTimedOut,
+    /// Always the last.
+    RunFinished {
+        /// How.
+        outcome: Outcome,
+        /// The workflow's outputs: an object; those whose rule failed are left out and listed in `faults`.
+        outputs: Json,
+        /// Outputs that could not be computed, and why.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        faults: Vec<String>,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// No step failed.
+    Succeeded,
+    /// At least one step failed, also if another one took care of it; or an output could not be computed.
+    Failed,
+    /// Somebody asked.
+    Cancelled,
+    /// The workflow's `timeout` passed.
+    TimedOut,
+}
+
+/// Why an attempt was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interruption {
+    /// It was in flight when the engine died; found on recovery.
+    Crash,
+    /// The engine was stopped in an orderly way and ended it.
+    Stop,
+}
+
+/// Why a step was skipped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum SkipReason {
+    /// A need can't be met any more.
+    NeedNotMet {
+        /// The step that is needed.
+        need: StepId,
+        /// The state that it is needed in.
+        wanted: NeedState,
+        /// The state that it ended in.
+        was: StepEnd,
+    },
+    /// `when` was false.
+    RuleFalse {
+        /// The rule's text.
+        rule: String,
+        /// What the paths in it stood for, in the order in which they appear.
+        saw: Vec<(String, Json)>,
+    },
+    /// The run was cancelled before the step's turn.
+    RunCancelled,
+    /// The run timed out before the step's turn.
+    RunTimedOut,
+}
+
+/// How many of the values that a rule saw are told in a sentence; the record has all of them.
+const SAW_SHOWN: usize = 4;
+
+impl SkipReason {
+    /// The reason in a sentence.
+    pub fn explain(&self, plan: &Plan) -> String {
+        match self {
+            SkipReason::NeedNotMet { need, wanted, was } => {
+                let name = &plan.step(*need).name;
+                let wanted = match wanted {
+                    NeedState::Succeeded => "succeed",
+                    NeedState::Failed => "fail",
+                    NeedState::Skipped => "be skipped",
+                    NeedState::Finished => "finish",
+                };
+                let was = match was {
+                    StepEnd::Succeeded => "succeeded",
+                    StepEnd::Failed => "failed",
+                    StepEnd::Skipped => "was skipped",
+                    StepEnd::Cancelled => "was cancelled",
+                };
+                format!("it needs `{name}` to {wanted}, but `{name}` {was}")
+            }
+            SkipReason::RuleFalse { rule, saw } => {
+                let mut seen: Vec<String> =
+                    saw.iter().take(SAW_SHOWN).map(|(path, value)| format!("{path} is {value}")).collect();
+                if saw.len() > SAW_SHOWN {
+                    seen.push(format!("and {} more", saw.len() - SAW_SHOWN));
+                }
+                let place = if seen.is_empty() { "" } else { ", where " };
+                let rule: Vec<&str> = rule.split_whitespace().collect();
+                format!("`when` was false: {}{place}{}", rule.join(" "), seen.join(", "))
+            }
+            SkipReason::RunCancelled => "the run was cancelled before its turn".to_owned(),
+            SkipReason::RunTimedOut => "the run timed out before its turn".to_owned(),
+        }
+    }
+}
+
+/// The state that a need asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeedState {
+    /// The default.
+    Succeeded,
+    /// It failed, all its attempts included.
+    Failed,
+    /// It was skipped.
+    Skipped,
+    /// It came to any end.
+    Finished,
+}
+
+/// The end that a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepEnd {
+    /// An attempt succeeded.
+    Succeeded,
+    /// The last attempt failed, or a rule did.
+    Failed,
+    /// It did not run.
+    Skipped,
+    /// It was ended with its run.
+    Cancelled,
+}
+
+/// Why an attempt or a step failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Failure {
+    /// What the engine branches on.
+    pub kind: FailureKind,
+    /// For a person.
+    pub message: String,
+    /// Facts, as the guest gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Json>,
+    /// Where in the guest, innermost frame first; for traps, time-outs and limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backtrace: Option<String>,
+    /// The guest asked not to be tried again sooner than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum FailureKind {
+    /// The guest: its input is wrong. Not retried.
+    InvalidInput,
+    /// The guest: try again. Retried.
+    Transient,
+    /// The guest: trying again is no use. Not retried.
+    Permanent,
+    /// The guest broke down: a panic, an unreachable instruction, a memory fault, a stack overflow. Not retried: an
+    /// ungranted guest does the same again.
+    Trap,
+    /// The attempt took longer than its `timeout`. Retried.
+    TimedOut,
+    /// The attempt went over a bound. Not retried.
+    Limit {
+        /// The bound's name in `limit`.
+        limit: String,
+    },
+    /// The guest's answer is no JSON or does not fit its own output schema. Not retried.
+    InvalidOutput,
+    /// The component could not be loaded or the host failed around it (disk, memory). Retried.
+    Host,
+    /// A rule or an interpolation of the step failed. Not retried.
+    Rule,
+}
+
+impl FailureKind {
+    /// Whether `retry` applies.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, FailureKind::Transient | FailureKind::TimedOut | FailureKind::Host)
+    }
+}
+
+/// What an attempt used of its bounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Usage {
+    /// Wall time, microseconds.
+    pub wall_us: u64,
+    /// CPU time of the guest's thread while it ran guest or host code for it, microseconds. Native programs are counted apart.
+    pub cpu_us: u64,
+    /// CPU time of native programs, microseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub process_cpu_us: u64,
+    /// Peak of the linear memories, bytes.
+    pub memory_peak: u64,
+    /// Bytes of input.
+    pub bytes_in: u64,
+    /// Bytes of output.
+    pub bytes_out: u64,
+    /// Bytes of log kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_bytes: u64,
+    /// Bytes of log dropped by the limit `log`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_dropped: u64,
+    /// Peak of table elements.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub table_elements_peak: u64,
+    /// Capabilities that the guest asked for and was refused, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
+}
+
+/// A capability that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The grant's name.
+    pub capability: String,
+    /// What was asked for.
+    pub wanted: String,
+    /// The TOML line that would allow it.
+    pub hint: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,31 @@
+//! The pure core of Downbeat: text becomes a plan; a plan and its events make a run; a run says what should happen.
+//!
+//! Nothing here reads a clock, starts a thread, touches a file or knows an async runtime: the caller hands in texts,
+//! descriptions and the time. The same [`Run`](run::Run) is therefore driven by the live engine, by crash recovery, by every test
+//! in virtual time, and later by simulation.
+//!
+//! ```text
+//! workflow.toml ─Spec::parse→ Spec ─resolve→ Plan ─┐
+//!                                                  ├─ Run::apply(record), Run::next(now) → [Action]
+//! journal ── Record* ──────────────────────────────┘
+//! ```
+//!
+//! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
+//! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
+//! follows ([`run`]),
+//! with [`history`] for those who look back.
+
+pub mod capability;
+pub mod description;
+pub mod diagnostic;
+pub mod event;
+pub mod history;
+pub mod inputs;
+pub mod json;
+pub mod log;
+pub mod plan;
+pub mod resolve;
+pub mod rule;
+pub mod run;
+mod schema;
+pub mod spec;

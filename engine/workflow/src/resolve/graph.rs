@@ -1,0 +1,466 @@
+//! How steps hang together: `needs` as a graph, its cycles, needs that can't happen, and whether one step comes before
+//! another.
+
+use std::cell::Cell;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+
+use super::{STEPS_MAX, declared, unknown};
+use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
+use crate::event::NeedState;
+use crate::spec::{Spanned, Spec};
+
+/// How many edges are followed at most to find needs that can't happen together. Workflows with a few handlers of
+/// failures need a few thousand; one in which all of 100,000 steps have handlers is not worth the seconds, as a need
+/// that is never met only skips its step.
+const CONTRADICTION_EDGES_MAX: usize = 1_000_000;
+
+/// How many edges are followed at most to find out which step comes before which, beyond what the order's intervals tell
+/// at once. When they are used up, the answer is yes: evaluation looks again.
+const ORDER_EDGES_MAX: usize = 50_000_000;
+
+/// One of a step's `needs`.
+#[derive(Clone, Debug)]
+pub(super) struct NeedAt {
+    pub(super) step: usize,
+    pub(super) state: NeedState,
+    pub(super) span: Range<usize>,
+}
+
+pub(super) struct Graph<'a> {
+    index: HashMap<&'a str, usize>,
+    needs: Vec<Vec<NeedAt>>,
+    /// Whether some of the step's needs are wrong.
+    faulty: Vec<bool>,
+    order: Option<Order>,
+    edges_left: Cell<usize>,
+}
+
+/// Of a graph without cycles.
+struct Order {
+    /// One more than the highest of its needs.
+    level: Vec<u32>,
+    /// The step's interval in the forest in which every step hangs below the highest of its needs: what contains it is
+    /// before it. Long chains, the usual shape of what is asked, are answered by these alone.
+    interval: Vec<(u32, u32)>,
+}
+
+impl<'a> Graph<'a> {
+    pub(super) fn of(spec: &'a Spec, out: &mut Collector) -> Graph<'a> {
+        declared::names("step", spec.steps.iter().map(|(name, _)| name), out);
+        if spec.steps.len() > STEPS_MAX {
+            let message = format!("a workflow has at most {STEPS_MAX} steps, not {}", spec.steps.len());
+            out.push(Diagnostic::error("too-large", spec.steps[STEPS_MAX].0.span(), message));
+        }
+        if spec.steps.is_empty() && !spec.incomplete {
+            let found = Diagnostic::error("no-steps", 0..0, "a workflow needs at least one step");
+            out.push(found.hint("write a table `[steps.NAME]` for each"));
+        }
+        let index = spec.steps.iter().enumerate().map(|(at, (name, _))| (name.get_ref().as_str(), at)).collect();
+        let count = spec.steps.len();
+        let mut graph = Graph {
+            index,
+            needs: Vec::with_capacity(count),
+            faulty: vec![false; count],
+            order: None,
+            edges_left: Cell::new(ORDER_EDGES_MAX),
+        };
+        for (at, (_, step)) in spec.steps.iter().enumerate() {
+            let needs = step.needs.iter().filter_map(|need| graph.need(spec, at, need, out)).collect();
+            graph.needs.push(needs);
+        }
+        graph.repeated(spec, out);
+        graph.never_skipped(spec, out);
+        graph.order = graph.ordered();
+        match graph.order {
+            None => graph.cycles(spec, out),
+            Some(_) => graph.contradictions(spec, out),
+        }
+        graph
+    }
+
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    pub(super) fn needs(&self, step: usize) -> &[NeedAt] {
+        &self.needs[step]
+    }
+
+    pub(super) fn is_faulty(&self, step: usize) -> bool {
+        self.faulty[step]
+    }
+
+    /// Whether `first` has come to its end whenever `then` starts.
+    pub(super) fn is_before(&self, first: usize, then: usize) -> bool {
+        let high_enough = |step: usize| self.order.as_ref().is_none_or(|order| order.level[step] > order.level[first]);
+        if let Some(order) = &self.order {
+            let ((start, end), (at, _)) = (order.interval[first], order.interval[then]);
+            if (start..end).contains(&at) {
+                return first != then;
+            }
+        }
+        let mut seen = HashSet::from([then]);
+        let mut open = vec![then];
+        while let Some(step) = open.pop() {
+            let edges = self.needs[step].len();
+            let Some(left) = self.edges_left.get().checked_sub(edges) else { return true };
+            self.edges_left.set(left);
+            for need in &self.needs[step] {
+                if need.step == first {
+                    return true;
+                }
+                if high_enough(need.step) && seen.insert(need.step) {
+                    open.push(need.step);
+                }
+            }
+        }
+        false
+    }
+
+    /// Reads `build` or `build.failed`.
+    fn need(&mut self, spec: &'a Spec, at: usize, need: &'a Spanned<String>, out: &mut Collector) -> Option<NeedAt> {
+        let (text, span) = (need.get_ref().as_str(), need.span());
+        let (name, state) = match text.split_once('.') {
+            None => (text, Some(NeedState::Succeeded)),
+            Some((name, state)) => (
+                name,
+                match state {
+                    "succeeded" => Some(NeedState::Succeeded),
+                    "failed" => Some(NeedState::Failed),
+                    "skipped" => Some(NeedState::Skipped),
+                    "finished" => Some(NeedState::Finished),
+                    _ => None,
+                },
+            ),
+        };
+        let step = self.index(name);
+        if let (Some(_), None, Some((_, written))) = (step, state, text.split_once('.')) {
+            let alias = match written {
+                "success" | "ok" | "done" => Some("succeeded"),
+                "failure" | "error" => Some("failed"),
+                "always" | "completed" | "ended" => Some("finished"),
+                _ => did_you_mean(written, ["succeeded", "failed", "skipped", "finished"]),
+            };
+            let hint = match alias {
+                Some(alias) => format!("did you mean `{name}.{alias}`?"),
+                None => "a step is needed as succeeded (the default), failed, skipped or finished".to_owned(),
+            };
+            let message = format!("a step never is `{written}`");
+            out.push(Diagnostic::error("unknown-state", span.clone(), message).label("unknown state").hint(hint));
+        }
+        if step.is_none() {
+            let hint = out.suggest(name, spec.steps.iter().map(|(name, _)| name.get_ref().as_str()));
+            out.push(unknown("step", "unknown-step", name, span.clone(), hint));
+        }
+        if step == Some(at) {
+            let found = Diagnostic::error("self-need", span.clone(), format!("the step `{name}` needs itself"));
+            out.push(found.label("never starts"));
+        }
+        let found = step.zip(state).filter(|(step, _)| *step != at).map(|(step, state)| NeedAt { step, state, span });
+        self.faulty[at] |= found.is_none();
+        found
+    }
+
+    /// The same step needed twice: in one state it is superfluous, in two it is impossible.
+    fn repeated(&mut self, spec: &Spec, out: &mut Collector) {
+        for at in 0..self.needs.len() {
+            let mut first: HashMap<usize, NeedAt> = HashMap::new();
+            let mut kept = Vec::with_capacity(self.needs[at].len());
+            for need in std::mem::take(&mut self.needs[at]) {
+                let Some(before) = first.get(&need.step) else {
+                    first.insert(need.step, need.clone());
+                    kept.push(need);
+                    continue;
+                };
+                let name = spec.steps[need.step].0.get_ref();
+                let either = [before.state, need.state];
+                if need.state == before.state || either.contains(&NeedState::Finished) {
+                    let found =
+                        Diagnostic::warning("duplicate", need.span.clone(), format!("`{name}` is needed twice"));
+                    out.push(found.label("says nothing new").also(before.span.clone(), "needed here already"));
+                    if before.state == NeedState::Finished && need.state != NeedState::Finished {
+                        kept.push(need);
+                    }
+                } else {
+                    let message = format!(
+                        "`{}` can never start: `{name}` can't be both {} and {}",
+                        spec.steps[at].0.get_ref(),
+                        state_name(before.state),
+                        state_name(need.state),
+                    );
+                    let found = Diagnostic::error("impossible-need", need.span.clone(), message).label("and this");
+                    let hint = format!("need `{name}.finished`, and ask for its status in `when`");
+                    out.push(found.also(before.span.clone(), "this").hint(hint));
+                    self.faulty[at] = true;
+                }
+            }
+            self.needs[at] = kept;
+        }
+    }
+
+    /// A step is skipped if its rule is false or if one of its needs is not met. Without a rule, and with nothing needed
+    /// but ends of any kind, it never is.
+    fn never_skipped(&self, spec: &Spec, out: &mut Collector) {
+        for needs in &self.needs {
+            for need in needs.iter().filter(|need| need.state == NeedState::Skipped) {
+                let (name, step) = &spec.steps[need.step];
+                let certain = self.needs[need.step].iter().all(|need| need.state == NeedState::Finished);
+                if step.when.is_none() && certain && !step.incomplete && !self.faulty[need.step] {
+                    let message = format!("`{}` is never skipped", name.get_ref());
+                    let found = Diagnostic::error("impossible-need", need.span.clone(), message).label("can't happen");
+                    out.push(found.also(name.span(), "has no `when`, and no need that could fail to be met"));
+                }
+            }
+        }
+    }
+
+    fn ordered(&self) -> Option<Order> {
+        let count = self.needs.len();
+        let mut dependents = vec![Vec::new(); count];
+        let mut missing: Vec<usize> = self.needs.iter().map(Vec::len).collect();
+        for (at, needs) in self.needs.iter().enumerate() {
+            needs.iter().for_each(|need| dependents[need.step].push(at));
+        }
+        let mut level = vec![0; count];
+        let mut parent = vec![None; count];
+        let mut ready: VecDeque<usize> = (0..count).filter(|at| missing[*at] == 0).collect();
+        let mut sorted = Vec::with_capacity(count);
+        while let Some(at) = ready.pop_front() {
+            sorted.push(at);
+            for &dependent in &dependents[at] {
+                if level[dependent] <= level[at] {
+                    level[dependent] = level[at] + 1;
+                    parent[dependent] = Some(at);
+                }
+                missing[dependent] -= 1;
+                if missing[dependent] == 0 {
+                    ready.push_back(dependent);
+                }
+            }
+        }
+        if sorted.len() < count {
+            return None;
+        }
+        // Sizes of subtrees from the leaves up, then places from the roots down.
+        let mut size = vec![1_u32; count];
+        for &at in sorted.iter().rev() {
+            if let Some(parent) = parent[at] {
+                size[parent] += size[at];
+            }
+        }
+        let mut next_root = 0;
+        let mut next_child = vec![0; count];
+        let mut interval = vec![(0, 0); count];
+        for &at in &sorted {
+            let next: &mut u32 = match parent[at] {
+                Some(parent) => &mut next_child[parent],
+                None => &mut next_root,
+            };
+            let start = *next;
+            *next += size[at];
+            interval[at] = (start, start + size[at]);
+            next_child[at] = start + 1;
+        }
+        Some(Order { level, interval })
+    }
+
+    /// Tells one cycle for each knot of steps that need each other: the shortest through the knot's first step.
+    fn cycles(&mut self, spec: &Spec, out: &mut Collector) {
+        for knot in self.knots() {
+            let inside: HashSet<usize> = knot.iter().copied().collect();
+            knot.iter().for_each(|at| self.faulty[*at] = true);
+            let start = knot.iter().copied().min().expect("a knot has steps");
+            let mut from: HashMap<usize, usize> = HashMap::new();
+            let mut open = VecDeque::from([start]);
+            while let Some(at) = open.pop_front() {
+                for need in self.needs[at].iter().filter(|need| inside.contains(&need.step)) {
+                    if let Entry::Vacant(vacant) = from.entry(need.step) {
+                        vacant.insert(at);
+                        open.push_back(need.step);
+                    }
+                }
+                if from.contains_key(&start) {
+                    break;
+                }
+            }
+            let mut cycle = vec![start];
+            let mut at = start;
+            while let Some(&before) = from.get(&at) {
+                cycle.push(before);
+                at = before;
+                if at == start {
+                    break;
+                }
+            }
+            cycle.reverse();
+            let name = |at: usize| spec.steps[at].0.get_ref().as_str();
+            let shown: Vec<&str> = match cycle.len() {
+                0..=12 => cycle.iter().map(|at| name(*at)).collect(),
+                long => {
+                    let ends = cycle[..6].iter().chain(&cycle[long - 5..]);
+                    let mut names: Vec<&str> = ends.map(|at| name(*at)).collect();
+                    names.insert(6, "…");
+                    names
+                }
+            };
+            let edge = |pair: &[usize]| {
+                let need = self.needs[pair[0]].iter().find(|need| need.step == pair[1]);
+                need.map(|need| (need.span.clone(), format!("`{}` needs `{}`", name(pair[0]), name(pair[1]))))
+            };
+            let mut edges = cycle.windows(2).filter_map(edge).take(12);
+            let (span, label) = edges.next().unwrap_or((0..0, String::new()));
+            let message = format!("steps need each other in a cycle: {}", shown.join(" → "));
+            let found = Diagnostic::error("cycle", span, message).label(label);
+            out.push(edges.fold(found, |found, (span, label)| found.also(span, label)));
+        }
+    }
+
+    /// The strongly connected components of more than one step (R. Tarjan, 1972), without recursion.
+    fn knots(&self) -> Vec<Vec<usize>> {
+        const UNSEEN: usize = usize::MAX;
+        let count = self.needs.len();
+        let (mut index, mut low) = (vec![UNSEEN; count], vec![0; count]);
+        let mut on_stack = vec![false; count];
+        let mut stack = Vec::new();
+        let mut knots = Vec::new();
+        let mut next = 0;
+        for root in 0..count {
+            if index[root] != UNSEEN {
+                continue;
+            }
+            let mut calls = vec![(root, 0)];
+            while let Some((at, edge)) = calls.pop() {
+                if edge == 0 {
+                    (index[at], low[at]) = (next, next);
+                    next += 1;
+                    stack.push(at);
+                    on_stack[at] = true;
+                }
+                match self.needs[at].get(edge) {
+                    Some(need) => {
+                        calls.push((at, edge + 1));
+                        if index[need.step] == UNSEEN {
+                            calls.push((need.step, 0));
+                        } else if on_stack[need.step] {
+                            low[at] = low[at].min(index[need.step]);
+                        }
+                    }
+                    None => {
+                        if let Some((caller, _)) = calls.last() {
+                            low[*caller] = low[*caller].min(low[at]);
+                        }
+                        if low[at] == index[at] {
+                            let start = stack.iter().rposition(|member| *member == at).expect("it was pushed");
+                            let knot = stack.split_off(start);
+                            knot.iter().for_each(|member| on_stack[*member] = false);
+                            if knot.len() > 1 {
+                                knots.push(knot);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        knots
+    }
+
+    /// A step that is needed as succeeded or failed has started, so that its own needs were met as well. Tells the steps
+    /// that need, over others, one step in two states.
+    fn contradictions(&mut self, spec: &Spec, out: &mut Collector) {
+        let mut dependents: Vec<Vec<(usize, NeedState)>> = vec![Vec::new(); self.needs.len()];
+        for (at, needs) in self.needs.iter().enumerate() {
+            needs.iter().for_each(|need| dependents[need.step].push((at, need.state)));
+        }
+        let special = |state: NeedState| matches!(state, NeedState::Failed | NeedState::Skipped);
+        let mut edges = 0;
+        let mut told = HashSet::new();
+        for (asked, direct) in dependents.iter().enumerate() {
+            if !direct.iter().any(|(_, state)| special(*state)) {
+                continue;
+            }
+            // For each step after `asked`: the state in which it was needed, and by which step directly.
+            let mut implied: HashMap<usize, (NeedState, usize)> = HashMap::new();
+            let certain = direct.iter().filter(|(_, state)| *state != NeedState::Finished);
+            let mut open: Vec<(usize, NeedState, usize)> = certain.map(|(at, state)| (*at, *state, *at)).collect();
+            while let Some((at, state, through)) = open.pop() {
+                edges += 1;
+                if edges > CONTRADICTION_EDGES_MAX {
+                    return;
+                }
+                match implied.get(&at) {
+                    Some((before, _)) if *before == state => continue,
+                    Some((before, other)) => {
+                        if told.insert(at) {
+                            let name = |step: usize| spec.steps[step].0.get_ref();
+                            let over = |step: usize| match step == at {
+                                true => "by itself".to_owned(),
+                                false => format!("for `{}`", name(step)),
+                            };
+                            let message = format!(
+                                "`{}` can never start: `{}` would have to be {} {}, and {} {}",
+                                name(at),
+                                name(asked),
+                                state_name(*before),
+                                over(*other),
+                                state_name(state),
+                                over(through),
+                            );
+                            let found = Diagnostic::error("impossible-need", spec.steps[at].0.span(), message);
+                            let hint =
+                                "need the steps that may not happen as `.finished`, and ask for their status in `when`";
+                            out.push(found.label("never starts").hint(hint));
+                        }
+                        continue;
+                    }
+                    None => drop(implied.insert(at, (state, through))),
+                }
+                let ran = |(_, state): &&(usize, NeedState)| matches!(state, NeedState::Succeeded | NeedState::Failed);
+                open.extend(dependents[at].iter().filter(ran).map(|(dependent, _)| (*dependent, state, at)));
+            }
+        }
+        told.into_iter().for_each(|at| self.faulty[at] = true);
+    }
+}
+
+fn state_name(state: NeedState) -> &'static str {
+    match state {
+        NeedState::Succeeded => "succeeded",
+        NeedState::Failed => "failed",
+        NeedState::Skipped => "skipped",
+        NeedState::Finished => "finished",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Source;
+
+    fn graph_of(needs: &[(&str, &[&str])], check: impl FnOnce(&Graph<'_>)) {
+        let mut text = String::from("name = \"x\"\n");
+        for (name, needs) in needs {
+            text += &format!("[steps.{name}]\nuse = \"p\"\nneeds = {needs:?}\n");
+        }
+        let (spec, faults) = Spec::parse(&Source { path: "x.toml".into(), text });
+        assert_eq!(faults, []);
+        check(&Graph::of(&spec.expect("it is TOML"), &mut Collector::default()));
+    }
+
+    #[test]
+    fn what_is_needed_over_others_comes_before() {
+        let needs: &[(&str, &[&str])] =
+            &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"]), ("e", &[]), ("f", &["e", "d.finished"])];
+        let before = ["ab", "ac", "ad", "bd", "cd", "ef", "df", "af", "bf", "cf"];
+        graph_of(needs, |graph| {
+            for first in ["a", "b", "c", "d", "e", "f"] {
+                for then in ["a", "b", "c", "d", "e", "f"] {
+                    let index = |name| graph.index(name).expect("a step");
+                    let expected = before.contains(&format!("{first}{then}").as_str());
+                    assert_eq!(graph.is_before(index(first), index(then)), expected, "{first} before {then}");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,654 @@
+//! The life of one workflow run, as a pure state machine.
+//!
+//! A run is the fold of its records: [`Run::apply`] is the only place where it changes, and [`Run::next`] says what
+//! should happen now. Neither reads a clock, spawns, or touches a file, so that the live driver, crash recovery and every
+//! test share this code unchanged. Recovery is replay, plus a record for each attempt that was in flight.
+//!
+//! The driver's part, which makes execution durable: journal and apply the event of every action that [`Run::next`]
+//! returns before asking it again, and carry an action out only once its event is durable.
+//!
+//! Work per event is proportional to what the event unblocks (times the logarithm of what is due): steps that nothing
+//! happened to are never looked at.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+
+use crate::description::Digest;
+use crate::event::{Event, Failure, FailureKind, NeedState, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp};
+use crate::json::Json;
+use crate::plan::{Plan, PoolId, Retry, StepId};
+use crate::rule::{RuleError, Scope, StepView};
+
+/// A guest's `retry-after` counts up to this: one day. A step that must wait longer is better started by another run, and
+/// a hostile number must not park a run for centuries.
+pub const RETRY_AFTER_MAX_MS: u64 = 24 * 3_600_000;
+
+/// What should happen now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A decision without a consequence in the world: a skip, a failed rule, the end.
+    Record(Event),
+    /// Execute this attempt.
+    Start(Attempt),
+    /// Wait for a place in the pool, then ask [`Run::start`].
+    Queue {
+        /// Whose attempt.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// Where.
+        pool: PoolId,
+    },
+    /// Ask again at this time, if nothing happened before.
+    WakeAt(Timestamp),
+}
+
+/// An attempt to be executed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Whose.
+    pub step: StepId,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// The step's `with`, its holes filled.
+    pub input: Json,
+}
+
+impl Action {
+    /// The fact that must be durable before the action is carried out.
+    pub fn event(&self) -> Option<Event> {
+        match self {
+            Action::Record(event) => Some(event.clone()),
+            Action::Start(Attempt { step, attempt, .. }) => {
+                Some(Event::AttemptStarted { step: *step, attempt: *attempt })
+            }
+            Action::Queue { step, attempt, pool } => {
+                Some(Event::AttemptQueued { step: *step, attempt: *attempt, pool: *pool })
+            }
+            Action::WakeAt(_) => None,
+        }
+    }
+}
+
+/// A record that can't follow those before it: the journal was written by something else, or damaged.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("record {position} of run {run} can't follow the ones before it: {event:?}")]
+pub struct Misplaced {
+    /// Whose journal.
+    pub run: RunId,
+    /// Counts from 0.
+    pub position: u64,
+    /// What it says.
+    pub event: Box<Event>,
+}
+
+/// One run of one plan.
+#[derive(Clone, Debug)]
+pub struct Run {
+    plan: Arc<Plan>,
+    id: RunId,
+    inputs: Value,
+    seed: u64,
+    created: Timestamp,
+    phase: Phase,
+    /// Records applied.
+    version: u64,
+    steps: Vec<StepLife>,
+    /// Steps that something is to be decided about right now.
+    due: BTreeSet<StepId>,
+    /// Steps between two attempts, by when the next one is due.
+    delayed: BTreeSet<(Timestamp, StepId)>,
+    /// Steps that have not come to an end, and those of them that have no attempt in flight.
+    open: u32,
+    idle: u32,
+    any_failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Before its first record.
+    Blank,
+    Running,
+    /// Nothing new is started; attempts in flight come home. The outcome is the one given.
+    Ending(Outcome),
+    Finished(Outcome),
+}
+
+#[derive(Clone, Debug)]
+struct StepLife {
+    state: State,
+    /// Attempts started.
+    attempts: u32,
+    /// Attempts failed; interrupted ones don't count.
+    failures: u32,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// For so many of its needs.
+    Waiting(u32),
+    /// All needs are met, or the next attempt is due.
+    Ready,
+    /// A need can't be met any more.
+    Doomed(SkipReason),
+    Queued(PoolId),
+    Running,
+    Delayed(Timestamp),
+    Succeeded {
+        output: Json,
+        parsed: OnceLock<Value>,
+    },
+    Failed(Box<Failure>),
+    Skipped(SkipReason),
+    Cancelled,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepStatus<'a> {
+    /// Its needs are not met yet.
+    Waiting,
+    /// It is about to be started.
+    Ready,
+    /// It waits for a place in its pool.
+    Queued,
+    /// An attempt is in flight.
+    Running,
+    /// The next attempt is due at this time.
+    Delayed(Timestamp),
+    /// It succeeded with this output.
+    Succeeded(&'a Json),
+    /// It failed.
+    Failed(&'a Failure),
+    /// It will not run.
+    Skipped(&'a SkipReason),
+    /// It was ended with its run.
+    Cancelled,
+}
+
+impl Run {
+    /// A run before its first record.
+    pub fn new(plan: Arc<Plan>, id: RunId) -> Run {
+        let waiting = |step: &crate::plan::Step| StepLife {
+            state: State::Waiting(step.needs.len() as u32),
+            attempts: 0,
+            failures: 0,
+        };
+        let steps: Vec<StepLife> = plan.steps.iter().map(waiting).collect();
+        let open = steps.len() as u32;
+        Run {
+            plan,
+            id,
+            inputs: Value::Null,
+            seed: 0,
+            created: Timestamp(0),
+            phase: Phase::Blank,
+            version: 0,
+            steps,
+            due: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            open,
+            idle: open,
+            any_failed: false,
+        }
+    }
+
+    /// The first record of a run: `inputs` as [`inputs::accept`](crate::inputs::accept) returned them, `seed` from
+    /// anywhere.
+    pub fn creation(plan: &Plan, digest: Digest, inputs: Json, seed: u64) -> Event {
+        Event::RunCreated { workflow: plan.name.clone(), plan: digest, inputs, seed }
+    }
+
+    /// Rebuilds a run from its journal.
+    pub fn replay<'r>(
+        plan: Arc<Plan>,
+        id: RunId,
+        records: impl IntoIterator<Item = &'r Record>,
+    ) -> Result<Run, Misplaced> {
+        let mut run = Run::new(plan, id);
+        for record in records {
+            run.apply(record)?;
+        }
+        Ok(run)
+    }
+
+    /// Takes in one fact. A fact that can't follow the earlier ones is refused, and the run stays as it was.
+    pub fn apply(&mut self, record: &Record) -> Result<(), Misplaced> {
+        match self.take_in(record) {
+            Some(()) => {
+                self.version += 1;
+                Ok(())
+            }
+            None => {
+                Err(Misplaced { run: self.id.clone(), position: self.version, event: Box::new(record.event.clone()) })
+            }
+        }
+    }
+
+    fn take_in(&mut self, record: &Record) -> Option<()> {
+        let at = record.at;
+        match &record.event {
+            Event::RunCreated { inputs, seed, .. } => {
+                (self.phase == Phase::Blank).then_some(())?;
+                self.phase = Phase::Running;
+                self.inputs = inputs.value();
+                self.seed = *seed;
+                self.created = at;
+                for index in 0..self.steps.len() {
+                    if matches!(self.steps[index].state, State::Waiting(0)) {
+                        self.make_due(StepId(index as u32), State::Ready);
+                    }
+                }
+            }
+            Event::AttemptQueued { step, attempt, pool } => {
+                self.startable(*step, *attempt)?;
+                self.settle(*step);
+                self.life(*step).state = State::Queued(*pool);
+            }
+            Event::AttemptStarted { step, attempt } => {
+                self.startable(*step, *attempt)?;
+                self.settle(*step);
+                let life = self.life(*step);
+                life.state = State::Running;
+                life.attempts = *attempt;
+                self.idle -= 1;
+            }
+            Event::AttemptSucceeded { step, attempt, output, .. } => {
+                self.in_flight_attempt(*step, *attempt)?;
+                self.end(*step, State::Succeeded { output: output.clone(), parsed: OnceLock::new() });
+            }
+            Event::AttemptFailed { step, attempt, failure, .. } => {
+                self.in_flight_attempt(*step, *attempt)?.failures += 1;
+                // Counted from when the failure happened, not from when somebody noticed: a restart neither shortens
+                // nor restarts the wait.
+                match self.retry_delay_ms(*step, failure) {
+                    Some(delay) => {
+                        let until = at.plus_ms(delay);
+                        self.life(*step).state = State::Delayed(until);
+                        self.delayed.insert((until, *step));
+                        self.idle += 1;
+                    }
+                    None => self.end(*step, State::Failed(Box::new(failure.clone()))),
+                }
+            }
+            Event::AttemptInterrupted { step, attempt, .. } => {
+                self.in_flight_attempt(*step, *attempt)?;
+                self.make_due(*step, State::Ready);
+                self.idle += 1;
+            }
+            Event::AttemptCancelled { step, attempt, .. } => {
+                self.in_flight_attempt(*step, *attempt)?;
+                self.end(*step, State::Cancelled);
+            }
+            Event::StepFailed { step, failure } => {
+                self.idle_step(*step)?;
+                self.end(*step, State::Failed(Box::new(failure.clone())));
+            }
+            Event::StepSkipped { step, reason } => {
+                (self.idle_step(*step)?.attempts == 0).then_some(())?;
+                self.end(*step, State::Skipped(reason.clone()));
+            }
+            Event::StepCancelled { step } => {
+                self.idle_step(*step)?;
+                self.end(*step, State::Cancelled);
+            }
+            Event::CancelRequested { .. } => match self.phase {
+                Phase::Running => self.phase = Phase::Ending(Outcome::Cancelled),
+                Phase::Ending(_) => (),
+                Phase::Blank | Phase::Finished(_) => return None,
+            },
+            Event::RunTimedOut => {
+                (self.phase == Phase::Running).then_some(())?;
+                self.phase = Phase::Ending(Outcome::TimedOut);
+            }
+            Event::RunFinished { outcome, .. } => {
+                (self.open == 0 && !matches!(self.phase, Phase::Blank | Phase::Finished(_))).then_some(())?;
+                self.phase = Phase::Finished(*outcome);
+            }
+        }
+        Some(())
+    }
+
+    /// What should happen at `now`, with at most `room` attempts started by it. The event of every action must be
+    /// applied before this is asked again; then nothing is answered twice, and an answer without events means: wait.
+    pub fn next(&self, now: Timestamp, room: usize) -> Vec<Action> {
+        match self.phase {
+            Phase::Blank | Phase::Finished(_) => return Vec::new(),
+            Phase::Running if self.deadline().is_some_and(|deadline| deadline <= now) && self.open > 0 => {
+                return vec![Action::Record(Event::RunTimedOut)];
+            }
+            Phase::Ending(outcome) if self.idle > 0 => return self.wind_down(outcome),
+            Phase::Running | Phase::Ending(_) => (),
+        }
+        if self.open == 0 {
+            return vec![Action::Record(self.finish())];
+        }
+        let mut wake_at = self.deadline().filter(|_| self.phase == Phase::Running);
+        let delays_over = self.delayed.iter().take_while(|(until, _)| *until <= now).map(|(_, step)| step);
+        let mut actions = Vec::new();
+        let mut started = 0;
+        for step in delays_over.chain(&self.due) {
+            if started == room {
+                break;
+            }
+            let action = self.decide(*step);
+            started += usize::from(matches!(action, Action::Start(_)));
+            actions.push(action);
+        }
+        if let Some((until, _)) = self.delayed.range((now.plus_ms(1), StepId(0))..).next() {
+            wake_at = Some(wake_at.map_or(*until, |at| at.min(*until)));
+        }
+        actions.extend(wake_at.map(Action::WakeAt));
+        actions
+    }
+
+    /// What follows once a queued attempt has its place: [`Action::Start`], or a record that its input can't be made.
+    /// `None` if the step is not queued any more.
+    pub fn start(&self, step: StepId) -> Option<Action> {
+        matches!(self.steps[step.index()].state, State::Queued(_)).then(|| self.attempt(step))
+    }
+
+    /// The attempts that were in flight when the journal ended: a driver that recovers the run records each of them as
+    /// interrupted. Nothing else about recovery is special.
+    pub fn in_flight(&self) -> Vec<(StepId, u32)> {
+        self.select(|life| matches!(life.state, State::Running).then_some(life.attempts))
+    }
+
+    /// The attempts that wait for a place in a pool, each with its pool.
+    pub fn queued(&self) -> Vec<(StepId, PoolId)> {
+        self.select(|life| match life.state {
+            State::Queued(pool) => Some(pool),
+            _ => None,
+        })
+    }
+
+    /// Whether attempts in flight should be ended because the run was cancelled or timed out.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending(_))
+    }
+
+    /// How the run ended; `None` while it has not.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Finished(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// How many records were applied: the version that the next append expects.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The plan that it keeps.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Where a step stands, and how many attempts it has started.
+    pub fn status(&self, step: StepId) -> (StepStatus<'_>, u32) {
+        let life = &self.steps[step.index()];
+        let status = match &life.state {
+            State::Waiting(_) | State::Doomed(_) => StepStatus::Waiting,
+            State::Ready => StepStatus::Ready,
+            State::Queued(_) => StepStatus::Queued,
+            State::Running => StepStatus::Running,
+            State::Delayed(until) => StepStatus::Delayed(*until),
+            State::Succeeded { output, .. } => StepStatus::Succeeded(output),
+            State::Failed(failure) => StepStatus::Failed(failure),
+            State::Skipped(reason) => StepStatus::Skipped(reason),
+            State::Cancelled => StepStatus::Cancelled,
+        };
+        (status, life.attempts)
+    }
+
+    /// The same for every attempt of the step in this run, across restarts.
+    pub fn idempotency_key(&self, step: StepId) -> String {
+        format!("{}/{}", self.id, self.plan.step(step).name)
+    }
+
+    // Deciding.
+
+    fn deadline(&self) -> Option<Timestamp> {
+        self.plan.timeout_ms.map(|ms| self.created.plus_ms(ms))
+    }
+
+    fn decide(&self, step: StepId) -> Action {
+        let life = &self.steps[step.index()];
+        if let State::Doomed(reason) = &life.state {
+            return Action::Record(Event::StepSkipped { step, reason: reason.clone() });
+        }
+        let plan = self.plan.step(step);
+        // A step that has started once was wanted then; its rule is not asked again.
+        if let Some(when) = plan.when.as_ref().filter(|_| life.attempts == 0) {
+            match when.holds(self) {
+                Ok(true) => (),
+                Ok(false) => {
+                    let reason = SkipReason::RuleFalse { rule: when.source().to_owned(), saw: when.saw(self) };
+                    return Action::Record(Event::StepSkipped { step, reason });
+                }
+                Err(error) => return rule_failed(step, "when", &error),
+            }
+        }
+        match plan.pool {
+            Some(pool) => Action::Queue { step, attempt: life.attempts + 1, pool },
+            None => self.attempt(step),
+        }
+    }
+
+    fn attempt(&self, step: StepId) -> Action {
+        let attempt = self.steps[step.index()].attempts + 1;
+        match self.plan.step(step).with.render(self) {
+            Ok(input) => Action::Start(Attempt { step, attempt, input }),
+            Err(error) => rule_failed(step, "with", &error),
+        }
+    }
+
+    /// Ends every step that has no attempt in flight. Asked only while there is one.
+    fn wind_down(&self, outcome: Outcome) -> Vec<Action> {
+        let ended = |(index, life): (usize, &StepLife)| {
+            let step = StepId(index as u32);
+            let event = match life.state {
+                State::Waiting(_) | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
+                    if life.attempts > 0 {
+                        Event::StepCancelled { step }
+                    } else {
+                        let reason = match outcome {
+                            Outcome::TimedOut => SkipReason::RunTimedOut,
+                            _ => SkipReason::RunCancelled,
+                        };
+                        Event::StepSkipped { step, reason }
+                    }
+                }
+                _ => return None,
+            };
+            Some(Action::Record(event))
+        };
+        self.steps.iter().enumerate().filter_map(ended).collect()
+    }
+
+    fn finish(&self) -> Event {
+        let mut outputs = serde_json::Map::new();
+        let mut faults = Vec::new();
+        let has_output = |name: &str| self.step(name).is_some_and(|view| view.output.is_some());
+        for output in &self.plan.outputs {
+            match output.value.render(self) {
+                Ok(value) => drop(outputs.insert(output.name.clone(), value.value())),
+                // What a step that did not succeed would have said is left out: the step itself says why.
+                Err(_) if !output.value.steps().all(has_output) => (),
+                Err(error) => faults.push(format!("output `{}`: {error}", output.name)),
+            }
+        }
+        let outcome = match self.phase {
+            Phase::Ending(outcome) => outcome,
+            _ if self.any_failed || !faults.is_empty() => Outcome::Failed,
+            _ => Outcome::Succeeded,
+        };
+        Event::RunFinished { outcome, outputs: Json::from(Value::Object(outputs)), faults }
+    }
+
+    // Changing. Only `take_in` calls these.
+
+    fn life(&mut self, step: StepId) -> &mut StepLife {
+        &mut self.steps[step.index()]
+    }
+
+    /// Refuses unless this attempt of the step may be queued or started now.
+    fn startable(&self, step: StepId, attempt: u32) -> Option<()> {
+        let life = self.steps.get(step.index())?;
+        let startable = matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_));
+        (startable && attempt == life.attempts + 1 && self.phase == Phase::Running).then_some(())
+    }
+
+    /// The step, if this attempt of it is in flight.
+    fn in_flight_attempt(&mut self, step: StepId, attempt: u32) -> Option<&mut StepLife> {
+        let life = self.steps.get_mut(step.index())?;
+        (matches!(life.state, State::Running) && attempt == life.attempts).then_some(life)
+    }
+
+    /// The step, if it is open and has no attempt in flight.
+    fn idle_step(&mut self, step: StepId) -> Option<&mut StepLife> {
+        let life = self.steps.get_mut(step.index())?;
+        match life.state {
+            State::Waiting(_) | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => Some(life),
+            _ => None,
+        }
+    }
+
+    fn make_due(&mut self, step: StepId, state: State) {
+        self.life(step).state = state;
+        self.due.insert(step);
+    }
+
+    /// Nothing is to be decided about the step for now. To be called before its state changes.
+    fn settle(&mut self, step: StepId) {
+        self.due.remove(&step);
+        if let State::Delayed(until) = self.steps[step.index()].state {
+            self.delayed.remove(&(until, step));
+        }
+    }
+
+    fn end(&mut self, step: StepId, state: State) {
+        if !matches!(self.life(step).state, State::Running) {
+            self.idle -= 1;
+        }
+        self.settle(step);
+        let end = match state {
+            State::Succeeded { .. } => StepEnd::Succeeded,
+            State::Skipped(_) => StepEnd::Skipped,
+            State::Cancelled => StepEnd::Cancelled,
+            _ => StepEnd::Failed,
+        };
+        self.any_failed |= end == StepEnd::Failed;
+        self.life(step).state = state;
+        self.open -= 1;
+        let plan = self.plan.clone();
+        for (dependent, wanted) in plan.dependents(step) {
+            let State::Waiting(missing) = self.steps[dependent.index()].state else { continue };
+            if !wanted.is_met_by(end) {
+                let reason = SkipReason::NeedNotMet { need: step, wanted: *wanted, was: end };
+                self.make_due(*dependent, State::Doomed(reason));
+            } else if missing == 1 {
+                self.make_due(*dependent, State::Ready);
+            } else {
+                self.life(*dependent).state = State::Waiting(missing - 1);
+            }
+        }
+    }
+
+    /// How long to wait before the next attempt; `None` to give up.
+    fn retry_delay_ms(&self, step: StepId, failure: &Failure) -> Option<u64> {
+        let retry = &self.plan.step(step).retry;
+        let failures = self.steps[step.index()].failures;
+        let again = failure.kind.is_retryable() && failures < retry.attempts && self.phase == Phase::Running;
+        let asked = failure.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS);
+        again.then(|| delay_ms(retry, failures, self.seed, step).max(asked))
+    }
+
+    fn select<T>(&self, pick: impl Fn(&StepLife) -> Option<T>) -> Vec<(StepId, T)> {
+        let indexed = self.steps.iter().enumerate();
+        indexed.filter_map(|(index, life)| pick(life).map(|found| (StepId(index as u32), found))).collect()
+    }
+}
+
+impl NeedState {
+    /// Whether a step that came to this end is in this state.
+    pub fn is_met_by(self, end: StepEnd) -> bool {
+        match self {
+            NeedState::Succeeded => end == StepEnd::Succeeded,
+            NeedState::Failed => end == StepEnd::Failed,
+            NeedState::Skipped => end == StepEnd::Skipped,
+            NeedState::Finished => true,
+        }
+    }
+}
+
+fn rule_failed(step: StepId, key: &str, error: &RuleError) -> Action {
+    let failure = Failure {
+        kind: FailureKind::Rule,
+        message: format!("`{key}` can't be evaluated: {error}"),
+        details: None,
+        backtrace: None,
+        retry_after_ms: None,
+    };
+    Action::Record(Event::StepFailed { step, failure })
+}
+
+/// The wait after so many failures: `delay × factor^(failures-1)`, at most `max-delay`, and with jitter something between
+/// half of that and all of it.
+fn delay_ms(retry: &Retry, failures: u32, seed: u64, step: StepId) -> u64 {
+    let grown = retry.delay_ms as f64 * retry.factor.powi(failures.saturating_sub(1).min(1 << 16) as i32);
+    let delay = grown.min(retry.max_delay_ms as f64) as u64;
+    if !retry.jitter {
+        return delay;
+    }
+    let draw = mix(seed ^ (u64::from(step.0) << 32 | u64::from(failures)));
+    delay - delay / 2 + draw % (delay / 2 + 1)
+}
+
+/// SplitMix64's output function (G. Steele, D. Lea, C. Flood, OOPSLA 2014): a well mixed number for each number.
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+impl Scope for Run {
+    fn inputs(&self) -> &Value {
+        &self.inputs
+    }
+
+    fn step(&self, name: &str) -> Option<StepView<'_>> {
+        let life = &self.steps[self.plan.step_named(name)?.index()];
+        let view = |status| StepView { status, output: None, failure: None, attempts: life.attempts };
+        match &life.state {
+            State::Succeeded { output, parsed } => {
+                Some(StepView { output: Some(parsed.get_or_init(|| output.value())), ..view("succeeded") })
+            }
+            State::Failed(failure) => Some(StepView { failure: Some(failure), ..view("failed") }),
+            State::Skipped(_) => Some(view("skipped")),
+            State::Cancelled => Some(view("cancelled")),
+            _ => None,
+        }
+    }
+
+    fn run_id(&self) -> &str {
+        &self.id.0
+    }
+
+    fn workflow_name(&self) -> &str {
+        &self.plan.name
+    }
+
+    fn workflow_directory(&self) -> &str {
+        &self.plan.directory
+    }
+}

@@ -1,0 +1,252 @@
+//! The text of a workflow, as its author wrote it: a mirror of the TOML with the place of everything in it.
+//!
+//! A [`Spec`] judges nothing beyond its shape: which keys there are and what types their values have. Whether names
+//! exist, durations make sense or rules are rules is `resolve`'s to say. Nothing outside of this module knows TOML.
+
+mod place;
+mod quantity;
+mod read;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+pub use toml::Spanned;
+
+pub(crate) use place::Place;
+pub(crate) use quantity::{duration_ms, size_bytes};
+
+use crate::diagnostic::Diagnostic;
+
+/// The largest file that is read. 16 MiB: a hundred thousand generated steps of 160 bytes each.
+pub const SOURCE_BYTES_MAX: usize = 16 << 20;
+
+/// A file's text and how to call it in diagnostics.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// As the user named it.
+    pub path: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// Named things, in the order of the file.
+pub type Entries<T> = Vec<(Spanned<String>, T)>;
+
+/// A workflow's text.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// `name`.
+    pub name: Option<Spanned<String>>,
+    /// `description`.
+    pub description: Option<Spanned<String>>,
+    /// `timeout`, such as `"1h30m"`.
+    pub timeout: Option<Spanned<String>>,
+    /// `[inputs]`.
+    pub inputs: Entries<InputSpec>,
+    /// `[plugins]`: the path of each, as written.
+    pub plugins: Entries<Spanned<String>>,
+    /// `[pools]`.
+    pub pools: Entries<PoolSpec>,
+    /// `[steps.NAME]`.
+    pub steps: Entries<StepSpec>,
+    /// `[outputs]`.
+    pub outputs: Entries<Value>,
+    /// Whether something in the file had to be left out of this mirror: there was an error, and there will be no plan.
+    pub(crate) incomplete: bool,
+    /// What is declared and had to be left out, as table and name: it is not unknown.
+    pub(crate) left_out: HashSet<(&'static str, String)>,
+}
+
+/// One of `[inputs]`.
+#[derive(Clone, Debug)]
+pub struct InputSpec {
+    /// The table.
+    pub span: Range<usize>,
+    /// `type`.
+    pub kind: Option<Spanned<String>>,
+    /// `required`: whether a run must be given it. If nothing is said, it must, unless there is a default.
+    pub required: Option<Spanned<bool>>,
+    /// `default`.
+    pub default: Option<Value>,
+    /// `enum`.
+    pub options: Option<Spanned<Vec<Value>>>,
+    /// `pattern`.
+    pub pattern: Option<Spanned<String>>,
+    /// `description`.
+    pub description: Option<Spanned<String>>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
+}
+
+/// One of `[pools]`.
+#[derive(Clone, Debug)]
+pub struct PoolSpec {
+    /// `size`, or the number that stands for the table.
+    pub size: Spanned<i64>,
+    /// `cost-per-hour` of one place, in any currency. No run depends on it; what is read of runs may be priced with it.
+    pub cost_per_hour: Option<Spanned<f64>>,
+}
+
+/// One of `[steps.NAME]`.
+#[derive(Clone, Debug)]
+pub struct StepSpec {
+    /// `use`.
+    pub plugin: Option<Spanned<String>>,
+    /// `with`: a table.
+    pub with: Option<Value>,
+    /// `needs`, such as `build` or `build.failed`.
+    pub needs: Vec<Spanned<String>>,
+    /// `when`.
+    pub when: Option<Spanned<String>>,
+    /// `retry`.
+    pub retry: Option<RetrySpec>,
+    /// `timeout`.
+    pub timeout: Option<Spanned<String>>,
+    /// `pool`.
+    pub pool: Option<Spanned<String>>,
+    /// `limit`.
+    pub limit: LimitSpec,
+    /// `grant`.
+    pub grant: GrantSpec,
+    /// `description`.
+    pub description: Option<Spanned<String>>,
+    /// Whether some of it had to be left out of this mirror, so that what seems to be missing may not be.
+    pub(crate) incomplete: bool,
+}
+
+/// A step's `retry`.
+#[derive(Clone, Debug)]
+pub struct RetrySpec {
+    /// The table.
+    pub span: Range<usize>,
+    /// `attempts`.
+    pub attempts: Option<Spanned<i64>>,
+    /// `delay`.
+    pub delay: Option<Spanned<String>>,
+    /// `factor`.
+    pub factor: Option<Spanned<f64>>,
+    /// `max-delay`.
+    pub max_delay: Option<Spanned<String>>,
+    /// `jitter`.
+    pub jitter: Option<Spanned<bool>>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
+}
+
+/// A step's `limit`.
+#[derive(Clone, Debug, Default)]
+pub struct LimitSpec {
+    /// `memory`.
+    pub memory: Option<Spanned<Size>>,
+    /// `table-elements`.
+    pub table_elements: Option<Spanned<i64>>,
+    /// `output`.
+    pub output: Option<Spanned<Size>>,
+    /// `log`.
+    pub log: Option<Spanned<Size>>,
+    /// `process-output`.
+    pub process_output: Option<Spanned<Size>>,
+    /// `artifact`.
+    pub artifact: Option<Spanned<Size>>,
+}
+
+/// A number of bytes, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// `1048576`.
+    Bytes(i64),
+    /// `"1MiB"`.
+    Text(String),
+}
+
+/// A step's `grant`. A capability that is not mentioned is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct GrantSpec {
+    /// `process`: programs.
+    pub process: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `files`: directories.
+    pub files: Option<Spanned<Vec<FileSpec>>>,
+    /// `http`: hosts.
+    pub http: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `env`: names.
+    pub env: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `clock`.
+    pub clock: Option<Spanned<bool>>,
+    /// `random`.
+    pub random: Option<Spanned<bool>>,
+    /// `artifacts`.
+    pub artifacts: Option<Spanned<bool>>,
+    /// `workspace`.
+    pub workspace: Option<Spanned<bool>>,
+}
+
+/// One of `grant.files`: a table, or a path that stands for it.
+#[derive(Clone, Debug)]
+pub struct FileSpec {
+    /// `path`.
+    pub path: Spanned<String>,
+    /// `write`.
+    pub write: bool,
+}
+
+/// Any value, with its place.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Bytes of the source.
+    pub span: Range<usize>,
+    /// What it is.
+    pub kind: ValueKind,
+}
+
+/// What a [`Value`] is. TOML's dates and times are their text: JSON has no others.
+#[derive(Clone, Debug)]
+pub enum ValueKind {
+    /// Text, which may have holes.
+    String(String),
+    /// A whole number.
+    Integer(i64),
+    /// A finite number.
+    Float(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// An array.
+    List(Vec<Value>),
+    /// A table, in the order of the file.
+    Table(Entries<Value>),
+}
+
+impl Spec {
+    /// Reads a file, collecting everything that is wrong with its shape. There is a mirror unless the text is not even
+    /// TOML; what could not be read is left out of it, and [`resolve`](crate::resolve::resolve) makes no plan of it then.
+    pub fn parse(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
+        read::spec(source)
+    }
+
+    /// The plugins that are to be loaded from the file system: name, and path as written. One in a registry is not among
+    /// them; `resolve` says that there are none yet.
+    pub fn plugin_paths(&self) -> impl Iterator<Item = (&str, &str)> {
+        let local = self.plugins.iter().filter(|(_, path)| scheme(path.get_ref()).is_none());
+        local.map(|(name, path)| (name.get_ref().as_str(), path.get_ref().as_str()))
+    }
+}
+
+/// The `oci` of `oci://…`; `None` for a path.
+pub(crate) fn scheme(path: &str) -> Option<&str> {
+    path.split_once("://").map(|(scheme, _)| scheme)
+}
+
+impl Value {
+    /// The value as JSON, strings as they are written.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.kind {
+            ValueKind::String(text) => text.as_str().into(),
+            ValueKind::Integer(number) => (*number).into(),
+            ValueKind::Float(number) => (*number).into(),
+            ValueKind::Boolean(value) => (*value).into(),
+            ValueKind::List(items) => items.iter().map(Value::to_json).collect(),
+            ValueKind::Table(entries) => {
+                entries.iter().map(|(key, value)| (key.get_ref().clone(), value.to_json())).collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! Reads TOML into a [`Spec`], one function a table. Derived deserialisers stop at the first fault; these go on, so that
+//! a file's unknown keys and wrong types are reported all at once.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
+
+use super::*;
+use crate::diagnostic::{Collector, Diagnostic};
+use crate::json::JSON_DEPTH_MAX;
+
+const WORKFLOW_KEYS: &[&str] = &["name", "description", "timeout", "inputs", "plugins", "pools", "steps", "outputs"];
+const INPUT_KEYS: &[&str] = &["type", "required", "default", "enum", "pattern", "description"];
+const PLUGIN_KEYS: &[&str] = &["path"];
+const POOL_KEYS: &[&str] = &["size", "cost-per-hour"];
+const STEP_KEYS: &[&str] =
+    &["use", "with", "needs", "when", "retry", "timeout", "pool", "limit", "grant", "description"];
+const RETRY_KEYS: &[&str] = &["attempts", "delay", "factor", "max-delay", "jitter"];
+const LIMIT_KEYS: &[&str] = &["memory", "table-elements", "output", "log", "process-output", "artifact"];
+const GRANT_KEYS: &[&str] = &["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];
+const FILE_KEYS: &[&str] = &["path", "write"];
+
+/// Words of the language that this version does not speak yet.
+const LATER: &[(Table, &str)] = &[
+    (Table::Workflow, "on"),
+    (Table::Workflow, "emit"),
+    (Table::Plugin, "shape"),
+    (Table::Plugin, "digest"),
+    (Table::Step, "workflow"),
+    (Table::Step, "steps"),
+    (Table::Step, "wait"),
+    (Table::Step, "emit"),
+    (Table::Step, "foreach"),
+    (Table::Step, "parallel"),
+    (Table::Step, "repeat"),
+    (Table::Step, "join"),
+    (Table::Step, "undo"),
+    (Table::Step, "cache"),
+    (Table::Grant, "secrets"),
+    (Table::Grant, "events"),
+];
+
+/// Words that other engines use for ours.
+const ELSEWHERE: &[(Table, &str, &str)] = &[
+    (Table::Step, "depends-on", "needs"),
+    (Table::Step, "depends_on", "needs"),
+    (Table::Step, "dependsOn", "needs"),
+    (Table::Step, "after", "needs"),
+    (Table::Step, "if", "when"),
+    (Table::Step, "plugin", "use"),
+    (Table::Step, "input", "with"),
+    (Table::Step, "inputs", "with"),
+    (Table::Step, "limits", "limit"),
+    (Table::Step, "permissions", "grant"),
+    (Table::Retry, "max-attempts", "attempts"),
+    (Table::Retry, "backoff", "factor"),
+    (Table::Workflow, "jobs", "steps"),
+    (Table::Workflow, "tasks", "steps"),
+];
+
+/// The tables of the language.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Workflow,
+    Input,
+    Plugin,
+    Pool,
+    Step,
+    Retry,
+    Limit,
+    Grant,
+    File,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Table::Workflow => "a workflow",
+            Table::Input => "an input",
+            Table::Plugin => "a plugin",
+            Table::Pool => "a pool",
+            Table::Step => "a step",
+            Table::Retry => "`retry`",
+            Table::Limit => "`limit`",
+            Table::Grant => "`grant`",
+            Table::File => "a grant of `files`",
+        }
+    }
+
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Table::Workflow => WORKFLOW_KEYS,
+            Table::Input => INPUT_KEYS,
+            Table::Plugin => PLUGIN_KEYS,
+            Table::Pool => POOL_KEYS,
+            Table::Step => STEP_KEYS,
+            Table::Retry => RETRY_KEYS,
+            Table::Limit => LIMIT_KEYS,
+            Table::Grant => GRANT_KEYS,
+            Table::File => FILE_KEYS,
+        }
+    }
+}
+
+type Key<'i> = Spanned<DeString<'i>>;
+type Item<'i> = Spanned<DeValue<'i>>;
+
+pub(super) fn spec(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
+    if source.text.len() > SOURCE_BYTES_MAX {
+        let (mib, max) = (source.text.len() >> 20, SOURCE_BYTES_MAX >> 20);
+        let message = format!("the file has {mib} MiB; at most {max} MiB are read");
+        return (None, vec![Diagnostic::error("too-large", 0..0, message)]);
+    }
+    let (document, errors) = DeTable::parse_recoverable(&source.text);
+    let mut reader = Reader { out: Collector::default(), left_out: HashSet::new() };
+    if !errors.is_empty() {
+        errors.iter().for_each(|error| reader.out.push(no_toml(error, source.text.len())));
+        return (None, reader.out.finish());
+    }
+    let mut spec = reader.workflow(document.get_ref());
+    spec.incomplete = reader.out.error_count() > 0;
+    spec.left_out = reader.left_out;
+    (Some(spec), reader.out.finish())
+}
+
+fn no_toml(error: &toml::de::Error, end: usize) -> Diagnostic {
+    let span = error.span().unwrap_or(end..end);
+    let (message, expected) = match error.message().split_once(", expected ") {
+        Some((message, expected)) => (message, Some(format!("expected {expected}"))),
+        None => (error.message(), None),
+    };
+    Diagnostic::error("not-toml", span, message).label(expected.unwrap_or_default())
+}
+
+fn wrong_type(key: &str, expected: &str, value: &Item<'_>) -> Diagnostic {
+    let found = type_name(value.get_ref());
+    Diagnostic::error("wrong-type", value.span(), format!("`{key}` must be {expected}, not {found}")).label(found)
+}
+
+fn not_yet(word: &str, span: Range<usize>) -> Diagnostic {
+    Diagnostic::error("not-supported-yet", span, format!("`{word}` is not supported yet"))
+        .label("a word of the language that this version can't run")
+}
+
+fn missing_key(table: Table, key: &str, span: Range<usize>) -> Diagnostic {
+    Diagnostic::error("missing-key", span, format!("{} needs `{key}`", table.name())).label(format!("without `{key}`"))
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The table's entries in the order of the file; the parser keeps them sorted by name.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn owned(key: &Key<'_>) -> Spanned<String> {
+    Spanned::new(key.span(), key.get_ref().to_string())
+}
+
+struct Reader {
+    out: Collector,
+    left_out: HashSet<(&'static str, String)>,
+}
+
+impl Reader {
+    fn workflow(&mut self, document: &DeTable<'_>) -> Spec {
+        let mut spec = Spec::default();
+        for (key, value) in in_order(document) {
+            match key.get_ref().as_ref() {
+                "name" => spec.name = self.string("name", value),
+                "description" => spec.description = self.string("description", value),
+                "timeout" => spec.timeout = self.duration("timeout", value),
+                "inputs" => spec.inputs = self.entries("inputs", value, Reader::input),
+                "plugins" => spec.plugins = self.entries("plugins", value, Reader::plugin),
+                "pools" => spec.pools = self.entries("pools", value, Reader::pool),
+                "steps" => spec.steps = self.entries("steps", value, Reader::step),
+                "outputs" => spec.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1)),
+                _ => self.unknown(Table::Workflow, key),
+            }
+        }
+        spec
+    }
+
+    fn input(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<InputSpec> {
+        let table = self.table(name.get_ref(), "a table such as `{ type = \"string\" }`", value)?;
+        let mut input = InputSpec {
+            span: name.span(),
+            kind: None,
+            required: None,
+            default: None,
+            options: None,
+            pattern: None,
+            description: None,
+            incomplete: false,
+        };
+        let before = self.out.error_count();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "type" => input.kind = self.string("type", value),
+                "required" => input.required = self.boolean("required", value),
+                "default" => input.default = self.value(value, 1),
+                "enum" => input.options = self.list("enum", value, |reader, item| reader.value(item, 1)),
+                "pattern" => input.pattern = self.string("pattern", value),
+                "description" => input.description = self.string("description", value),
+                _ => self.unknown(Table::Input, key),
+            }
+        }
+        input.incomplete = self.out.error_count() > before;
+        Some(input)
+    }
+
+    fn plugin(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<Spanned<String>> {
+        if value.get_ref().is_str() {
+            return self.string(name.get_ref(), value);
+        }
+        let table = self.table(name.get_ref(), "a path, or a table such as `{ path = \"…\" }`", value)?;
+        let mut path = None;
+        let before = self.out.error_count();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "path" => path = self.string("path", value),
+                _ => self.unknown(Table::Plugin, key),
+            }
+        }
+        if path.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::Plugin, "path", name.span()));
+        }
+        path
+    }
+
+    fn pool(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<PoolSpec> {
+        if value.get_ref().is_integer() {
+            let size = self.integer(name.get_ref(), value)?;
+            return Some(PoolSpec { size, cost_per_hour: None });
+        }
+        let table = self.table(name.get_ref(), "a size, or a table such as `{ size = 4 }`", value)?;
+        let (mut size, mut cost_per_hour) = (None, None);
+        let before = self.out.error_count();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "size" => size = self.integer("size", value),
+                "cost-per-hour" => cost_per_hour = self.number("cost-per-hour", value),
+                _ => self.unknown(Table::Pool, key),
+            }
+        }
+        if size.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::Pool, "size", name.span()));
+        }
+        Some(PoolSpec { size: size?, cost_per_hour })
+    }
+
+    fn step(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<StepSpec> {
+        let mut step = StepSpec {
+            plugin: None,
+            with: None,
+            needs: Vec::new(),
+            when: None,
+            retry: None,
+            timeout: None,
+            pool: None,
+            limit: LimitSpec::default(),
+            grant: GrantSpec::default(),
+            description: None,
+            incomplete: false,
+        };
+        let before = self.out.error_count();
+        // A step that is no table is kept nevertheless: others may need it.
+        for (key, value) in self.table(name.get_ref(), "a table", value).map(in_order).unwrap_or_default() {
+            match key.get_ref().as_ref() {
+                "use" => step.plugin = self.string("use", value),
+                "with" => step.with = self.table("with", "a table", value).and_then(|_| self.value(value, 1)),
+                "needs" => step.needs = self.needs(value),
+                "when" => step.when = self.rule(value),
+                "retry" => step.retry = self.retry(key, value),
+                "timeout" => step.timeout = self.duration("timeout", value),
+                "pool" => step.pool = self.string("pool", value),
+                "limit" => step.limit = self.limit(value),
+                "grant" => step.grant = self.grant(value),
+                "description" => step.description = self.string("description", value),
+                _ => self.unknown(Table::Step, key),
+            }
+        }
+        step.incomplete = self.out.error_count() > before;
+        Some(step)
+    }
+
+    fn needs(&mut self, value: &Item<'_>) -> Vec<Spanned<String>> {
+        match value.get_ref() {
+            DeValue::String(name) => {
+                let fault = wrong_type("needs", "an array of steps", value);
+                self.out.push(fault.hint(format!("write `needs = [\"{name}\"]`")));
+                Vec::new()
+            }
+            _ => self.strings("needs", value).map(Spanned::into_inner).unwrap_or_default(),
+        }
+    }
+
+    fn rule(&mut self, value: &Item<'_>) -> Option<Spanned<String>> {
+        match value.get_ref() {
+            DeValue::Boolean(constant) => {
+                let fault = wrong_type("when", "a rule in a string", value);
+                self.out.push(fault.hint(format!("write `when = \"{constant}\"`")));
+                None
+            }
+            _ => self.string("when", value),
+        }
+    }
+
+    fn retry(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<RetrySpec> {
+        let table = self.table("retry", "a table such as `{ attempts = 3 }`", value)?;
+        let mut retry = RetrySpec {
+            span: name.span(),
+            attempts: None,
+            delay: None,
+            factor: None,
+            max_delay: None,
+            jitter: None,
+            incomplete: false,
+        };
+        let before = self.out.error_count();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "attempts" => retry.attempts = self.integer("attempts", value),
+                "delay" => retry.delay = self.duration("delay", value),
+                "factor" => retry.factor = self.number("factor", value),
+                "max-delay" => retry.max_delay = self.duration("max-delay", value),
+                "jitter" => retry.jitter = self.boolean("jitter", value),
+                _ => self.unknown(Table::Retry, key),
+            }
+        }
+        retry.incomplete = self.out.error_count() > before;
+        Some(retry)
+    }
+
+    fn limit(&mut self, value: &Item<'_>) -> LimitSpec {
+        let mut limit = LimitSpec::default();
+        for (key, value) in self.table("limit", "a table", value).map(in_order).unwrap_or_default() {
+            match key.get_ref().as_ref() {
+                "memory" => limit.memory = self.size("memory", value),
+                "table-elements" => limit.table_elements = self.integer("table-elements", value),
+                "output" => limit.output = self.size("output", value),
+                "log" => limit.log = self.size("log", value),
+                "process-output" => limit.process_output = self.size("process-output", value),
+                "artifact" => limit.artifact = self.size("artifact", value),
+                _ => self.unknown(Table::Limit, key),
+            }
+        }
+        limit
+    }
+
+    fn grant(&mut self, value: &Item<'_>) -> GrantSpec {
+        let mut grant = GrantSpec::default();
+        for (key, value) in self.table("grant", "a table", value).map(in_order).unwrap_or_default() {
+            match key.get_ref().as_ref() {
+                "process" => grant.process = self.strings("process", value),
+                "files" => grant.files = self.list("files", value, Reader::file),
+                "http" => grant.http = self.strings("http", value),
+                "env" => grant.env = self.strings("env", value),
+                "clock" => grant.clock = self.boolean("clock", value),
+                "random" => grant.random = self.boolean("random", value),
+                "artifacts" => grant.artifacts = self.boolean("artifacts", value),
+                "workspace" => grant.workspace = self.boolean("workspace", value),
+                _ => self.unknown(Table::Grant, key),
+            }
+        }
+        grant
+    }
+
+    fn file(&mut self, value: &Item<'_>) -> Option<FileSpec> {
+        if value.get_ref().is_str() {
+            return Some(FileSpec { path: self.string("files", value)?, write: false });
+        }
+        let table =
+            self.table("files", "an array of paths, or of tables such as `{ path = \".\", write = true }`", value)?;
+        let (mut path, mut write) = (None, false);
+        let before = self.out.error_count();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "path" => path = self.string("path", value),
+                "write" => write = self.boolean("write", value).is_some_and(Spanned::into_inner),
+                _ => self.unknown(Table::File, key),
+            }
+        }
+        if path.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::File, "path", value.span()));
+        }
+        Some(FileSpec { path: path?, write })
+    }
+
+    // What follows knows TOML's types, and nothing of the language.
+
+    fn unknown(&mut self, table: Table, key: &Key<'_>) {
+        let word = key.get_ref().as_ref();
+        if LATER.contains(&(table, word)) {
+            return self.out.push(not_yet(word, key.span()));
+        }
+        let elsewhere = ELSEWHERE.iter().find(|(place, theirs, _)| *place == table && *theirs == word);
+        let hint = match elsewhere {
+            Some((_, _, ours)) => Some(format!("did you mean `{ours}`?")),
+            None => self.out.suggest(word, table.keys().iter().copied()),
+        };
+        let hint = hint.unwrap_or_else(|| match table {
+            Table::Grant => format!("the capabilities are {}", listed(table.keys())),
+            _ => format!("{} has {}", table.name(), listed(table.keys())),
+        });
+        let found = match table {
+            Table::Grant => {
+                Diagnostic::error("unknown-capability", key.span(), format!("there is no capability `{word}`"))
+                    .label("can't be granted")
+            }
+            _ => {
+                let message = format!("{} has no key `{word}`", table.name());
+                Diagnostic::error("unknown-key", key.span(), message).label("unknown key")
+            }
+        };
+        self.out.push(found.hint(hint));
+    }
+
+    fn table<'t, 'i>(&mut self, key: &str, expected: &str, value: &'t Item<'i>) -> Option<&'t DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.out.push(wrong_type(key, expected, value));
+        }
+        table
+    }
+
+    fn entries<T>(
+        &mut self,
+        key: &'static str,
+        value: &Item<'_>,
+        mut read: impl FnMut(&mut Reader, &Key<'_>, &Item<'_>) -> Option<T>,
+    ) -> Entries<T> {
+        let Some(table) = value.get_ref().as_table() else {
+            let example = match key {
+                "steps" | "inputs" => format!("write a table `[{key}.NAME]` for each"),
+                _ => format!("write a table `[{key}]` with a line for each"),
+            };
+            self.out.push(wrong_type(key, "a table", value).hint(example));
+            return Vec::new();
+        };
+        let mut entries = Vec::with_capacity(table.len());
+        for (name, value) in in_order(table) {
+            match read(self, name, value) {
+                Some(entry) => entries.push((owned(name), entry)),
+                None => drop(self.left_out.insert((key, name.get_ref().to_string()))),
+            }
+        }
+        entries
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &str,
+        value: &Item<'_>,
+        mut read: impl FnMut(&mut Reader, &Item<'_>) -> Option<T>,
+    ) -> Option<Spanned<Vec<T>>> {
+        let Some(items) = value.get_ref().as_array() else {
+            self.out.push(wrong_type(key, "an array", value));
+            return None;
+        };
+        let items = items.iter().filter_map(|item| read(self, item)).collect();
+        Some(Spanned::new(value.span(), items))
+    }
+
+    fn strings(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<Vec<Spanned<String>>>> {
+        self.list(key, value, |reader, item| match item.get_ref().as_str() {
+            Some(text) => Some(Spanned::new(item.span(), text.to_owned())),
+            None => {
+                reader.out.push(wrong_type(key, "an array of strings", item));
+                None
+            }
+        })
+    }
+
+    fn string(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<String>> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.out.push(wrong_type(key, "a string", value));
+        }
+        text.map(|text| Spanned::new(value.span(), text.to_owned()))
+    }
+
+    fn duration(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<String>> {
+        match value.get_ref() {
+            DeValue::Integer(number) => {
+                let fault = wrong_type(key, "a duration in a string", value);
+                self.out.push(fault.hint(format!("a duration has a unit, such as `\"{number}s\"` or `\"{number}m\"`")));
+                None
+            }
+            _ => self.string(key, value),
+        }
+    }
+
+    fn size(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<Size>> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Spanned::new(value.span(), Size::Text(text.to_string()))),
+            DeValue::Integer(_) => {
+                self.integer(key, value).map(|bytes| Spanned::new(bytes.span(), Size::Bytes(bytes.into_inner())))
+            }
+            _ => {
+                self.out.push(wrong_type(key, "a size such as `\"64MiB\"`, or a number of bytes", value));
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<bool>> {
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.out.push(wrong_type(key, "`true` or `false`", value));
+        }
+        found.map(|found| Spanned::new(value.span(), found))
+    }
+
+    fn integer(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<i64>> {
+        match value.get_ref() {
+            DeValue::Integer(number) => self.int(number, value.span()).map(|number| Spanned::new(value.span(), number)),
+            _ => {
+                self.out.push(wrong_type(key, "an integer", value));
+                None
+            }
+        }
+    }
+
+    fn number(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<f64>> {
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => self.int(number, value.span()).map(|number| number as f64),
+            DeValue::Float(number) => self.float(number.as_str(), value.span()),
+            _ => {
+                self.out.push(wrong_type(key, "a number", value));
+                None
+            }
+        };
+        number.map(|number| Spanned::new(value.span(), number))
+    }
+
+    fn int(&mut self, number: &DeInteger<'_>, span: Range<usize>) -> Option<i64> {
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        if value.is_none() {
+            let message = format!("`{number}` is outside of the integers, -2^63 to 2^63 - 1");
+            self.out.push(Diagnostic::error("number-range", span, message));
+        }
+        value
+    }
+
+    fn float(&mut self, number: &str, span: Range<usize>) -> Option<f64> {
+        let value = number.parse().ok().filter(|value: &f64| value.is_finite());
+        if value.is_none() {
+            let message = format!("`{number}` is no finite number; JSON has no others");
+            self.out.push(Diagnostic::error("number-range", span, message));
+        }
+        value
+    }
+
+    /// Any value. `depth` counts from 1.
+    fn value(&mut self, value: &Item<'_>, depth: u32) -> Option<Value> {
+        if depth > JSON_DEPTH_MAX {
+            let message = format!("values nest at most {JSON_DEPTH_MAX} levels deep");
+            self.out.push(Diagnostic::error("too-deep", value.span(), message));
+            return None;
+        }
+        let kind = match value.get_ref() {
+            DeValue::String(text) => ValueKind::String(text.to_string()),
+            DeValue::Integer(number) => ValueKind::Integer(self.int(number, value.span())?),
+            DeValue::Float(number) => ValueKind::Float(self.float(number.as_str(), value.span())?),
+            DeValue::Boolean(value) => ValueKind::Boolean(*value),
+            DeValue::Datetime(moment) => ValueKind::String(moment.to_string()),
+            DeValue::Array(items) => {
+                ValueKind::List(items.iter().filter_map(|item| self.value(item, depth + 1)).collect())
+            }
+            DeValue::Table(table) => {
+                let entries = in_order(table).into_iter();
+                ValueKind::Table(
+                    entries.filter_map(|(key, item)| Some((owned(key), self.value(item, depth + 1)?))).collect(),
+                )
+            }
+        };
+        Some(Value { span: value.span(), kind })
+    }
+}
+
+/// `a`, `b` and `c`.
+fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
