@@ -1,0 +1,222 @@
+//! The journal in memory: the same answers without a disk, for tests and for measuring the engine by itself.
+//!
+//! An append is acknowledged when it returns and gone when the process is. Log lines are never dropped.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::event::{Outcome, Record, RunId, Timestamp};
+use tokio::sync::watch;
+
+use crate::inbox::{Pending, Request, RequestError, RequestId};
+use crate::log::{LogFilter, LogLine};
+use crate::reader::{ReadError, RunFilter, RunSummary, StateFilter, choose};
+use crate::record::{beginning_of, end_of};
+use crate::{Append, AppendError, Create, Entry, Horizon, Position};
+
+pub(crate) struct Memory {
+    state: Mutex<State>,
+    pub(crate) horizon: watch::Sender<Horizon>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: Vec<Run>,
+    by_id: HashMap<RunId, usize>,
+    plans: HashMap<Digest, Arc<str>>,
+    /// Which run, and which of its records.
+    log: Vec<(usize, usize)>,
+    /// Which run, and what.
+    lines: Vec<(usize, LogLine)>,
+    requests: BTreeMap<RequestId, Pending>,
+    requests_ever: u64,
+}
+
+struct Run {
+    id: RunId,
+    plan: Digest,
+    workflow: String,
+    created: Timestamp,
+    end: Option<(Outcome, Timestamp)>,
+    records: Vec<Record>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
+        Memory { state: Mutex::new(State::default()), horizon: watch::Sender::new(Horizon::default()) }
+    }
+
+    pub(crate) fn create(&self, create: Create) -> Result<u64, AppendError> {
+        let mut state = self.state();
+        if let Some(&run) = state.by_id.get(&create.run) {
+            return Err(AppendError::conflict(&create.run, 0, state.runs[run].records.len() as u64));
+        }
+        let (workflow, created) = beginning_of(&create.records);
+        let run = Run {
+            id: create.run.clone(),
+            plan: create.plan.clone(),
+            workflow: workflow.to_owned(),
+            created,
+            end: None,
+            records: Vec::new(),
+        };
+        let index = state.runs.len();
+        state.runs.push(run);
+        state.by_id.insert(create.run, index);
+        state.plans.entry(create.plan).or_insert(create.plan_json);
+        Ok(self.extend(state, index, create.records))
+    }
+
+    pub(crate) fn append(&self, append: Append) -> Result<u64, AppendError> {
+        let mut state = self.state();
+        let Some(&run) = state.by_id.get(&append.run) else { return Err(AppendError::NoSuchRun(append.run)) };
+        let actual = state.runs[run].records.len() as u64;
+        if actual != append.expected {
+            return Err(AppendError::conflict(&append.run, append.expected, actual));
+        }
+        state.requests.retain(|id, pending| pending.run != append.run || !append.answers.contains(id));
+        Ok(self.extend(state, run, append.records))
+    }
+
+    fn extend(&self, mut guard: MutexGuard<'_, State>, run: usize, records: Vec<Record>) -> u64 {
+        let state = &mut *guard;
+        let end = end_of(&records);
+        let of_run = &mut state.runs[run];
+        state.log.extend((of_run.records.len()..).take(records.len()).map(|record| (run, record)));
+        of_run.records.extend(records);
+        let version = of_run.records.len() as u64;
+        if end.is_some() {
+            of_run.end = end;
+            state.requests.retain(|_, pending| pending.run != of_run.id);
+        }
+        self.advance(guard);
+        version
+    }
+
+    pub(crate) fn replay(&self, run: &RunId, after: u64, each: impl FnMut(Record)) -> Result<Digest, ReadError> {
+        let (plan, records) = {
+            let state = self.state();
+            let run = &state.runs[state.run(run)?];
+            (run.plan.clone(), run.records.get(after as usize..).unwrap_or_default().to_vec())
+        };
+        // Outside the lock: `each` may ask the journal something.
+        records.into_iter().for_each(each);
+        Ok(plan)
+    }
+
+    pub(crate) fn plan(&self, digest: &Digest) -> Result<String, ReadError> {
+        let plan = self.state().plans.get(digest).map(|text| text.to_string());
+        plan.ok_or_else(|| ReadError::NoSuchPlan(digest.clone()))
+    }
+
+    pub(crate) fn tail(&self, after: Position, limit: usize) -> Vec<Entry> {
+        let state = self.state();
+        let entries = state.log.iter().enumerate().skip(after.0 as usize).take(limit);
+        let entry = |(index, &(run, record)): (usize, &(usize, usize))| Entry {
+            position: Position(index as u64 + 1),
+            run: state.runs[run].id.clone(),
+            record: state.runs[run].records[record].clone(),
+        };
+        entries.map(entry).collect()
+    }
+
+    pub(crate) fn runs(&self, filter: &RunFilter) -> Vec<RunSummary> {
+        let wanted = |run: &&Run| {
+            let outcome = run.end.map(|(outcome, _)| outcome);
+            filter.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
+                && match filter.state {
+                    StateFilter::Any => true,
+                    StateFilter::Open => outcome.is_none(),
+                    StateFilter::Ended => outcome.is_some(),
+                    StateFilter::EndedAs(wanted) => outcome == Some(wanted),
+                }
+        };
+        let state = self.state();
+        let newest_first = state.runs.iter().rev().filter(wanted);
+        newest_first.take(filter.limit.unwrap_or(usize::MAX)).map(Run::summary).collect()
+    }
+
+    pub(crate) fn summary(&self, run: &RunId) -> Result<RunSummary, ReadError> {
+        let state = self.state();
+        Ok(state.runs[state.run(run)?].summary())
+    }
+
+    pub(crate) fn find(&self, text: &str) -> Result<RunId, ReadError> {
+        let state = self.state();
+        let fits = |id: &&RunId| !text.is_empty() && (id.0.starts_with(text) || id.0.ends_with(text));
+        let mut ids: Vec<RunId> = state.runs.iter().rev().map(|run| &run.id).filter(fits).cloned().collect();
+        ids.sort_by_key(|id| &*id.0 != text);
+        choose(text, ids)
+    }
+
+    pub(crate) fn append_log(&self, run: &RunId, lines: Vec<LogLine>) {
+        let mut state = self.state();
+        let Ok(run) = state.run(run) else { return };
+        state.lines.extend(lines.into_iter().map(|line| (run, line)));
+        self.advance(state);
+    }
+
+    pub(crate) fn load_log(&self, run: &RunId, filter: LogFilter) -> Result<Vec<(u64, LogLine)>, ReadError> {
+        let state = self.state();
+        let run = state.run(run)?;
+        let numbered = (1..).zip(&state.lines).skip(filter.after as usize);
+        let wanted = numbered.filter(|(_, (of, line))| *of == run && filter.step.is_none_or(|step| step == line.step));
+        Ok(wanted.map(|(position, (_, line))| (position, line.clone())).collect())
+    }
+
+    pub(crate) fn request(&self, run: &RunId, request: Request) -> Result<RequestId, RequestError> {
+        let mut state = self.state();
+        let index = *state.by_id.get(run).ok_or_else(|| RequestError::NoSuchRun(run.clone()))?;
+        if let Some((outcome, _)) = state.runs[index].end {
+            return Err(RequestError::Ended { run: run.clone(), outcome });
+        }
+        state.requests_ever += 1;
+        let id = RequestId(state.requests_ever);
+        state.requests.insert(id, Pending { id, run: run.clone(), request });
+        self.advance(state);
+        Ok(id)
+    }
+
+    pub(crate) fn pending(&self, run: Option<&RunId>, after: RequestId) -> Vec<Pending> {
+        let state = self.state();
+        let wanted = state.requests.values().filter(|pending| pending.id > after);
+        wanted.filter(|pending| run.is_none_or(|run| *run == pending.run)).cloned().collect()
+    }
+
+    /// Tells everybody who waits, after the lock is free.
+    fn advance(&self, state: MutexGuard<'_, State>) {
+        let reached = Horizon {
+            event: Position(state.log.len() as u64),
+            line: state.lines.len() as u64,
+            request: state.requests_ever,
+        };
+        drop(state);
+        self.horizon.send_if_modified(|horizon| horizon.advance(reached));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn run(&self, run: &RunId) -> Result<usize, ReadError> {
+        self.by_id.get(run).copied().ok_or_else(|| ReadError::NoSuchRun(run.clone()))
+    }
+}
+
+impl Run {
+    fn summary(&self) -> RunSummary {
+        RunSummary {
+            id: self.id.clone(),
+            plan: self.plan.clone(),
+            workflow: self.workflow.clone(),
+            created: self.created,
+            outcome: self.end.map(|(outcome, _)| outcome),
+            finished: self.end.map(|(_, at)| at),
+            version: self.records.len() as u64,
+            last_event: self.records.last().map_or(self.created, |record| record.at),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The tables, and how a file of an earlier version becomes one of this version.
+//!
+//! The layout was decided by measurement: `event` is an append-only table in the order of the rowid, with a unique index
+//! for reading a run's records; the same rows clustered by run take in a third as many a second. A run's row carries what a
+//! list of runs shows and an index is needed for; everything else is read from its events.
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use crate::storage::{Database, StorageError};
+
+/// "DOWN", in the header of every journal: another program's database is never taken for one.
+pub(crate) const APPLICATION_ID: i32 = 0x444F_574E;
+
+/// The whole history. Step n makes version n + 1 of version n; steps are only ever added at the end.
+pub(crate) const MIGRATIONS: &[&str] = &["
+    -- Which program gave the file its present schema. One row; its shape never changes, so that any version can read it.
+    CREATE TABLE journal (written_by TEXT NOT NULL) STRICT;
+    INSERT INTO journal VALUES ('');
+
+    -- Plans by digest, each once, however many runs keep it.
+    CREATE TABLE plan (
+        key     INTEGER PRIMARY KEY,
+        digest  TEXT NOT NULL UNIQUE,
+        text    TEXT NOT NULL
+    ) STRICT;
+
+    -- outcome and finished repeat what the run's last event says, written in the same transaction.
+    CREATE TABLE run (
+        key       INTEGER PRIMARY KEY,
+        id        TEXT NOT NULL UNIQUE,
+        plan      INTEGER NOT NULL REFERENCES plan (key),
+        workflow  TEXT NOT NULL,
+        created   INTEGER NOT NULL,  -- milliseconds since the Unix epoch, like every time here
+        outcome   TEXT,              -- NULL until the run has finished
+        finished  INTEGER
+    ) STRICT;
+    CREATE INDEX run_open ON run (key) WHERE outcome IS NULL;
+
+    -- The log. Never updated, never deleted from, so that positions only grow.
+    CREATE TABLE event (
+        position  INTEGER PRIMARY KEY,
+        run       INTEGER NOT NULL REFERENCES run (key),
+        seq       INTEGER NOT NULL,  -- from 1; a run's version is its highest
+        at        INTEGER NOT NULL,
+        body      TEXT NOT NULL      -- the event as JSON
+    ) STRICT;
+    CREATE UNIQUE INDEX event_of_run ON event (run, seq);
+
+    -- What attempts said.
+    CREATE TABLE line (
+        position  INTEGER PRIMARY KEY,
+        run       INTEGER NOT NULL REFERENCES run (key),
+        step      INTEGER NOT NULL,
+        attempt   INTEGER NOT NULL,
+        at        INTEGER NOT NULL,
+        level     INTEGER NOT NULL,  -- 0 trace, 1 debug, 2 info, 3 warn, 4 error
+        message   TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX line_of_run ON line (run);
+
+    -- What other processes ask of the driver. AUTOINCREMENT: an id is never used twice, so that answering one can't
+    -- delete another.
+    CREATE TABLE request (
+        id    INTEGER PRIMARY KEY AUTOINCREMENT,
+        run   INTEGER NOT NULL REFERENCES run (key),
+        body  TEXT NOT NULL          -- the request as JSON
+    ) STRICT;
+    CREATE INDEX request_of_run ON request (run);
+"];
+
+/// What a file turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// An empty database, not yet a journal.
+    Empty,
+    /// A journal of this version; at least 1.
+    Version(usize),
+}
+
+/// Why a file's schema can't be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// It belongs to another program.
+    #[error(
+        "{} is another program's database (application id {application_id:#010x}): choose another state directory",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What its header says; 0 if nothing.
+        application_id: i32,
+    },
+    /// A later version of Downbeat wrote it.
+    #[error(
+        "{} was written by Downbeat {written_by} (schema {found}); this is {}, which knows schemas up to {known}. Use that \
+         version or a later one; the file was not touched",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema's version.
+        found: usize,
+        /// The last version known here.
+        known: usize,
+        /// The version of the program, or `of an unknown version`.
+        written_by: String,
+    },
+    /// An earlier version wrote it, and this process may only read.
+    #[error(
+        "{} has schema {found} of an earlier Downbeat, and reading needs {known}: it is brought up to date the next time \
+         this version drives runs there",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its schema's version.
+        found: usize,
+        /// The version that is needed.
+        known: usize,
+    },
+    /// It could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Tells what the file is, without changing it.
+pub(crate) fn inspect(database: &Database, connection: &Connection) -> Result<Found, SchemaError> {
+    let fault = |e| database.fault(e);
+    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fault)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fault)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0)).map_err(fault)?;
+    if application_id == 0 && version == 0 && tables == 0 {
+        return Ok(Found::Empty);
+    }
+    match usize::try_from(version) {
+        Ok(version @ 1..) if application_id == APPLICATION_ID => Ok(Found::Version(version)),
+        _ => Err(SchemaError::Foreign { path: database.path().to_path_buf(), application_id }),
+    }
+}
+
+/// Refuses a file of a later version.
+pub(crate) fn refuse_newer(
+    database: &Database,
+    connection: &Connection,
+    found: Found,
+    known: usize,
+) -> Result<(), SchemaError> {
+    match found {
+        Found::Version(found) if found > known => {
+            let written_by = connection
+                .query_row("SELECT written_by FROM journal", (), |row| row.get(0))
+                .optional()
+                .ok()
+                .flatten()
+                .unwrap_or_else(|| "of an unknown version".to_owned());
+            Err(SchemaError::Newer { path: database.path().to_path_buf(), found, known, written_by })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Brings the file to the version that `migrations` ends with: all of the missing steps or none.
+pub(crate) fn migrate(
+    database: &Database,
+    connection: &mut Connection,
+    migrations: &[&str],
+) -> Result<(), SchemaError> {
+    let found = inspect(database, connection)?;
+    refuse_newer(database, connection, found, migrations.len())?;
+    let version = match found {
+        Found::Empty => 0,
+        Found::Version(version) => version,
+    };
+    if version == migrations.len() {
+        return Ok(());
+    }
+    let mut apply = || {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        for step in &migrations[version..] {
+            transaction.execute_batch(step)?;
+        }
+        transaction.execute("UPDATE journal SET written_by = ?1", [env!("CARGO_PKG_VERSION")])?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", migrations.len() as i64)?;
+        transaction.commit()
+    };
+    apply().map_err(|e| database.fault(e).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE journal (written_by TEXT); INSERT INTO journal VALUES ('')";
+
+    fn file() -> (tempfile::TempDir, Database, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.db");
+        std::fs::File::create(&path).unwrap();
+        let database = Database::at(&path);
+        let connection = database.open_to_write().unwrap();
+        (dir, database, connection)
+    }
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
+        statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn an_empty_file_becomes_a_journal_of_the_present_version() {
+        let (_dir, database, mut connection) = file();
+        assert_eq!(inspect(&database, &connection).unwrap(), Found::Empty);
+        migrate(&database, &mut connection, MIGRATIONS).unwrap();
+        assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(MIGRATIONS.len()));
+        assert_eq!(tables(&connection), ["event", "journal", "line", "plan", "request", "run", "sqlite_sequence"]);
+        migrate(&database, &mut connection, MIGRATIONS).expect("a file of the present version is left as it is");
+    }
+
+    #[test]
+    fn only_the_missing_steps_are_applied() {
+        let (_dir, database, mut connection) = file();
+        migrate(&database, &mut connection, &[FIRST]).unwrap();
+        migrate(&database, &mut connection, &[FIRST, "CREATE TABLE a (x)", "ALTER TABLE a RENAME TO b"]).unwrap();
+        assert_eq!(tables(&connection), ["b", "journal"]);
+        assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(3));
+    }
+
+    #[test]
+    fn a_failing_step_leaves_the_file_as_it_was() {
+        let (_dir, database, mut connection) = file();
+        migrate(&database, &mut connection, &[FIRST]).unwrap();
+        let error = migrate(&database, &mut connection, &[FIRST, "CREATE TABLE a (x)", "no SQL"]).unwrap_err();
+        assert!(error.to_string().contains("syntax error"), "{error}");
+        assert_eq!(tables(&connection), ["journal"]);
+        assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(1));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_naming_who_wrote_it() {
+        let (_dir, database, mut connection) = file();
+        migrate(&database, &mut connection, &[FIRST, "UPDATE journal SET written_by = ''"]).unwrap();
+        connection.execute("UPDATE journal SET written_by = '7.1.0'", ()).unwrap();
+        let error = migrate(&database, &mut connection, &[FIRST]).unwrap_err().to_string();
+        assert!(error.contains("was written by Downbeat 7.1.0 (schema 2)"), "{error}");
+        assert!(error.contains("knows schemas up to 1"), "{error}");
+    }
+
+    #[test]
+    fn another_programs_database_is_refused() {
+        let (_dir, database, mut connection) = file();
+        connection.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+        let error = migrate(&database, &mut connection, MIGRATIONS).unwrap_err().to_string();
+        assert!(error.contains("is another program's database"), "{error}");
+        assert_eq!(tables(&connection), ["recipes"]);
+    }
+}
