@@ -1,0 +1,502 @@
+//! The interface `process`: native programs by the grant `process`. A program is a child of the engine in a process group
+//! of its own, with a clean environment, and nothing of it outlives the attempt: whatever way the attempt ends, the group
+//! is killed and its leader reaped. Only what left the group on purpose (`setsid`, a daemon) lives on; that is how a step
+//! starts a server.
+//!
+//! If the engine itself dies, the kernel kills the program (`PR_SET_PDEATHSIG`, Linux). The kernel ties that to the death
+//! of the *thread* that forked, and an executor's threads come and go; so one thread that lives as long as the sandbox
+//! forks all programs. It reaches the program itself and not its children, which find their pipes closed.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Component, Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use downbeat_workflow::log::Level;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::bindings::downbeat::step::process as wit;
+use crate::host::log::{Lines, Log};
+use crate::reach::{Reach, WORKSPACE};
+use crate::store::State;
+use crate::text;
+
+/// How long a program's output is read after it has ended, if a background child of it keeps the pipes open. What the
+/// program itself wrote is in the pipe by then and takes microseconds to read.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// How long an attempt that is being ended waits for its killed programs, so that their CPU time is on its record. A
+/// killed process is gone within milliseconds unless the kernel is waiting for a device on its behalf.
+const REAP: Duration = Duration::from_secs(2);
+
+/// Read at a time from a program's output: what a pipe holds.
+const PIPE: usize = 64 << 10;
+
+/// `PATH` of programs if the engine has none itself.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+type Fault = wit::Error;
+
+impl wit::Host for State {
+    async fn run(&mut self, command: wit::Command) -> Result<wit::Completed, Fault> {
+        let ready = prepare(&mut self.reach, command)?;
+        let limits = Bounds { output: self.limits.process_output, timeout: ready.timeout };
+        let children = self.children.get_or_insert_with(|| Arc::new(Children::default())).clone();
+        let started = Instant::now();
+        // Before the child exists, so that its end can't be missed.
+        let mut ends = signal(SignalKind::child()).map_err(failed)?;
+        let child = self.host.spawner.spawn(ready.command, children).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Fault::NotFound(ready.program.clone()),
+            _ => Fault::Failed(format!("`{}` could not be started: {error}", text::visible(&ready.program, false))),
+        })?;
+        let ended = child.supervise(ready.stdin, limits, ready.log_output.then_some(&*self.log), &mut ends).await;
+        // Directories of programs can be large: removed where blocking is allowed.
+        if let Some(scratch) = ready.scratch {
+            tokio::task::spawn_blocking(move || drop(scratch)).await.ok();
+        }
+        let ended = ended.map_err(failed)?;
+        let elapsed = if self.reach.grants.clock { started.elapsed().as_micros().div_ceil(1_000) as u64 } else { 0 };
+        let (stdout, stdout_dropped) = ended.stdout.take();
+        let (stderr, stderr_dropped) = ended.stderr.take();
+        let exit = match (ended.status.code(), ended.status.signal()) {
+            (Some(code), _) => wit::Exit::Code(code),
+            (None, signal) => wit::Exit::Signal(signal.unwrap_or_default()),
+        };
+        let completed = wit::Completed { exit, stdout, stderr, stdout_dropped, stderr_dropped, elapsed_ms: elapsed };
+        if ended.timed_out { Err(Fault::TimedOut(completed)) } else { Ok(completed) }
+    }
+}
+
+fn failed(error: io::Error) -> Fault {
+    Fault::Failed(error.to_string())
+}
+
+/// A command that was granted and only has to be started.
+struct Ready {
+    program: String,
+    command: Command,
+    stdin: Vec<u8>,
+    timeout: Option<Duration>,
+    log_output: bool,
+    /// Removed when dropped.
+    scratch: Option<TempDir>,
+}
+
+fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
+    if !reach.grants.process.contains(&command.program) {
+        return Err(Fault::Refused(reach.refuse_name("process", &command.program).into()));
+    }
+    for (name, _) in &command.environment {
+        if !reach.grants.env.contains(name) {
+            return Err(Fault::Refused(reach.refuse_name("env", name).into()));
+        }
+    }
+    let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir().map_err(failed)?;
+    let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
+    // A path is meant as seen from where the program runs; a name is looked up in `PATH` by the system.
+    let program = if command.program.contains('/') {
+        directory.join(&command.program).into_os_string()
+    } else {
+        OsString::from(&command.program)
+    };
+    let mut native = Command::new(program);
+    native
+        .args(&command.arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+        .env("LANG", "C.UTF-8")
+        .env("TMPDIR", scratch.path())
+        .envs(reach.grants.env.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(command.environment)
+        .current_dir(directory)
+        .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(Ready {
+        program: command.program,
+        command: native,
+        stdin: command.stdin,
+        timeout: command.timeout_ms.map(Duration::from_millis),
+        log_output: command.log_output,
+        scratch: Some(scratch),
+    })
+}
+
+/// Where the program runs, on the host and without symbolic links: below the workspace or below a granted directory.
+fn working_directory(reach: &mut Reach, wanted: Option<&str>, scratch: &Path) -> Result<PathBuf, Fault> {
+    let workspace = match reach.grants.workspace {
+        true => Some(reach.workspace().and_then(Path::canonicalize).map_err(failed)?),
+        false => None,
+    };
+    let Some(wanted) = wanted else { return Ok(workspace.unwrap_or_else(|| scratch.to_owned())) };
+    let path = host_path(reach, Path::new(wanted), workspace.as_deref());
+    let real = path.as_deref().map(Path::canonicalize);
+    let granted = |real: &Path| {
+        workspace.as_deref().is_some_and(|workspace| real.starts_with(workspace))
+            || (reach.grants.files.iter())
+                .filter_map(|grant| reach.host_path(&grant.path).canonicalize().ok())
+                .any(|directory| real.starts_with(directory))
+    };
+    match real {
+        Some(Ok(real)) if granted(&real) => return Ok(real),
+        // Only what is granted by its text may be told to be missing; else asking would be a way of looking around.
+        Some(Err(error)) if !has_parent(Path::new(wanted)) => {
+            return Err(Fault::Failed(format!("the directory `{}`: {error}", text::visible(wanted, false))));
+        }
+        _ => {}
+    }
+    if Path::new(wanted).starts_with(WORKSPACE) {
+        return Err(Fault::Refused(reach.refuse_switch("workspace", wanted).into()));
+    }
+    let grant = format!("files = [{{ path = {}, write = true }}]", text::toml_string(wanted));
+    Err(Fault::Refused(reach.refuse("files", wanted, &grant).into()))
+}
+
+/// A guest's path on the host: `/workspace/…` in the workspace, a granted directory's text in that directory, and
+/// everything relative in the workspace, if there is one. `None` if the guest has no such directory.
+fn host_path(reach: &Reach, wanted: &Path, workspace: Option<&Path>) -> Option<PathBuf> {
+    if let Some(workspace) = workspace {
+        if let Ok(rest) = wanted.strip_prefix(WORKSPACE) {
+            return Some(workspace.join(rest));
+        }
+        if wanted.is_relative() {
+            return Some(workspace.join(wanted));
+        }
+    }
+    reach.grants.files.iter().find_map(|grant| {
+        let rest = wanted.strip_prefix(&grant.path).ok()?;
+        Some(reach.host_path(&grant.path).join(rest))
+    })
+}
+
+fn has_parent(path: &Path) -> bool {
+    path.components().any(|component| component == Component::ParentDir)
+}
+
+/// The thread that forks all programs.
+pub(crate) struct Spawner(mpsc::Sender<Job>);
+
+struct Job {
+    command: Command,
+    children: Arc<Children>,
+    reply: oneshot::Sender<io::Result<Running>>,
+}
+
+impl Spawner {
+    /// It ends with the sandbox, and then kills what was started by it.
+    pub(crate) fn start() -> io::Result<Spawner> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name("downbeat-spawn".into()).spawn(move || {
+            for Job { mut command, children, reply } in queue {
+                // If nobody waits any more, the program is dropped and thereby killed.
+                reply.send(spawn(&mut command).map(|child| Running::new(child, children))).ok();
+            }
+        })?;
+        Ok(Spawner(jobs))
+    }
+
+    async fn spawn(&self, command: Command, children: Arc<Children>) -> io::Result<Running> {
+        let gone = || io::Error::other("the thread that starts programs is gone");
+        let (reply, started) = oneshot::channel();
+        self.0.send(Job { command, children, reply }).map_err(|_| gone())?;
+        started.await.map_err(|_| gone())?
+    }
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        let engine = rustix::process::getpid();
+        let die_with_engine = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The engine may have died before the line above.
+            if rustix::process::getppid() == Some(engine) { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+        };
+        // SAFETY: runs in the child between fork and exec; it makes two system calls and allocates nothing.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(die_with_engine)
+        };
+    }
+    command.spawn()
+}
+
+/// An attempt's programs: how many are not reaped yet, and what the reaped ones took.
+#[derive(Default)]
+pub(crate) struct Children {
+    alive: watch::Sender<usize>,
+    cpu_us: AtomicU64,
+}
+
+impl Children {
+    /// Waits until all are reaped, for a bounded time.
+    pub(crate) async fn gone(&self) {
+        let mut alive = self.alive.subscribe();
+        tokio::time::timeout(REAP, alive.wait_for(|alive| *alive == 0)).await.ok();
+    }
+
+    /// CPU time of those that were reaped, and of what they reaped themselves.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        self.cpu_us.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, cpu: Duration) {
+        self.cpu_us.fetch_add(cpu.as_micros() as u64, Ordering::Relaxed);
+        self.alive.send_modify(|alive| *alive -= 1);
+    }
+}
+
+/// A program that is not reaped yet. Dropped, it is killed with its group, and reaped by a thread made for that.
+struct Running {
+    child: Child,
+    pid: Pid,
+    children: Arc<Children>,
+    reaped: bool,
+}
+
+/// What a program may use beyond what is in its command.
+struct Bounds {
+    output: u64,
+    timeout: Option<Duration>,
+}
+
+/// A program that was reaped.
+struct Ended {
+    status: ExitStatus,
+    stdout: Tail,
+    stderr: Tail,
+    timed_out: bool,
+}
+
+impl Running {
+    fn new(child: Child, children: Arc<Children>) -> Running {
+        let pid = Pid::from_child(&child);
+        children.alive.send_modify(|alive| *alive += 1);
+        Running { child, pid, children, reaped: false }
+    }
+
+    /// Feeds it, reads it, and waits for its end or its time-out.
+    async fn supervise(
+        mut self,
+        stdin: Vec<u8>,
+        bounds: Bounds,
+        log: Option<&Log>,
+        ends: &mut tokio::signal::unix::Signal,
+    ) -> io::Result<Ended> {
+        let mut stdout = Tail::new(bounds.output);
+        let mut stderr = Tail::new(bounds.output);
+        let timed_out = {
+            let into = self.child.stdin.take().map(ChildStdin::from_std).transpose()?;
+            let out = self.child.stdout.take().map(ChildStdout::from_std).transpose()?;
+            let err = self.child.stderr.take().map(ChildStderr::from_std).transpose()?;
+            let pumps = async {
+                tokio::join!(
+                    feed(into, &stdin),
+                    pump(out, &mut stdout, Level::Info, log),
+                    pump(err, &mut stderr, Level::Warn, log)
+                );
+            };
+            tokio::pin!(pumps);
+            let mut pumped = false;
+            let timeout = async {
+                match bounds.timeout {
+                    Some(timeout) => tokio::time::sleep(timeout).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(timeout);
+            let timed_out = loop {
+                tokio::select! {
+                    exited = exited(self.pid, ends) => { exited?; break false }
+                    () = &mut pumps, if !pumped => pumped = true,
+                    () = &mut timeout => break true,
+                }
+            };
+            if timed_out {
+                self.kill();
+                exited(self.pid, ends).await?;
+            }
+            if !pumped {
+                tokio::time::timeout(DRAIN, &mut pumps).await.ok();
+            }
+            timed_out
+        };
+        // What stayed in its group goes with it. The leader is not reaped yet, so that its number is still its own.
+        self.kill();
+        let (status, cpu) = reap(self.pid)?;
+        self.reaped = true;
+        self.children.count(cpu);
+        Ok(Ended { status, stdout, stderr, timed_out })
+    }
+
+    fn kill(&self) {
+        // Errors mean that there is nobody left.
+        kill_process_group(self.pid, Signal::KILL).ok();
+        kill_process(self.pid, Signal::KILL).ok();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.kill();
+        let (pid, children) = (self.pid, self.children.clone());
+        let reaper = move || children.count(reap(pid).map_or(Duration::ZERO, |(_, cpu)| cpu));
+        // Without a thread to be had, the child stays a zombie until the engine ends.
+        std::thread::Builder::new().name("downbeat-reap".into()).spawn(reaper).ok();
+    }
+}
+
+/// Waits until the process has ended, and leaves it to be reaped. Every end of any child wakes every waiter; one look
+/// costs a microsecond.
+async fn exited(pid: Pid, ends: &mut tokio::signal::unix::Signal) -> io::Result<()> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while waitid(WaitId::Pid(pid), look)?.is_none() {
+        ends.recv().await.ok_or_else(|| io::Error::other("the executor is shutting down"))?;
+    }
+    Ok(())
+}
+
+/// Reaps a process that has ended or been killed; gives its CPU time and that of the descendants it reaped itself.
+fn reap(pid: Pid) -> io::Result<(ExitStatus, Duration)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `rusage` is plain integers, for which zero is a value; wait4 writes to the two places that it is given.
+        #[allow(unsafe_code)]
+        let (reaped, usage) = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            (libc::wait4(pid.as_raw_nonzero().get(), &mut status, 0, &mut usage), usage)
+        };
+        if reaped == -1 {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(error);
+        }
+        let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1_000);
+        return Ok((ExitStatus::from_raw(status), time(usage.ru_utime) + time(usage.ru_stime)));
+    }
+}
+
+async fn feed(into: Option<ChildStdin>, data: &[u8]) {
+    if let Some(mut into) = into {
+        // A program need not read what it is given.
+        into.write_all(data).await.ok();
+    }
+}
+
+async fn pump(from: Option<impl AsyncRead + Unpin>, tail: &mut Tail, level: Level, log: Option<&Log>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; PIPE];
+    let mut lines = Lines::new(level);
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        tail.push(&buffer[..read]);
+        if let Some(log) = log {
+            lines.push(&buffer[..read], |level, line| log.line(level, line));
+        }
+    }
+    if let Some(log) = log {
+        lines.flush(|level, line| log.line(level, line));
+    }
+}
+
+/// The end of a stream, and how much came before it.
+struct Tail {
+    max: usize,
+    kept: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl Tail {
+    fn new(max: u64) -> Tail {
+        Tail { max: usize::try_from(max).unwrap_or(usize::MAX), kept: VecDeque::new(), dropped: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let (skipped, bytes) = bytes.split_at(bytes.len().saturating_sub(self.max));
+        let over = (self.kept.len() + bytes.len()).saturating_sub(self.max);
+        self.kept.drain(..over);
+        self.kept.extend(bytes);
+        self.dropped += (skipped.len() + over) as u64;
+    }
+
+    fn take(self) -> (Vec<u8>, u64) {
+        (self.kept.into(), self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use downbeat_workflow::capability::{FileGrant, Grants};
+
+    fn check_tail(max: u64, pieces: &[&str], kept: &str, dropped: u64) {
+        let mut tail = Tail::new(max);
+        pieces.iter().for_each(|piece| tail.push(piece.as_bytes()));
+        assert_eq!(tail.take(), (kept.as_bytes().to_vec(), dropped));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_kept_and_the_rest_counted() {
+        check_tail(4, &["ab", "cd"], "abcd", 0);
+        check_tail(4, &["ab", "cd", "e"], "bcde", 1);
+        check_tail(4, &["a", "bcdefg"], "defg", 3);
+        check_tail(0, &["abc"], "", 3);
+    }
+
+    /// Where programs may run that are granted the workspace and `data` below the workflow's folder.
+    fn check_directory(wanted: &str, expected: Result<&str, &str>) {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for directory in ["flow/data/in", "flow/secret", "space/sub", "scratch"] {
+            std::fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("flow/secret"), root.join("space/link")).unwrap();
+        let data = root.join("flow/data").to_str().unwrap().to_owned();
+        let files = vec![FileGrant { path: data.clone(), write: true }];
+        let grants = Grants { workspace: true, files, ..Grants::default() };
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(root.join("flow")), root.join("space"));
+        let wanted = wanted.replace("DATA", &data);
+        let found = working_directory(&mut reach, Some(&wanted), &root.join("scratch"));
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, root.join(expected)),
+            (Err(Fault::Refused(refusal)), Err(expected)) => assert!(refusal.hint.contains(expected), "{refusal:?}"),
+            (Err(Fault::Failed(text)), Err(expected)) => assert!(text.contains(expected), "{text}"),
+            (found, _) => panic!("{wanted}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn a_program_runs_in_the_workspace_or_in_a_granted_directory() {
+        check_directory("/workspace/sub", Ok("space/sub"));
+        check_directory("sub", Ok("space/sub"));
+        check_directory(".", Ok("space"));
+        check_directory("DATA/in", Ok("flow/data/in"));
+        check_directory("DATA/../data/in", Ok("flow/data/in"));
+    }
+
+    #[test]
+    fn a_program_runs_nowhere_else() {
+        check_directory("..", Err("files = [{ path = \"..\", write = true }]"));
+        check_directory("/etc", Err("files = [{ path = \"/etc\", write = true }]"));
+        check_directory("DATA/../secret", Err("files"));
+        check_directory("link", Err("files"));
+        check_directory("missing", Err("No such file"));
+        check_directory("../missing", Err("files"));
+    }
+}

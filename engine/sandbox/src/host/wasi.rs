@@ -1,0 +1,317 @@
+//! WASI 0.2: linked whole, empty and deterministic unless granted. Every language's runtime starts, nothing leaks in, and
+//! an ungranted step computes the same from the same input.
+//!
+//! | without its grant | what a guest finds |
+//! |---|---|
+//! | `clock` | the wall clock stands at [`WALL_CLOCK_S`]; the monotonic clock moves by [`MONOTONIC_STEP_NS`] at each look, and by its length at each sleep |
+//! | `random` | the same sequence in every attempt |
+//! | `env` | no variables; never any arguments or standard input |
+//! | `files`, `workspace` | no directories |
+//! | `http` | every request is denied (`http.rs`) |
+//! | (none grants it) | sockets and name lookup are denied |
+//!
+//! A sleep without `clock` is skipped if nothing that the step may reach could change meanwhile; with `process`, `http`,
+//! `files` or `workspace` it takes its real time, since a step that polls the world for something has to wait for it.
+//!
+//! What a guest writes to standard output and error goes to the log. The context is built when a guest first touches WASI:
+//! many steps never do, and it costs about as much as the rest of a Store.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use downbeat_workflow::event::{Failure, FailureKind};
+use tokio::io::AsyncWrite;
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
+use wasmtime_wasi::p2::{self, DynPollable, OutputStream, Pollable, StreamResult, subscribe};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
+
+use crate::host::log::{Log, Stream};
+use crate::reach::WORKSPACE;
+use crate::store::State;
+
+/// The wall clock without the grant `clock`: 2000-01-01T00:00:00Z. In the past, so that nobody takes it for the real
+/// time, and late enough for software that refuses dates before the epoch of its own format.
+pub(crate) const WALL_CLOCK_S: u64 = 946_684_800;
+
+/// How far the monotonic clock moves at each look without the grant `clock`. It has to move: runtimes divide by
+/// differences and spin until time passes.
+pub(crate) const MONOTONIC_STEP_NS: u64 = 1_000;
+
+/// Where the sequence of random numbers starts without the grant `random`.
+const SEED: u64 = 0x0064_6f77_6e62_6561; // "downbea" in ASCII: any number would do, it only must not change
+
+/// What one call to `wasi:random` gives at most; a larger request traps. Keys and seeds are tens of bytes.
+const RANDOM_MAX: u64 = 1 << 20;
+
+/// Everything of WASI 0.2 that a command or a reactor may import, except HTTP.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    monotonic_clock::add_to_linker::<_, Clocks>(linker, |state| state)?;
+    wall_clock::add_to_linker::<_, Clocks>(linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(plain(&self.reach, &self.log).build()));
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// Prepares WASI where that can fail: opens the granted directories. Without `files` and `workspace` there is nothing to
+/// do, and the context is built on demand.
+pub(crate) fn prepare(state: &mut State) -> Result<(), Failure> {
+    if state.reach.grants.files.is_empty() && !state.reach.grants.workspace {
+        return Ok(());
+    }
+    let mut builder = plain(&state.reach, &state.log);
+    for grant in &state.reach.grants.files {
+        let perms = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        let path = state.reach.host_path(&grant.path);
+        builder.preopened_dir(&path, &grant.path, perms).map_err(|error| {
+            host_failure(format!(
+                "the granted directory `{}` can't be opened: {error:#}; make the directory {}, or change the grant `files`",
+                grant.path,
+                path.display()
+            ))
+        })?;
+    }
+    if state.reach.grants.workspace {
+        state
+            .reach
+            .workspace()
+            .map_err(wasmtime::Error::from)
+            .and_then(|path| builder.preopened_dir(path, WORKSPACE, FsPerms::ReadWrite).map(drop))
+            .map_err(|error| host_failure(format!("the run's workspace can't be opened: {error:#}")))?;
+    }
+    state.wasi = Some(Box::new(builder.build()));
+    Ok(())
+}
+
+fn host_failure(message: String) -> Failure {
+    Failure { kind: FailureKind::Host, message, details: None, backtrace: None, retry_after_ms: None }
+}
+
+/// The context without directories. Network and name lookup are denied by the builder's defaults, standard input is
+/// closed, and there are no arguments.
+fn plain(reach: &crate::reach::Reach, log: &Arc<Log>) -> WasiCtxBuilder {
+    let mut builder = WasiCtxBuilder::new();
+    builder.stdout(Output { log: log.clone(), stream: Stream::Stdout });
+    builder.stderr(Output { log: log.clone(), stream: Stream::Stderr });
+    builder.max_random_size(RANDOM_MAX).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    if !reach.grants.random {
+        builder.secure_random(SplitMix64(SEED)).insecure_random(SplitMix64(!SEED)).insecure_random_seed(SEED.into());
+    }
+    for (name, value) in reach.environment() {
+        builder.env(name, value);
+    }
+    builder
+}
+
+/// "SplitMix64" (G. Steele, D. Lea, C. Flood: Fast splittable pseudorandom number generators, 2014). Not for secrets,
+/// which an ungranted guest can't have.
+struct SplitMix64(u64);
+
+impl rand::TryRng for SplitMix64 {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((self.try_next_u64()? >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(z ^ (z >> 31))
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in out.chunks_mut(8) {
+            chunk.copy_from_slice(&self.try_next_u64()?.to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// The clocks, real or fixed. They are ours in both cases, since the library's sleep knows real time only.
+struct Clocks;
+
+impl HasData for Clocks {
+    type Data<'a> = &'a mut State;
+}
+
+impl State {
+    fn monotonic_ns(&mut self) -> u64 {
+        if self.reach.grants.clock {
+            return self.started.elapsed().as_nanos() as u64;
+        }
+        self.virtual_ns = self.virtual_ns.saturating_add(MONOTONIC_STEP_NS);
+        self.virtual_ns
+    }
+
+    fn sleep(&mut self, ns: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        if !self.reach.grants.clock {
+            self.virtual_ns = self.virtual_ns.saturating_add(ns);
+        }
+        let skipped = !self.reach.grants.clock && self.reach.is_isolated();
+        let length = if skipped { Duration::ZERO } else { Duration::from_nanos(ns) };
+        // A deadline beyond what the clock can tell is never reached; the attempt's own comes first.
+        let until = tokio::time::Instant::now().checked_add(length);
+        let sleep = self.table.push(Sleep { until, yielded: false })?;
+        subscribe(&mut self.table, sleep)
+    }
+}
+
+impl monotonic_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.monotonic_ns())
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(if self.reach.grants.clock { 1 } else { MONOTONIC_STEP_NS })
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let now = self.monotonic_ns();
+        self.sleep(when.saturating_sub(now))
+    }
+
+    fn subscribe_duration(&mut self, ns: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.sleep(ns)
+    }
+}
+
+impl wall_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        if !self.reach.grants.clock {
+            return Ok(wall_clock::Datetime { seconds: WALL_CLOCK_S, nanoseconds: 0 });
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        Ok(if self.reach.grants.clock {
+            wall_clock::Datetime { seconds: 0, nanoseconds: 1 }
+        } else {
+            wall_clock::Datetime { seconds: 1, nanoseconds: 0 }
+        })
+    }
+}
+
+/// A moment to wait for; `None` is never.
+struct Sleep {
+    until: Option<tokio::time::Instant>,
+    yielded: bool,
+}
+
+#[async_trait]
+impl Pollable for Sleep {
+    async fn ready(&mut self) {
+        match self.until {
+            // The executor has its turn once even if the moment is past: a guest that polls in a loop must not keep the
+            // other things it polls from becoming ready.
+            Some(until) if until <= tokio::time::Instant::now() => {
+                if !std::mem::replace(&mut self.yielded, true) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Standard output or error, into the log.
+#[derive(Clone)]
+struct Output {
+    log: Arc<Log>,
+    stream: Stream,
+}
+
+/// What a guest may write in one piece: wasi-libc writes 4 KiB at a time.
+const PERMIT: usize = 64 << 10;
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > PERMIT {
+            return Err(p2::StreamError::trap("wrote more than `check-write` allowed"));
+        }
+        self.log.stream(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PERMIT)
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        self.log.stream(self.stream, bytes);
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::TryRng as _;
+
+    #[test]
+    fn the_random_sequence_is_the_published_one_and_never_changes() {
+        // The first values of SplitMix64 from the seed 1234567, as in the reference implementation by S. Vigna.
+        let mut random = SplitMix64(1_234_567);
+        let Ok(first) = random.try_next_u64();
+        let Ok(second) = random.try_next_u64();
+        assert_eq!((first, second), (6_457_827_717_110_365_317, 3_203_168_211_198_807_973));
+    }
+}

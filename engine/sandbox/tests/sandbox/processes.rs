@@ -1,0 +1,234 @@
+//! Native programs: by grant only, clean, bounded, and gone with their attempt.
+
+use std::future::pending;
+use std::process::Command;
+use std::time::Duration;
+
+use downbeat_sandbox::{Call, End};
+use downbeat_workflow::capability::{Grants, Limits};
+use downbeat_workflow::event::FailureKind;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::bench::{Bench, CallExt, failure, output};
+use crate::guests::{Shell, shell};
+
+/// A call that may run `sh` on this script.
+fn script(bench: &Bench, script: &str) -> Call {
+    granted(bench.call(), Grants { process: vec!["sh".into()], ..Grants::default() }, script)
+}
+
+fn granted(call: Call, grants: Grants, script: &str) -> Call {
+    call.grants(grants).input(&format!("\"{script}\""))
+}
+
+#[tokio::test]
+async fn an_ungranted_program_is_refused_with_the_line_to_add() {
+    let bench = Bench::new();
+    let ended = bench.run(&shell(Shell::default()), bench.call().input("\"touch ../refused\"")).await;
+    assert_eq!(failure(&ended).kind, FailureKind::Permanent);
+    assert_eq!(failure(&ended).message, r#"grant = { process = ["sh"] }"#);
+    assert_eq!(ended.usage.refusals.len(), 1);
+    assert_eq!(ended.usage.refusals[0].wanted, "sh");
+}
+
+#[tokio::test]
+async fn a_grant_is_taken_letter_by_letter() {
+    let bench = Bench::new();
+    let grants = Grants { process: vec!["/bin/sh".into()], ..Grants::default() };
+    let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, "echo 1")).await;
+    assert_eq!(failure(&ended).message, r#"grant = { process = ["sh"] }"#);
+}
+
+#[tokio::test]
+async fn a_granted_program_runs_and_its_cpu_time_is_accounted() {
+    let bench = Bench::new();
+    let ended = bench
+        .run(&shell(Shell::default()), script(&bench, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo $i"))
+        .await;
+    assert_eq!(output(&ended), "20000");
+    assert!(ended.usage.process_cpu_us > 0);
+    assert!(ended.usage.refusals.is_empty());
+}
+
+#[tokio::test]
+async fn a_program_reads_what_it_is_given() {
+    let bench = Bench::new();
+    let guest = shell(Shell { stdin: "[1, 2]", ..Shell::default() });
+    assert_eq!(output(&bench.run(&guest, script(&bench, "cat")).await), "[1, 2]");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_told_apart() {
+    let bench = Bench::new();
+    let name = "downbeat-no-such-program";
+    let guest = shell(Shell { program: name, ..Shell::default() });
+    let grants = Grants { process: vec![name.into()], ..Grants::default() };
+    let ended = bench.run(&guest, granted(bench.call(), grants, "")).await;
+    assert_eq!(failure(&ended).message, name);
+}
+
+#[tokio::test]
+async fn the_environment_is_clean_and_the_directory_empty_and_removed() {
+    let bench = Bench::new();
+    let names = "env | cut -d= -f1 | grep -vE '^(_|PWD|OLDPWD|SHLVL)$' | sort >&2";
+    let script_text = format!("ls -A | wc -l >&2; pwd >&2; {names}; echo 1");
+    let guest = shell(Shell { log_output: true, ..Shell::default() });
+    bench.run(&guest, script(&bench, &script_text)).await;
+    let mut lines = bench.observer.lines();
+    lines.retain(|line| line.starts_with("Warn"));
+    assert_eq!(lines[0], "Warn: 0");
+    let directory = lines[1].strip_prefix("Warn: ").unwrap();
+    assert!(!std::path::Path::new(directory).exists(), "{directory}");
+    assert_eq!(lines[2..], ["Warn: LANG", "Warn: PATH", "Warn: TMPDIR"]);
+}
+
+#[tokio::test]
+async fn a_variable_is_set_only_if_its_name_is_granted() {
+    let bench = Bench::new();
+    let guest = shell(Shell { variable: "FLAVOUR", ..Shell::default() });
+    let say = "printf '%s' '{}'; [ x$FLAVOUR = xvalue ]";
+    let ended = bench.run(&guest, script(&bench, say)).await;
+    assert_eq!(failure(&ended).message, r#"grant = { env = ["FLAVOUR"] }"#);
+    let grants = Grants { process: vec!["sh".into()], env: vec!["FLAVOUR".into()], ..Grants::default() };
+    assert_eq!(output(&bench.run(&guest, granted(bench.call(), grants, say)).await), "{}");
+}
+
+#[tokio::test]
+async fn programs_of_a_run_share_its_workspace() {
+    let bench = Bench::new();
+    let grants = Grants { process: vec!["sh".into()], workspace: true, ..Grants::default() };
+    let guest = shell(Shell::default());
+    let call = |script| granted(bench.call(), grants.clone(), script);
+    assert_eq!(output(&bench.run(&guest, call("echo 42 > answer; echo 1")).await), "1");
+    assert_eq!(output(&bench.run(&guest, call("cat answer")).await), "42");
+}
+
+#[tokio::test]
+async fn the_end_of_a_flood_of_output_is_kept() {
+    let bench = Bench::new();
+    let call = script(&bench, "yes xxxxxxxxx | head -c 3000000; printf ' %s' 12345");
+    let limits = Limits { process_output: 5, ..Limits::default() };
+    assert_eq!(output(&bench.run(&shell(Shell::default()), call.limits(limits)).await), "12345");
+}
+
+#[tokio::test]
+async fn a_program_that_takes_too_long_is_killed_and_what_it_wrote_is_there() {
+    let bench = Bench::new();
+    let guest = shell(Shell { timeout_ms: Some(300), ..Shell::default() });
+    let ended = bench.run(&guest, script(&bench, "echo early; sleep 1000; echo late")).await;
+    assert_eq!((&failure(&ended).kind, failure(&ended).message.as_str()), (&FailureKind::Transient, "early\n"));
+}
+
+/// Says the number of its own process and of a background process of its group, and then waits.
+const LINGER: &str = "sleep 1000 & echo $$ $!; wait";
+
+fn processes(line: &str) -> Vec<Pid> {
+    let numbers = line.strip_prefix("Info: ").unwrap().split(' ');
+    numbers.map(|number| Pid::from_raw(number.parse().unwrap()).unwrap()).collect()
+}
+
+/// Waits until a killed process is gone, which is up to the kernel and to whoever reaps it.
+async fn check_gone(processes: &[Pid]) {
+    for process in processes {
+        for _ in 0..1000 {
+            if is_gone(*process) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(is_gone(*process), "{process:?} is still there");
+    }
+}
+
+/// Whether there is no such process, or it is dead and only waits for its parent to ask.
+fn is_gone(process: Pid) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+    test_kill_process(process).is_err() || state.rsplit(')').next().unwrap().trim_start().starts_with('Z')
+}
+
+#[tokio::test]
+async fn a_time_out_of_the_attempt_kills_the_program_with_its_group() {
+    let bench = Bench::new();
+    let guest = shell(Shell { log_output: true, ..Shell::default() });
+    let ended = bench.run(&guest, script(&bench, LINGER).timeout_ms(400)).await;
+    assert_eq!(failure(&ended).kind, FailureKind::TimedOut);
+    let processes = processes(&bench.observer.first_line().await);
+    assert!(is_gone(processes[0]), "the program itself is reaped when the attempt has ended");
+    check_gone(&processes).await;
+}
+
+#[tokio::test]
+async fn cancelling_kills_the_program_with_its_group() {
+    let bench = Bench::new();
+    let guest = shell(Shell { log_output: true, ..Shell::default() });
+    let observer = bench.observer.clone();
+    let cancelled = async move { drop(observer.first_line().await) };
+    let ended = bench.run_until(&guest, script(&bench, LINGER), cancelled).await;
+    assert_eq!(ended.end, End::Cancelled);
+    check_gone(&processes(&bench.observer.first_line().await)).await;
+}
+
+#[tokio::test]
+async fn dropping_the_attempt_kills_the_program_with_its_group() {
+    let bench = Bench::new();
+    let guest = shell(Shell { log_output: true, ..Shell::default() });
+    let line = tokio::select! {
+        ended = bench.run(&guest, script(&bench, LINGER)) => panic!("{ended:?}"),
+        line = bench.observer.first_line() => line,
+    };
+    check_gone(&processes(&line)).await;
+}
+
+#[tokio::test]
+async fn a_background_process_that_keeps_the_pipes_open_does_not_hold_the_step_up() {
+    let bench = Bench::new();
+    let call = script(&bench, "sleep 1000 & echo 1").timeout_ms(60_000);
+    assert_eq!(output(&bench.run(&shell(Shell::default()), call).await), "1");
+}
+
+#[tokio::test]
+async fn a_process_that_left_the_group_lives_on() {
+    let bench = Bench::new();
+    let guest = shell(Shell { log_output: true, ..Shell::default() });
+    // Waits until the new session is there, which is a fact of the other process.
+    let call = script(
+        &bench,
+        "setsid sh -c 'echo $$ > server; exec sleep 1000' & while [ ! -s server ]; do :; done; cat server",
+    );
+    let ended = bench.run(&guest, call).await;
+    let server = Pid::from_raw(output(&ended).parse().unwrap()).unwrap();
+    assert!(!is_gone(server));
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    check_gone(&[server]).await;
+}
+
+/// Set for the process that plays the engine in the next test.
+const ENGINE: &str = "DOWNBEAT_TEST_ENGINE";
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn the_death_of_the_engine_kills_the_program() {
+    use std::io::BufRead;
+    let bench = Bench::new();
+    if std::env::var_os(ENGINE).is_some() {
+        let guest = shell(Shell { log_output: true, ..Shell::default() });
+        let plugin = bench.load(&guest);
+        let call = script(&bench, "echo $$; exec sleep 1000");
+        let attempt = bench.sandbox.attempt(&plugin, call, bench.observer.clone(), pending());
+        let say = async { eprintln!("\n{}", bench.observer.first_line().await) };
+        tokio::join!(attempt, say);
+        return;
+    }
+    let mut engine = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes::the_death_of_the_engine_kills_the_program", "--nocapture"])
+        .env(ENGINE, "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = std::io::BufReader::new(engine.stderr.take().unwrap());
+    let line = said.lines().map(Result::unwrap).find(|line| line.starts_with("Info: ")).unwrap();
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    check_gone(&processes(&line)).await;
+}
