@@ -1,0 +1,180 @@
+//! Starts runs, resumes them, hands them what others ask for, and stops them all in an orderly way.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use downbeat_journal::{Journal, ReadError, Request};
+use downbeat_workflow::event::RunId;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::Plan;
+use downbeat_workflow::run::Run;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::drive::{DriveError, Driver, Ending, Message, Shared};
+use crate::name;
+use crate::perform::{Perform, Watch};
+use crate::pool::Pools;
+
+/// Drives any number of runs over one journal. Cheap to clone.
+pub struct Conductor<P> {
+    shared: Arc<Shared<P>>,
+    stop: Arc<watch::Sender<bool>>,
+    mailboxes: Arc<Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>>,
+}
+
+impl<P> Clone for Conductor<P> {
+    fn clone(&self) -> Conductor<P> {
+        Conductor { shared: self.shared.clone(), stop: self.stop.clone(), mailboxes: self.mailboxes.clone() }
+    }
+}
+
+/// A run that is being driven.
+pub struct Handle {
+    id: RunId,
+    mailbox: mpsc::UnboundedSender<Message>,
+    task: JoinHandle<Result<Ending, DriveError>>,
+}
+
+/// Why a run could not be started or resumed. Nothing of it was executed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A plugin can't be had.
+    #[error("{0}")]
+    Prepare(String),
+    /// The journal can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The plan that the run keeps can't be read by this version of the engine.
+    #[error("the plan of run {run} can't be read: {message}")]
+    Plan {
+        /// Which.
+        run: RunId,
+        /// Why.
+        message: String,
+    },
+    /// The run is over.
+    #[error("run {0} is already over; nothing is left to resume")]
+    Over(RunId),
+    /// This conductor drives it already.
+    #[error("run {0} is already being driven")]
+    Driven(RunId),
+    /// The system has no randomness to give.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+    /// The first records could not be made durable.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+}
+
+impl<P: Perform> Conductor<P> {
+    /// A conductor over a journal that this process drives.
+    pub fn new(journal: Journal, performer: P, watch: Arc<dyn Watch>, clock: Clock) -> Conductor<P> {
+        let shared = Shared { journal, performer, watch, clock, pools: Pools::default() };
+        let (stop, _) = watch::channel(false);
+        Conductor { shared: Arc::new(shared), stop: Arc::new(stop), mailboxes: Arc::default() }
+    }
+
+    /// Starts a run. When this returns, the run is durable: it can be resumed whatever happens.
+    ///
+    /// `inputs` are those that [`inputs::accept`](downbeat_workflow::inputs::accept) returned for this plan.
+    pub async fn start(&self, plan: Arc<Plan>, inputs: Json) -> Result<Handle, StartError> {
+        self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
+        let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
+        let id = name::fresh(self.shared.clock.now(), random()?);
+        let mut driver = self.driver(Run::new(plan, id));
+        driver.create(inputs, random()?).await?;
+        Ok(self.spawn(driver))
+    }
+
+    /// Takes up a run that is not over: one that was stopped, or whose engine died.
+    pub async fn resume(&self, id: &RunId) -> Result<Handle, StartError> {
+        if lock(&self.mailboxes).contains_key(id) {
+            return Err(StartError::Driven(id.clone()));
+        }
+        let run = replay(&self.shared.journal, id)?;
+        self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
+        let mut driver = self.driver(run);
+        // What was asked of it while nobody drove it.
+        for pending in self.shared.journal.requests(id)? {
+            let Request::Cancel { reason } = pending.request;
+            let _ = driver.mailbox().send(Message::Cancel { reason, request: Some(pending.id) });
+        }
+        driver.recover().await?;
+        Ok(self.spawn(driver))
+    }
+
+    /// Hands its runs what other processes ask of them through the journal, until it is dropped or the journal can't be
+    /// read. A request for a run that is not driven stays where it is.
+    pub async fn serve_requests(self) -> Result<(), ReadError> {
+        let mut inbox = self.shared.journal.inbox()?;
+        loop {
+            for pending in inbox.next().await? {
+                let Request::Cancel { reason } = pending.request;
+                if let Some(mailbox) = lock(&self.mailboxes).get(&pending.run) {
+                    let _ = mailbox.send(Message::Cancel { reason, request: Some(pending.id) });
+                }
+            }
+        }
+    }
+
+    /// Stops driving: attempts in flight are ended, their runs stay resumable. Each [`Handle::ending`] tells when its run
+    /// has come to rest.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    fn driver(&self, run: Run) -> Driver<P> {
+        Driver::new(self.shared.clone(), run, self.stop.subscribe())
+    }
+
+    fn spawn(&self, driver: Driver<P>) -> Handle {
+        let id = driver.id().clone();
+        let mailbox = driver.mailbox();
+        lock(&self.mailboxes).insert(id.clone(), mailbox.clone());
+        let (mailboxes, forget) = (self.mailboxes.clone(), id.clone());
+        let task = tokio::spawn(async move {
+            let ending = driver.drive().await;
+            lock(&mailboxes).remove(&forget);
+            ending
+        });
+        Handle { id, mailbox, task }
+    }
+}
+
+impl Handle {
+    /// The run's id.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Asks the run for its end.
+    pub fn cancel(&self, reason: &str) {
+        // A run that is over has nobody who listens, which is as good as being cancelled.
+        let _ = self.mailbox.send(Message::Cancel { reason: reason.to_owned(), request: None });
+    }
+
+    /// Waits until the run is over, or has come to rest after a stop.
+    pub fn ending(self) -> impl Future<Output = Result<Ending, DriveError>> + Send {
+        async move { self.task.await.unwrap_or_else(|panic| Err(DriveError::Broken(panic.to_string()))) }
+    }
+}
+
+/// A run as the journal has it, if it is not over.
+pub(crate) fn replay(journal: &Journal, id: &RunId) -> Result<Run, StartError> {
+    let loaded = journal.load(id)?;
+    let text = journal.plan(&loaded.plan)?;
+    let unreadable = |error: serde_json::Error| StartError::Plan { run: id.clone(), message: error.to_string() };
+    let plan = Plan::from_json(&text).map_err(unreadable)?;
+    let run = Run::replay(Arc::new(plan), id.clone(), &loaded.records).map_err(DriveError::from)?;
+    match run.outcome() {
+        Some(_) => Err(StartError::Over(id.clone())),
+        None => Ok(run),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while the mailboxes are locked")
+}

@@ -1,0 +1,420 @@
+//! The life of one run: one task owns it, and everything that reaches it is a [`Message`].
+//!
+//! A turn is always the same: take in all messages that are there, let the run decide, make the new records durable in
+//! one commit (so that the record of a step's end and of the next one's start share it), and only then carry the decisions
+//! out. What the decisions are is none of this file's business: that is `Run`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, RequestId};
+use downbeat_sandbox::{End, Ended, Observer};
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::log::Level;
+use downbeat_workflow::plan::{PoolId, StepId};
+use downbeat_workflow::run::{Action, Attempt, Misplaced, Run};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::perform::{Order, Perform, Watch};
+use crate::pool::{Place, Pools};
+
+/// Attempts of one run in flight at once, those in pools not counted. Four times the sandbox's instances: enough to keep
+/// it busy, few enough that what the journal calls started really is about to run.
+const ATTEMPTS_IN_FLIGHT_MAX: usize = 1024;
+
+/// A run that waits for a time looks at the clock again after this long, as the system's clock may have been set forward.
+const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// How long an orderly stop waits for cancelled attempts to come home. They are recorded as interrupted by a crash
+/// when the run is resumed otherwise.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What reaches a run.
+pub(crate) enum Message {
+    /// An attempt came home.
+    Ended { step: StepId, attempt: u32, ended: Ended },
+    /// A queued attempt has its place.
+    Granted { step: StepId, place: Place },
+    /// Somebody asks for the run's end.
+    Cancel { reason: String, request: Option<RequestId> },
+}
+
+/// How the driving of a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// The run is over.
+    Finished(Outcome),
+    /// The engine was stopped; the run can be resumed.
+    Stopped,
+}
+
+/// Why a run could not be driven on. It can be resumed once the cause is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// Nothing after the last acknowledged record has happened.
+    #[error("the journal can't be written: {0}")]
+    Journal(#[from] AppendError),
+    /// The journal holds something that this run can't have done.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
+    /// The task that drives the run broke down.
+    #[error("the task that drives the run broke down: {0}")]
+    Broken(String),
+}
+
+/// What all runs of a conductor have in common.
+pub(crate) struct Shared<P> {
+    pub(crate) journal: Journal,
+    pub(crate) performer: P,
+    pub(crate) watch: Arc<dyn Watch>,
+    pub(crate) clock: Clock,
+    pub(crate) pools: Pools,
+}
+
+pub(crate) struct Driver<P> {
+    shared: Arc<Shared<P>>,
+    run: Run,
+    /// The plan's digest and text, while the journal does not know the run.
+    unknown: Option<(Digest, String)>,
+    /// Applied, not yet durable.
+    batch: Vec<Record>,
+    /// Requests that the batch answers.
+    answers: Vec<RequestId>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    outbox: mpsc::UnboundedSender<Message>,
+    in_flight: usize,
+    /// True ends all attempts in flight; so does dropping it.
+    cut: watch::Sender<bool>,
+    /// True once the engine is to stop.
+    stop: watch::Receiver<bool>,
+}
+
+impl<P: Perform> Driver<P> {
+    /// A driver of a run whose records are all durable.
+    pub(crate) fn new(shared: Arc<Shared<P>>, run: Run, stop: watch::Receiver<bool>) -> Driver<P> {
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let (cut, _) = watch::channel(false);
+        Driver {
+            shared,
+            run,
+            unknown: None,
+            batch: Vec::new(),
+            answers: Vec::new(),
+            inbox,
+            outbox,
+            in_flight: 0,
+            cut,
+            stop,
+        }
+    }
+
+    /// The run's id.
+    pub(crate) fn id(&self) -> &RunId {
+        self.run.id()
+    }
+
+    /// Where messages for this run go.
+    pub(crate) fn mailbox(&self) -> mpsc::UnboundedSender<Message> {
+        self.outbox.clone()
+    }
+
+    /// Begins a run that the journal does not know yet.
+    pub(crate) async fn create(&mut self, inputs: Json, seed: u64) -> Result<(), DriveError> {
+        let (text, digest) = self.run.plan().to_json();
+        let created = Run::creation(self.run.plan(), digest.clone(), inputs, seed);
+        self.unknown = Some((digest, text));
+        self.record(created)?;
+        self.turn().await.map(drop)
+    }
+
+    /// Takes a run up again that something else drove before: what was in flight then is lost.
+    pub(crate) async fn recover(&mut self) -> Result<(), DriveError> {
+        self.interrupt_lost()?;
+        for (step, pool) in self.run.queued() {
+            self.enqueue(step, pool);
+        }
+        self.turn().await.map(drop)
+    }
+
+    /// Takes a run up again only to end it: nothing is started.
+    pub(crate) fn cancel_parked(&mut self, reason: String) -> Result<(), DriveError> {
+        self.interrupt_lost()?;
+        self.record(Event::CancelRequested { reason })
+    }
+
+    fn interrupt_lost(&mut self) -> Result<(), DriveError> {
+        for (step, attempt) in self.run.in_flight() {
+            self.record(Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash })?;
+        }
+        Ok(())
+    }
+
+    /// Drives the run until it is over or the engine stops.
+    pub(crate) async fn drive(mut self) -> Result<Ending, DriveError> {
+        loop {
+            if let Some(outcome) = self.run.outcome() {
+                return Ok(Ending::Finished(outcome));
+            }
+            if *self.stop.borrow() {
+                return self.wind_down().await;
+            }
+            let wake_at = self.turn().await?;
+            if self.run.outcome().is_none() {
+                self.wait(wake_at).await?;
+            }
+        }
+    }
+
+    /// Decides, commits, carries out. Returns when to look again.
+    async fn turn(&mut self) -> Result<Option<Timestamp>, DriveError> {
+        let now = self.shared.clock.now();
+        let mut chores = Vec::new();
+        let wake_at = loop {
+            let room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight);
+            let mut wake_at = None;
+            let mut decided = false;
+            for action in self.run.next(now, room) {
+                if let Some(event) = action.event() {
+                    decided = true;
+                    self.note(now, event)?;
+                }
+                match action {
+                    Action::WakeAt(at) => wake_at = Some(at),
+                    Action::Start(attempt) => {
+                        self.in_flight += 1;
+                        chores.push(Chore::Start(attempt));
+                    }
+                    Action::Queue { step, pool, .. } => chores.push(Chore::Queue(step, pool)),
+                    Action::Record(_) => (),
+                }
+            }
+            if !decided {
+                break wake_at;
+            }
+        };
+        self.commit().await?;
+        if self.run.is_ending() {
+            self.cut.send_replace(true);
+        }
+        for chore in chores {
+            match chore {
+                Chore::Start(attempt) => self.start(attempt, None),
+                Chore::Queue(step, pool) => self.enqueue(step, pool),
+            }
+        }
+        Ok(wake_at)
+    }
+
+    /// Waits until something happens, then takes in all that has.
+    async fn wait(&mut self, wake_at: Option<Timestamp>) -> Result<(), DriveError> {
+        let pause = wake_at.map(|at| {
+            let ms = at.0.saturating_sub(self.shared.clock.now().0);
+            Duration::from_millis(ms).min(CLOCK_LOOK_MAX)
+        });
+        let mut message = tokio::select! {
+            biased;
+            message = self.inbox.recv() => message,
+            () = sleep(pause) => None,
+            _ = self.stop.wait_for(|stop| *stop) => None,
+        };
+        while let Some(taken) = message {
+            self.take_in(taken).await?;
+            message = self.inbox.try_recv().ok();
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
+        match message {
+            Message::Ended { step, attempt, ended } => self.came_home(step, attempt, ended),
+            Message::Cancel { reason, request } => self.cancel(reason, request),
+            Message::Granted { step, place } => {
+                // A place for a step that was ended meanwhile goes back by being dropped.
+                let Some(action) = self.run.start(step) else { return Ok(()) };
+                if let Some(event) = action.event() {
+                    self.record(event)?;
+                }
+                if let Action::Start(attempt) = action {
+                    self.in_flight += 1;
+                    self.commit().await?;
+                    self.start(attempt, Some(place));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel(&mut self, reason: String, request: Option<RequestId>) -> Result<(), DriveError> {
+        if self.run.outcome().is_some() {
+            return Ok(());
+        }
+        self.answers.extend(request);
+        self.record(Event::CancelRequested { reason })
+    }
+
+    fn came_home(&mut self, step: StepId, attempt: u32, ended: Ended) -> Result<(), DriveError> {
+        self.in_flight -= 1;
+        let Ended { end, usage } = ended;
+        self.record(match end {
+            End::Succeeded(output) => Event::AttemptSucceeded { step, attempt, output, usage },
+            End::Failed(failure) => Event::AttemptFailed { step, attempt, failure, usage },
+            End::Cancelled if self.run.is_ending() => Event::AttemptCancelled { step, attempt, usage },
+            End::Cancelled => Event::AttemptInterrupted { step, attempt, cause: Interruption::Stop },
+        })
+    }
+
+    /// The engine stops: attempts in flight are ended and recorded as interrupted, nothing new is begun.
+    async fn wind_down(mut self) -> Result<Ending, DriveError> {
+        self.cut.send_replace(true);
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        while self.in_flight > 0 {
+            let Ok(Some(message)) = tokio::time::timeout_at(deadline, self.inbox.recv()).await else { break };
+            match message {
+                Message::Ended { step, attempt, ended } => self.came_home(step, attempt, ended)?,
+                Message::Cancel { reason, request } => self.cancel(reason, request)?,
+                Message::Granted { .. } => (),
+            }
+        }
+        self.commit().await?;
+        Ok(Ending::Stopped)
+    }
+
+    fn record(&mut self, event: Event) -> Result<(), DriveError> {
+        self.note(self.shared.clock.now(), event)
+    }
+
+    fn note(&mut self, at: Timestamp, event: Event) -> Result<(), DriveError> {
+        let record = Record { at, event };
+        self.run.apply(&record)?;
+        self.batch.push(record);
+        Ok(())
+    }
+
+    /// Makes what was noted durable.
+    async fn commit(&mut self) -> Result<(), DriveError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let records = std::mem::take(&mut self.batch);
+        let run = self.run.id().clone();
+        let appended = match self.unknown.take() {
+            Some((plan, text)) => {
+                self.shared.journal.create(Create { run, plan, plan_json: text.into(), records: records.clone() })
+            }
+            None => {
+                let expected = self.run.version() - records.len() as u64;
+                let answers = std::mem::take(&mut self.answers);
+                self.shared.journal.append(Append { run, expected, records: records.clone(), answers })
+            }
+        };
+        appended.await?;
+        self.shared.watch.recorded(self.run.id(), &records);
+        Ok(())
+    }
+
+    fn enqueue(&self, step: StepId, pool: PoolId) {
+        let pool = &self.run.plan().pools[pool.index()];
+        self.shared.pools.named(&pool.name, pool.size).enqueue(self.outbox.clone(), step);
+    }
+
+    fn start(&self, Attempt { step, attempt, input }: Attempt, place: Option<Place>) {
+        let order = Order {
+            run: self.run.id().clone(),
+            plan: self.run.plan().clone(),
+            step,
+            attempt,
+            idempotency_key: self.run.idempotency_key(step),
+            input,
+        };
+        let reporter = Arc::new(Reporter {
+            journal: self.shared.journal.clone(),
+            watch: self.shared.watch.clone(),
+            clock: self.shared.clock.clone(),
+            run: order.run.clone(),
+            step,
+            attempt,
+        });
+        let mut reply = Reply { outbox: self.outbox.clone(), step, attempt, sent: false };
+        let mut cut = self.cut.subscribe();
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
+            let cancelled = async move { drop(cut.wait_for(|cut| *cut).await) };
+            let ended = shared.performer.perform(order, reporter, cancelled).await;
+            drop(place);
+            reply.send(ended);
+        });
+    }
+}
+
+/// What is carried out once it is durable.
+enum Chore {
+    Start(Attempt),
+    Queue(StepId, PoolId),
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends an attempt's end, whatever happens: if the attempt's task panics, the run hears of a failure instead of waiting
+/// for ever.
+struct Reply {
+    outbox: mpsc::UnboundedSender<Message>,
+    step: StepId,
+    attempt: u32,
+    sent: bool,
+}
+
+impl Reply {
+    fn send(&mut self, ended: Ended) {
+        self.sent = true;
+        // A run that is gone (the engine stops) has no use for it.
+        let _ = self.outbox.send(Message::Ended { step: self.step, attempt: self.attempt, ended });
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.sent {
+            let failure = Failure {
+                kind: FailureKind::Host,
+                message: "the engine broke down while it carried out this attempt; this is a defect of the engine"
+                    .to_owned(),
+                details: None,
+                backtrace: None,
+                retry_after_ms: None,
+            };
+            self.send(Ended { end: End::Failed(failure), usage: Usage::default() });
+        }
+    }
+}
+
+/// Takes an attempt's lines to the journal and to whoever watches.
+struct Reporter {
+    journal: Journal,
+    watch: Arc<dyn Watch>,
+    clock: Clock,
+    run: RunId,
+    step: StepId,
+    attempt: u32,
+}
+
+impl Observer for Reporter {
+    fn log(&self, level: Level, line: &str) {
+        let at = self.clock.now();
+        let kept = LogLine { step: self.step, attempt: self.attempt, at, level: level, message: line.to_owned() };
+        self.journal.append_log(&self.run, vec![kept]);
+        self.watch.logged(&self.run, self.step, self.attempt, level, line);
+    }
+
+    fn progress(&self, done: u64, total: Option<u64>, message: &str) {
+        self.watch.progressed(&self.run, self.step, done, total, message);
+    }
+}

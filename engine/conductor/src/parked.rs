@@ -1,0 +1,32 @@
+//! Ends a run that nobody drives, without executing anything of it: its records say that it was cancelled.
+
+use std::sync::Arc;
+
+use downbeat_journal::Journal;
+use downbeat_workflow::event::RunId;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::conductor::{StartError, replay};
+use crate::drive::{Driver, Shared};
+use crate::perform::{Nothing, Watch};
+use crate::pool::Pools;
+
+/// Cancels a run over a journal that this process drives, in which nobody else can drive it. What was in flight when its
+/// driver ended is recorded as interrupted.
+pub async fn end_parked(
+    journal: &Journal,
+    id: &RunId,
+    reason: &str,
+    watch: Arc<dyn Watch>,
+    clock: &Clock,
+) -> Result<(), StartError> {
+    let run = replay(journal, id)?;
+    let shared =
+        Shared { journal: journal.clone(), performer: Nothing, watch, clock: clock.clone(), pools: Pools::default() };
+    let (_stop, stopped) = watch::channel(false);
+    let mut driver = Driver::new(Arc::new(shared), run, stopped);
+    driver.cancel_parked(reason.to_owned())?;
+    driver.drive().await?;
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Runs over a journal in memory, their attempts scripted, in virtual time: tokio's clock stands still until nothing is
+//! left to do, and then jumps to the next timer.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use downbeat_conductor::clock::Clock;
+use downbeat_conductor::{Conductor, Ending, Order, Perform, StartError, end_parked};
+use downbeat_journal::{Journal, Request};
+use downbeat_sandbox::{End, Ended, Observer};
+use downbeat_workflow::capability::{Grants, Limits};
+use downbeat_workflow::description::{Component, Description, Digest};
+use downbeat_workflow::event::{
+    Event, Failure, FailureKind, Interruption, NeedState, Outcome, RunId, Timestamp, Usage,
+};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::log::Level;
+use downbeat_workflow::plan::{Need, Plan, Plugin, PluginId, Pool, PoolId, Retry, Step, StepId};
+use downbeat_workflow::rule::Template;
+
+/// Each step does as its name says: `sleep…` takes a second, `panic…` panics, `fail…` fails for good, `flaky…` fails
+/// until its third attempt; everything else succeeds at once. `log…` writes a line.
+#[derive(Clone, Default)]
+struct Script {
+    started: Arc<Mutex<Vec<String>>>,
+    at_once: Arc<AtomicUsize>,
+    at_once_max: Arc<AtomicUsize>,
+}
+
+impl Perform for Script {
+    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
+        if plan.name == "unprepared" { Err("no such component".to_owned()) } else { Ok(()) }
+    }
+
+    async fn perform(
+        &self,
+        order: Order,
+        observer: Arc<dyn Observer>,
+        cancelled: impl Future<Output = ()> + Send + 'static,
+    ) -> Ended {
+        let name = order.plan.step(order.step).name.clone();
+        self.started.lock().unwrap().push(format!("{name}#{} {}", order.attempt, order.idempotency_key));
+        let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.at_once_max.fetch_max(now, Ordering::SeqCst);
+        let end = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "sleep" => tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => succeeded(),
+                () = cancelled => End::Cancelled,
+            },
+            "panic" => panic!("scripted"),
+            "fail" => failed(FailureKind::Permanent),
+            "flaky" if order.attempt < 3 => failed(FailureKind::Transient),
+            "log" => {
+                observer.log(Level::Info, "a line");
+                succeeded()
+            }
+            _ => succeeded(),
+        };
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        Ended { end, usage: Usage::default() }
+    }
+}
+
+fn succeeded() -> End {
+    End::Succeeded(Json::null())
+}
+
+fn failed(kind: FailureKind) -> End {
+    End::Failed(Failure { kind, message: "scripted".into(), details: None, backtrace: None, retry_after_ms: None })
+}
+
+struct House {
+    journal: Journal,
+    script: Script,
+    conductor: Conductor<Script>,
+}
+
+impl House {
+    fn new() -> House {
+        House::over(Journal::in_memory())
+    }
+
+    /// A conductor like that of a process that opens the journal anew.
+    fn over(journal: Journal) -> House {
+        let script = Script::default();
+        let start = tokio::time::Instant::now();
+        let clock = Clock::new(move || Timestamp(start.elapsed().as_millis() as u64));
+        let conductor = Conductor::new(journal.clone(), script.clone(), Arc::new(()), clock);
+        House { journal, script, conductor }
+    }
+
+    async fn run(&self, plan: Plan) -> (RunId, Ending) {
+        let handle = self.conductor.start(Arc::new(plan), no_inputs()).await.unwrap();
+        let run = handle.id().clone();
+        (run, handle.ending().await.unwrap())
+    }
+
+    fn events(&self, run: &RunId) -> Vec<Event> {
+        self.journal.load(run).unwrap().records.into_iter().map(|record| record.event).collect()
+    }
+
+    fn started(&self) -> Vec<String> {
+        self.script.started.lock().unwrap().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    }
+}
+
+fn no_inputs() -> Json {
+    Json::from(serde_json::json!({}))
+}
+
+/// A plan of steps, each with what it needs.
+fn plan(steps: &[(&str, &[&str])]) -> Plan {
+    let null = Json::null();
+    let description = Description {
+        name: "any".into(),
+        version: "1.0.0".into(),
+        summary: String::new(),
+        input_schema: null.clone(),
+        output_schema: null,
+        wants: Vec::new(),
+    };
+    let component = Component { digest: Digest::of(b"any"), description };
+    let plugin = Plugin { name: "any".into(), component, path: "/any.wasm".into() };
+    let need = |name: &&str| Need {
+        step: StepId(steps.iter().position(|(step, _)| step == name).unwrap() as u32),
+        state: NeedState::Succeeded,
+    };
+    let step = |(name, needs): &(&str, &[&str])| Step {
+        name: (*name).into(),
+        plugin: PluginId(0),
+        with: Template::constant(no_inputs()),
+        needs: needs.iter().map(need).collect(),
+        when: None,
+        retry: Retry { attempts: 3, delay_ms: 100, jitter: false, ..Retry::default() },
+        timeout_ms: None,
+        pool: None,
+        limits: Limits::default(),
+        grants: Grants::default(),
+    };
+    Plan::new("scripted", vec![plugin], steps.iter().map(step).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_driven_to_its_end_and_the_journal_has_all_of_it() {
+    let house = House::new();
+    let (run, ending) = house.run(plan(&[("a", &[]), ("sleep", &["a"]), ("b", &["sleep"])])).await;
+    assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
+    assert_eq!(house.started(), ["a#1", "sleep#1", "b#1"]);
+    let events = house.events(&run);
+    assert!(matches!(events.first(), Some(Event::RunCreated { .. })));
+    assert!(matches!(events.last(), Some(Event::RunFinished { outcome: Outcome::Succeeded, .. })));
+    assert_eq!(events.len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_wait_for_their_time_and_keep_their_idempotency_key() {
+    let house = House::new();
+    let (run, ending) = house.run(plan(&[("flaky", &[])])).await;
+    assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
+    let key = format!("{run}/flaky");
+    let lines = house.script.started.lock().unwrap().clone();
+    assert_eq!(lines, [1, 2, 3].map(|attempt| format!("flaky#{attempt} {key}")));
+    let records = house.journal.load(&run).unwrap().records;
+    assert_eq!(records.last().unwrap().at, Timestamp(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_interrupts_what_is_in_flight_and_resume_goes_on() {
+    let house = House::new();
+    let started =
+        house.conductor.start(Arc::new(plan(&[("sleep", &[]), ("b", &["sleep"])])), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.conductor.stop();
+    assert_eq!(started.ending().await.unwrap(), Ending::Stopped);
+    let last = house.events(&run).pop().unwrap();
+    assert_eq!(last, Event::AttemptInterrupted { step: StepId(0), attempt: 1, cause: Interruption::Stop });
+
+    let later = House::over(house.journal.clone());
+    let ending = later.conductor.resume(&run).await.unwrap().ending().await.unwrap();
+    assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
+    assert_eq!(later.started(), ["sleep#2", "b#1"]);
+    assert!(matches!(later.conductor.resume(&run).await, Err(StartError::Over(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_engine_left_in_flight_is_repeated() {
+    let house = House::new();
+    let started = house.conductor.start(Arc::new(plan(&[("sleep", &[])])), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    // Its records end like those of a process that was killed.
+    drop(started);
+    let later = House::over(house.journal.clone());
+    let later_run = later.conductor.resume(&run).await;
+    // The first conductor still lives in this test, but the journal takes only one history.
+    let ending = later_run.unwrap().ending().await.unwrap();
+    assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
+    assert_eq!(later.started(), ["sleep#2"]);
+    let interrupted = Event::AttemptInterrupted { step: StepId(0), attempt: 1, cause: Interruption::Crash };
+    assert!(house.events(&run).contains(&interrupted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_the_journal_cancels_the_run() {
+    let house = House::new();
+    let serving = tokio::spawn(house.conductor.clone().serve_requests());
+    let started =
+        house.conductor.start(Arc::new(plan(&[("sleep", &[]), ("b", &["sleep"])])), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.journal.request(&run, Request::Cancel { reason: "wrong branch".into() }).unwrap();
+    assert_eq!(started.ending().await.unwrap(), Ending::Finished(Outcome::Cancelled));
+    let events = house.events(&run);
+    assert!(events.contains(&Event::CancelRequested { reason: "wrong branch".into() }));
+    assert!(house.journal.requests(&run).unwrap().is_empty(), "an answered request is gone");
+    serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_parked_run_waits_for_whoever_resumes_it() {
+    let house = House::new();
+    let started = house.conductor.start(Arc::new(plan(&[("sleep", &[])])), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.conductor.stop();
+    started.ending().await.unwrap();
+    house.journal.request(&run, Request::Cancel { reason: "late".into() }).unwrap();
+    let later = House::over(house.journal.clone());
+    let ending = later.conductor.resume(&run).await.unwrap().ending().await.unwrap();
+    assert_eq!(ending, Ending::Finished(Outcome::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_run_can_be_ended_without_executing_anything() {
+    let house = House::new();
+    let started =
+        house.conductor.start(Arc::new(plan(&[("sleep", &[]), ("b", &["sleep"])])), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.conductor.stop();
+    started.ending().await.unwrap();
+    end_parked(&house.journal, &run, "no longer wanted", Arc::new(()), &Clock::new(|| Timestamp(9))).await.unwrap();
+    let summary = house.journal.summary(&run).unwrap();
+    assert_eq!(summary.outcome, Some(Outcome::Cancelled));
+    assert_eq!(house.started(), ["sleep#1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_task_breaks_down_is_a_failure_and_not_a_hang() {
+    let house = House::new();
+    let (run, ending) = house.run(plan(&[("panic", &[])])).await;
+    assert_eq!(ending, Ending::Finished(Outcome::Failed));
+    let failures = house
+        .events(&run)
+        .into_iter()
+        .filter(|event| matches!(event, Event::AttemptFailed { failure, .. } if failure.kind == FailureKind::Host));
+    assert_eq!(failures.count(), 3, "the engine's own failures are tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_holds_over_all_runs() {
+    let house = House::new();
+    let pooled = || {
+        let mut plan = plan(&[("sleep1", &[]), ("sleep2", &[]), ("sleep3", &[])]);
+        plan.pools = vec![Pool { name: "runner".into(), size: 2 }];
+        for step in &mut plan.steps {
+            step.pool = Some(PoolId(0));
+        }
+        plan.link()
+    };
+    let (first, second) = tokio::join!(house.run(pooled()), house.run(pooled()));
+    assert_eq!((first.1, second.1), (Ending::Finished(Outcome::Succeeded), Ending::Finished(Outcome::Succeeded)));
+    assert_eq!(house.script.at_once_max.load(Ordering::SeqCst), 2);
+    let finished = |run: &RunId| house.journal.load(run).unwrap().records.last().unwrap().at.0;
+    assert_eq!(finished(&first.0).max(finished(&second.0)), 3_000, "six seconds of work, two at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_runs_at_once_all_end() {
+    let house = House::new();
+    let mut handles = Vec::new();
+    for _ in 0..1_000 {
+        let plan = plan(&[("a", &[]), ("sleep", &["a"]), ("b", &["sleep"])]);
+        handles.push(house.conductor.start(Arc::new(plan), no_inputs()).await.unwrap());
+    }
+    for handle in handles {
+        assert_eq!(handle.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
+    }
+    assert_eq!(house.started().len(), 3_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_the_log_reach_the_journal() {
+    let house = House::new();
+    let (run, _) = house.run(plan(&[("log", &[])])).await;
+    let lines = house.journal.load_log(&run, Default::default()).unwrap();
+    let messages: Vec<&str> = lines.iter().map(|(_, line)| line.message.as_str()).collect();
+    assert_eq!(messages, ["a line"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_components_are_missing_is_not_created() {
+    let house = House::new();
+    let mut unprepared = plan(&[("a", &[])]);
+    unprepared.name = "unprepared".into();
+    let refused = house.conductor.start(Arc::new(unprepared), no_inputs()).await;
+    assert!(matches!(refused, Err(StartError::Prepare(_))));
+    assert!(house.journal.latest().unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_step_fails_the_run_and_skips_what_needs_it() {
+    let house = House::new();
+    let (run, ending) = house.run(plan(&[("fail", &[]), ("b", &["fail"])])).await;
+    assert_eq!(ending, Ending::Finished(Outcome::Failed));
+    assert_eq!(house.started(), ["fail#1"]);
+    assert!(house.events(&run).iter().any(|event| matches!(event, Event::StepSkipped { step: StepId(1), .. })));
+}
