@@ -1,0 +1,325 @@
+//! A guest that misbehaves on request. `{"do": "…"}` picks how; what the guest gets to see of the world comes back as
+//! its output, so that a test can assert it.
+//!
+//! It is written against the plain bindings of `wit/` and not with the SDK: it returns text that is no JSON, panics
+//! without anybody's hook, and does whatever else an SDK is there to prevent. Nothing of it runs natively.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::bindings::downbeat::step::{artifacts, log, process, progress, types};
+use crate::bindings::exports::downbeat::step::step::{Context, Description, Failure, Guest, Want};
+
+#[allow(missing_docs, unsafe_code, unreachable_pub, unused_qualifications, clippy::all)]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
+}
+
+struct Rogue;
+
+#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_code)]
+const _: () = {
+    bindings::export!(Rogue with_types_in bindings);
+};
+
+impl Guest for Rogue {
+    fn describe() -> Description {
+        let wants = ["artifacts", "clock", "env", "files", "http", "process", "random", "workspace"];
+        Description {
+            name: "rogue".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "Misbehaves on request.".to_owned(),
+            input_schema: include_str!("input.schema.json").to_owned(),
+            output_schema: include_str!("output.schema.json").to_owned(),
+            wants: wants.map(|name| Want { capability: name.to_owned(), reason: "tries it".to_owned() }).to_vec(),
+        }
+    }
+
+    fn run(context: Context, input: String) -> Result<String, Failure> {
+        let input: Value = serde_json::from_str(&input).map_err(|error| invalid(error.to_string()))?;
+        act(&context, &Input(&input))
+    }
+}
+
+/// The input's fields, each with the default that `input.schema.json` documents.
+struct Input<'a>(&'a Value);
+
+impl Input<'_> {
+    fn text(&self, key: &str) -> &str {
+        self.0[key].as_str().unwrap_or_default()
+    }
+
+    fn number(&self, key: &str, default: u64) -> u64 {
+        self.0[key].as_u64().unwrap_or(default)
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        let texts = self.0[key].as_array().into_iter().flatten();
+        texts.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+}
+
+fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
+    let message = || match input.text("text") {
+        "" => "as requested".to_owned(),
+        text => text.to_owned(),
+    };
+    match input.text("do") {
+        // Well-behaved.
+        "echo" => Ok(json!({ "do": "echo", "input": input.0 }).to_string()),
+        "context" => saw(json!({
+            "run": context.run,
+            "workflow": context.workflow,
+            "step": context.step,
+            "attempt": context.attempt,
+            "idempotency-key": context.idempotency_key,
+            "timeout-ms": context.timeout_ms,
+        })),
+        "progress" => {
+            for done in 0..=input.number("count", 3) {
+                progress::report(done, Some(input.number("count", 3)), &message());
+            }
+            saw(Value::Null)
+        }
+
+        // Failures.
+        "fail-invalid" => Err(invalid(message())),
+        "fail-permanent" => Err(permanent(message())),
+        "fail-transient" => Err(transient(message(), input.0["retry-after-ms"].as_u64())),
+        "fail-until" if u64::from(context.attempt) < input.number("attempt", 2) => {
+            Err(transient(format!("attempt {} is too early", context.attempt), None))
+        }
+        "fail-until" => saw(json!(context.attempt)),
+
+        // Endings that are none of them.
+        "panic" => panic!("{}", message()),
+        "trap" => trap(),
+        "exit" => std::process::exit(i32::try_from(input.number("code", 1)).unwrap_or(1)),
+
+        // Without end.
+        "loop" => loop {
+            black_box(());
+        },
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(input.number("ms", 1_000)));
+            saw(Value::Null)
+        }
+        "hoard" => hoard(input.number("bytes", u64::MAX)),
+        "stack" => saw(json!(deeper(input.number("depth", u64::MAX)))),
+        "frames" => saw(json!(wider(input.number("depth", u64::MAX)))),
+
+        // Too much said.
+        "log" | "log-flood" => {
+            let lines = if input.text("do") == "log" { 1 } else { 100_000 };
+            for line in 0..input.number("count", lines) {
+                log::write(log::Level::Info, &format!("line {line}: {}", message()));
+            }
+            saw(Value::Null)
+        }
+        "print" => {
+            for line in 0..input.number("count", 1) {
+                println!("out {line}: {}", message());
+                eprintln!("err {line}: {}", message());
+            }
+            saw(Value::Null)
+        }
+        "big-output" => Ok(format!(r#"{{"saw":"{}"}}"#, "x".repeat(length(input.number("bytes", 20 << 20))))),
+
+        // Not what was promised.
+        "bad-json" => Ok("{ this is no JSON".to_owned()),
+        "wrong-output" => Ok(json!({ "saw": 1, "unpromised": true }).to_string()),
+        "bad-details" => Err(Failure::Permanent(types::Problem {
+            message: "with details that are no JSON".to_owned(),
+            details: Some("{ this is no JSON".to_owned()),
+        })),
+
+        // What it sees.
+        "clock" => clock(input.number("ms", 0)),
+        "random" => saw(json!([random(), random(), random()])),
+        "env" => {
+            let variables: Vec<(String, String)> = std::env::vars().collect();
+            saw(json!({ "variables": variables, "arguments": std::env::args().collect::<Vec<_>>() }))
+        }
+
+        // What it reaches.
+        "read-file" => seen(std::fs::read_to_string(input.text("path"))),
+        "write-file" => seen(std::fs::write(input.text("path"), message()).map(|()| "written")),
+        "list" => seen(std::fs::read_dir(input.text("path")).and_then(|entries| {
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<std::io::Result<Vec<String>>>()?;
+            names.sort_unstable();
+            Ok(names)
+        })),
+        "connect" => seen(std::net::TcpStream::connect(input.text("address")).map(|_| "connected")),
+        "http" => seen(http_status(input.text("scheme"), input.text("address"))),
+        "process" => run_process(input),
+        "put" => seen(artifacts::put(message().as_bytes()).map_err(|error| format!("{error:?}"))),
+        "put-big" => seen(put_big(input.number("bytes", 1 << 30)).map_err(|error| format!("{error:?}"))),
+        "get" => seen(
+            artifacts::get(input.text("digest"))
+                .map(|blob| String::from_utf8_lossy(&blob).into_owned())
+                .map_err(|error| format!("{error:?}")),
+        ),
+
+        other => Err(invalid(format!("there is nothing to `do` called `{other}`"))),
+    }
+}
+
+/// What was seen, as the output `{"saw": …}`.
+fn saw(what: Value) -> Result<String, Failure> {
+    Ok(json!({ "saw": what }).to_string())
+}
+
+/// What came of reaching for something, as the output `{"saw": …}` or `{"error": …}`: that it was denied is what the
+/// test wants to know, and no failure.
+fn seen<T: Into<Value>>(result: Result<T, impl ToString>) -> Result<String, Failure> {
+    match result {
+        Ok(what) => saw(what.into()),
+        Err(error) => Ok(json!({ "error": error.to_string() }).to_string()),
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::InvalidInput(types::Problem { message, details: None })
+}
+
+fn permanent(message: String) -> Failure {
+    Failure::Permanent(types::Problem { message, details: Some(json!({ "requested": true }).to_string()) })
+}
+
+fn transient(message: String, retry_after_ms: Option<u64>) -> Failure {
+    Failure::Transient(types::Setback { message, details: None, retry_after_ms })
+}
+
+fn trap() -> ! {
+    #[cfg(target_arch = "wasm32")]
+    core::arch::wasm32::unreachable();
+    #[cfg(not(target_arch = "wasm32"))]
+    std::process::abort();
+}
+
+/// Takes memory, page by page, and touches it, until it has enough or gets no more (which aborts it).
+fn hoard(bytes: u64) -> Result<String, Failure> {
+    const PIECE: usize = 1 << 20;
+    let mut hoard = Vec::new();
+    while (hoard.len() as u64) * (PIECE as u64) < bytes {
+        hoard.push(black_box(vec![1_u8; PIECE]));
+    }
+    saw(json!(hoard.len() * PIECE))
+}
+
+/// Recurses until the engine's stack is used up: nothing here lives in memory. What is done to the result can't be
+/// reordered, so that no compiler makes a loop of it.
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    match depth {
+        0 => 0,
+        _ => deeper(depth - 1).wrapping_mul(depth | 1).rotate_left(7) ^ depth,
+    }
+}
+
+/// Recurses until the part of the linear memory that the guest itself uses as a stack is used up.
+#[inline(never)]
+fn wider(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    match depth {
+        0 => 0,
+        _ => wider(depth - 1) + black_box(frame[0]).min(1),
+    }
+}
+
+/// Both clocks, before and after a sleep.
+fn clock(ms: u64) -> Result<String, Failure> {
+    let wall = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let (before, started) = (wall(), Instant::now());
+    if ms > 0 {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+    let elapsed_ns = started.elapsed().as_nanos() as u64;
+    saw(json!({ "wall-ms": before, "wall-ms-later": wall(), "elapsed-ns": elapsed_ns }))
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn put_big(bytes: u64) -> Result<String, artifacts::Error> {
+    let piece = vec![0_u8; 1 << 20];
+    let writer = artifacts::Writer::open()?;
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(piece.len() as u64);
+        writer.write(&piece[..length(now)])?;
+        left -= now;
+    }
+    artifacts::Writer::finish(writer)
+}
+
+fn run_process(input: &Input<'_>) -> Result<String, Failure> {
+    let command = process::Command {
+        program: input.text("program").to_owned(),
+        arguments: input.texts("args"),
+        environment: input.texts("env").into_iter().map(|name| (name, "set by the guest".to_owned())).collect(),
+        working_directory: input.0["path"].as_str().map(str::to_owned),
+        stdin: input.text("stdin").into(),
+        timeout_ms: input.0["ms"].as_u64(),
+        log_output: true,
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match process::run(&command) {
+        Ok(completed) => saw(json!({
+            "exit": match completed.exit {
+                process::Exit::Code(code) => json!({ "code": code }),
+                process::Exit::Signal(signal) => json!({ "signal": signal }),
+            },
+            "stdout": text(&completed.stdout),
+            "stderr": text(&completed.stderr),
+            "stdout-dropped": completed.stdout_dropped,
+            "stderr-dropped": completed.stderr_dropped,
+            "elapsed-ms": completed.elapsed_ms,
+        })),
+        Err(process::Error::Refused(types::Refusal { capability, wanted, hint })) => {
+            saw(json!({ "refused": { "capability": capability, "wanted": wanted, "hint": hint } }))
+        }
+        Err(process::Error::NotFound(program)) => saw(json!({ "not-found": program })),
+        Err(process::Error::TimedOut(completed)) => saw(json!({ "timed-out": text(&completed.stdout) })),
+        Err(process::Error::Failed(reason)) => saw(json!({ "failed": reason })),
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn random() -> u64 {
+    wasip2::random::random::get_random_u64()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn random() -> u64 {
+    0
+}
+
+/// Sends a GET request for `/` and gives the status, or the name of what the host says instead.
+#[cfg(target_arch = "wasm32")]
+fn http_status(scheme: &str, authority: &str) -> Result<u16, String> {
+    use wasip2::http::{outgoing_handler, types};
+
+    let request = types::OutgoingRequest::new(types::Fields::new());
+    let scheme = if scheme == "https" { types::Scheme::Https } else { types::Scheme::Http };
+    let accepted = request
+        .set_scheme(Some(&scheme))
+        .and_then(|()| request.set_authority(Some(authority)))
+        .and_then(|()| request.set_path_with_query(Some("/")));
+    accepted.map_err(|()| "not a request".to_owned())?;
+    let name = |code: types::ErrorCode| format!("{code:?}");
+    let response = outgoing_handler::handle(request, None).map_err(name)?;
+    response.subscribe().block();
+    let response = response.get().ok_or("no response")?.map_err(|()| "taken twice".to_owned())?;
+    response.map(|response| response.status()).map_err(name)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn http_status(_: &str, _: &str) -> Result<u16, String> {
+    Err("natively there is no host".to_owned())
+}
