@@ -1,0 +1,36 @@
+//! `downbeat cancel`: asks for a run's end, from whichever process drives it; a run that nobody drives is ended right here.
+
+use std::sync::Arc;
+
+use downbeat_conductor::clock::Clock;
+use downbeat_conductor::end_parked;
+use downbeat_journal::{Journal, Mode, OpenError, Request, StateFilter};
+
+use crate::arguments::Cancel;
+use crate::exit::{Exit, Fault};
+use crate::place::{Place, find_run};
+
+pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
+    let journal = place.observe()?;
+    let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?;
+    if run.outcome.is_some() {
+        return Err(Fault::new(Exit::Usage, format!("run {} is already over", run.id)));
+    }
+    match Journal::open(&place.state, Mode::Drive) {
+        Err(OpenError::Driven { .. }) => {
+            let request = Request::Cancel { reason: arguments.reason.clone() };
+            journal.request(&run.id, request).map_err(Fault::engine)?;
+            anstream::eprintln!("run {} is asked to end; `downbeat show {}` tells when it has", run.id, run.id);
+        }
+        Err(error) => return Err(Fault::engine(error)),
+        Ok(driving) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fault::engine)?;
+            let watch = Arc::new(());
+            runtime
+                .block_on(end_parked(&driving, &run.id, &arguments.reason, watch, &Clock::system()))
+                .map_err(Fault::engine)?;
+            anstream::eprintln!("run {} is cancelled", run.id);
+        }
+    }
+    Ok(Exit::Success)
+}

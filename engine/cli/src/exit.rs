@@ -1,0 +1,108 @@
+//! Exit codes, documented here and nowhere else, and the faults that lead to them.
+
+use std::process::ExitCode;
+
+use anstream::eprintln;
+use owo_colors::OwoColorize as _;
+
+/// How the program ends. The numbers are part of its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// 0: it worked; of `run` and `resume`: the workflow succeeded.
+    Success = 0,
+    /// 1: the workflow ran and failed, or timed out.
+    WorkflowFailed = 1,
+    /// 2: the command line is wrong.
+    Usage = 2,
+    /// 3: the workflow file, an input or a plugin is wrong; nothing was run.
+    Refused = 3,
+    /// 4: the engine could not do its work: the journal can't be written, another process drives it, a disk is full.
+    Engine = 4,
+    /// 5: the run was cancelled.
+    Cancelled = 5,
+    /// 130: interrupted (Ctrl-C, SIGTERM) while a run was in flight; it can be resumed.
+    Interrupted = 130,
+}
+
+/// The same table, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  it worked; of run and resume: the workflow succeeded
+    1  the workflow ran and failed, or timed out
+    2  the command line is wrong
+    3  the workflow file, an input or a plugin is wrong; nothing was run
+    4  the engine could not do its work (journal, disk, another process drives the runs)
+    5  the run was cancelled
+  130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command could not do what it was asked for.
+#[derive(Debug)]
+pub struct Fault {
+    /// The exit code.
+    pub exit: Exit,
+    /// What, where and why.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault without a hint.
+    pub fn new(exit: Exit, message: impl ToString) -> Fault {
+        Fault { exit, message: message.to_string(), hint: None }
+    }
+
+    /// The engine can't do its work.
+    pub fn engine(message: impl ToString) -> Fault {
+        Fault::new(Exit::Engine, message)
+    }
+
+    /// What was handed in is wrong.
+    pub fn refused(message: impl ToString) -> Fault {
+        Fault::new(Exit::Refused, message)
+    }
+
+    /// Says what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Fault {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Tells the person. An empty message means that everything has been said.
+    pub fn print(&self) {
+        if !self.message.is_empty() {
+            eprintln!("{} {}", "error:".red().bold(), self.message);
+        }
+        if let Some(hint) = &self.hint {
+            eprintln!("{} {hint}", "hint:".cyan().bold());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_help_lists_every_code() {
+        let codes = [
+            Exit::Success,
+            Exit::WorkflowFailed,
+            Exit::Usage,
+            Exit::Refused,
+            Exit::Engine,
+            Exit::Cancelled,
+            Exit::Interrupted,
+        ];
+        let listed: Vec<u8> =
+            EXIT_CODES.lines().skip(1).map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
+        assert_eq!(listed, codes.map(|code| code as u8));
+    }
+}

@@ -1,0 +1,64 @@
+//! The command line: wires the rooms together and talks to people. The only room that prints.
+//!
+//! Data goes to standard output, talk to standard error. A command is a file with one function that takes its parsed
+//! arguments and returns an [`exit::Exit`] or a [`exit::Fault`]; how a command line is written is in [`arguments`], what
+//! exit codes mean in [`exit`].
+
+pub mod arguments;
+pub mod exit;
+
+mod cancel;
+mod check;
+mod drive;
+mod list;
+mod logs;
+mod place;
+mod plugin;
+mod resume;
+mod run;
+mod screen;
+mod show;
+mod stream;
+mod table;
+mod units;
+mod workflow_file;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Command, CommandLine, PluginCommand};
+use exit::Exit;
+
+/// Runs the command that `args` (the program's name first) asks for.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line = match CommandLine::try_parse_from(args) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version are answers (0, standard output); everything else is bad usage (2).
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let place = line.place;
+    let ended = match line.command {
+        Command::Check(arguments) => check::check(&place, &arguments),
+        Command::Run(arguments) => run::run(&place, &arguments),
+        Command::Resume(arguments) => resume::resume(&place, &arguments),
+        Command::List(arguments) => list::list(&place, &arguments),
+        Command::Show(arguments) => show::show(&place, &arguments),
+        Command::Logs(arguments) => logs::logs(&place, &arguments),
+        Command::Cancel(arguments) => cancel::cancel(&place, &arguments),
+        Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
+        Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
+        Command::Plugin(PluginCommand::Toolchain) => plugin::toolchain(),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(fault) => {
+            fault.print();
+            fault.exit.into()
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `downbeat list`: the runs, latest first.
+
+use std::io::Write as _;
+
+use downbeat_journal::RunFilter;
+
+use crate::arguments::List;
+use crate::exit::{Exit, Fault};
+use crate::place::Place;
+use crate::table::table;
+use crate::units;
+
+pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
+    let newest = RunFilter { limit: Some(arguments.limit.saturating_add(1)), ..RunFilter::default() };
+    let runs = place.observe()?.runs(&newest).map_err(Fault::engine)?;
+    let shown = &runs[..runs.len().min(arguments.limit)];
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        for run in shown {
+            let object = serde_json::json!({
+                "run": run.id.to_string(),
+                "workflow": run.workflow,
+                "state": state(run),
+                "created": units::time(run.created),
+                "finished": run.finished.map(units::time),
+                "records": run.version,
+            });
+            let _ = writeln!(out, "{object}");
+        }
+        return Ok(Exit::Success);
+    }
+    if runs.is_empty() {
+        anstream::eprintln!("no runs in {}", place.state.display());
+        return Ok(Exit::Success);
+    }
+    let row = |run: &downbeat_journal::RunSummary| {
+        let took = run.finished.map_or_else(String::new, |at| units::duration(at.0.saturating_sub(run.created.0)));
+        vec![run.id.to_string(), run.workflow.clone(), state(run), units::time(run.created), took]
+    };
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
+    let _ = write!(out, "{}", table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows));
+    if shown.len() < runs.len() {
+        anstream::eprintln!("… and earlier ones; --limit shows them");
+    }
+    Ok(Exit::Success)
+}
+
+/// The outcome, or `open`: an observer can't know whether somebody drives the run right now.
+fn state(run: &downbeat_journal::RunSummary) -> String {
+    use downbeat_workflow::event::Outcome;
+    let word = match run.outcome {
+        None => "open",
+        Some(Outcome::Succeeded) => "succeeded",
+        Some(Outcome::Failed) => "failed",
+        Some(Outcome::Cancelled) => "cancelled",
+        Some(Outcome::TimedOut) => "timed out",
+    };
+    word.to_owned()
+}

@@ -1,0 +1,94 @@
+//! Where things are kept: the state (journal, artifacts, components, workspaces) and the cache (compiled code).
+//!
+//! The state belongs to the project that one stands in, like a build folder; the cache belongs to the user, and can be
+//! deleted at any time.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use downbeat_journal::{Journal, Mode, ReadError, RunFilter, RunSummary, StateFilter};
+use downbeat_sandbox::{Options, Sandbox};
+
+use crate::exit::{Exit, Fault};
+
+/// Where things are kept.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// The folder with the journal of runs, their artifacts and workspaces
+    #[arg(
+        long,
+        global = true,
+        env = "DOWNBEAT_STATE",
+        hide_env_values = true,
+        default_value = ".downbeat",
+        value_name = "DIR"
+    )]
+    pub state: PathBuf,
+    /// The folder with compiled components [default: the user's cache folder]
+    #[arg(long, global = true, env = "DOWNBEAT_CACHE", hide_env_values = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+impl Place {
+    /// The journal, to be driven by this process.
+    pub(crate) fn drive(&self) -> Result<Journal, Fault> {
+        Journal::open(&self.state, Mode::Drive).map_err(Fault::engine)
+    }
+
+    /// The journal, to be looked at.
+    pub(crate) fn observe(&self) -> Result<Journal, Fault> {
+        Journal::open(&self.state, Mode::Observe).map_err(Fault::engine)
+    }
+
+    /// Copies of the components that runs use.
+    pub(crate) fn components(&self) -> PathBuf {
+        self.state.join("components")
+    }
+
+    /// The runs' own directories.
+    pub(crate) fn workspaces(&self) -> PathBuf {
+        self.state.join("workspaces")
+    }
+
+    /// The sandbox.
+    pub(crate) fn sandbox(&self) -> Result<Sandbox, Fault> {
+        let cache = match &self.cache {
+            Some(cache) => cache.clone(),
+            None => user_cache().ok_or_else(|| {
+                Fault::engine("there is no cache folder: neither XDG_CACHE_HOME nor HOME is set")
+                    .hint("name one with --cache DIR or DOWNBEAT_CACHE")
+            })?,
+        };
+        let artifacts = self.state.join("artifacts");
+        Sandbox::new(Options { cache, artifacts, instances_max: Options::INSTANCES_MAX }).map_err(Fault::engine)
+    }
+}
+
+fn user_cache() -> Option<PathBuf> {
+    let from = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("downbeat"))
+}
+
+/// The run that a person means: by its id or the beginning or end of it, or else the latest in the given state.
+pub(crate) fn find_run(journal: &Journal, text: Option<&str>, state: StateFilter) -> Result<RunSummary, Fault> {
+    if let Some(text) = text {
+        let found = journal.find(text).and_then(|id| journal.summary(&id));
+        return found.map_err(|error| match error {
+            ReadError::NoMatch(_) | ReadError::Ambiguous { .. } => {
+                Fault::new(Exit::Usage, error).hint("`downbeat list` shows the runs")
+            }
+            other => Fault::engine(other),
+        });
+    }
+    let latest = RunFilter { state, limit: Some(1), ..RunFilter::default() };
+    journal.runs(&latest).map_err(Fault::engine)?.pop().ok_or_else(|| {
+        let what = if state == StateFilter::Open { "no run is open" } else { "there is no run yet" };
+        Fault::new(Exit::Usage, what)
+    })
+}
+
+/// A path as an absolute one, without asking the file system.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    std::path::absolute(path).map_err(|error| Fault::engine(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,32 @@
+//! `downbeat resume`: takes up a run where its records end.
+
+use std::sync::Arc;
+
+use downbeat_journal::StateFilter;
+use downbeat_workflow::plan::Plan;
+
+use crate::arguments::Resume;
+use crate::drive;
+use crate::exit::{Exit, Fault};
+use crate::place::{Place, find_run};
+use crate::screen::Style;
+
+pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
+    let journal = place.drive()?;
+    let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
+    let plan = load_plan(&journal, &run)?;
+    let style = Style::fitting(arguments.json);
+    drive::drive(place, &journal, place.sandbox()?, Arc::new(plan), style, async |conductor| {
+        conductor.resume(&run).await
+    })
+}
+
+/// The plan that a run keeps.
+pub(crate) fn load_plan(
+    journal: &downbeat_journal::Journal,
+    run: &downbeat_workflow::event::RunId,
+) -> Result<Plan, Fault> {
+    let digest = journal.summary(run).map_err(Fault::engine)?.plan;
+    let text = journal.plan(&digest).map_err(Fault::engine)?;
+    Plan::from_json(&text).map_err(|error| Fault::engine(format!("the plan of run {run} can't be read: {error}")))
+}

@@ -1,0 +1,73 @@
+//! `downbeat run`: a workflow file and inputs in, a finished run out.
+
+use std::sync::Arc;
+
+use downbeat_workflow::inputs;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{InputType, Plan};
+use serde_json::{Map, Value};
+
+use crate::arguments::Run;
+use crate::drive;
+use crate::exit::{Exit, Fault};
+use crate::place::Place;
+use crate::screen::Style;
+use crate::workflow_file;
+
+pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
+    let sandbox = place.sandbox()?;
+    let plan = workflow_file::load(&arguments.workflow, &sandbox)?;
+    let inputs = gather_inputs(&plan, arguments)?;
+    let journal = place.drive()?;
+    let plan = Arc::new(plan);
+    let style = Style::fitting(arguments.json);
+    drive::drive(place, &journal, sandbox, plan.clone(), style, async |conductor| conductor.start(plan, inputs).await)
+}
+
+/// All inputs, judged; or all that is wrong with them.
+fn gather_inputs(plan: &Plan, arguments: &Run) -> Result<Json, Fault> {
+    let mut faults = Vec::new();
+    let mut given = Map::new();
+    if let Some(path) = &arguments.inputs {
+        match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| parse_object(&text)) {
+            Ok(object) => given = object,
+            Err(error) => faults.push(format!("--inputs {}: {error}", path.display())),
+        }
+    }
+    for argument in &arguments.input {
+        match parse_input(plan, argument) {
+            Ok((name, value)) => drop(given.insert(name, value)),
+            Err(fault) => faults.push(format!("--input {argument}: {fault}")),
+        }
+    }
+    if faults.is_empty() {
+        match inputs::accept(plan, given) {
+            Ok(inputs) => return Ok(inputs),
+            Err(all) => faults = all,
+        }
+    } else {
+        // What could not be read may be what seems to be missing, so only what is there is judged.
+        faults.extend(inputs::judge(plan, &given));
+    }
+    let plural = if faults.len() == 1 { "an input is wrong" } else { "inputs are wrong" };
+    Err(Fault::refused(format!("{plural}; nothing was run\n  - {}", faults.join("\n  - "))))
+}
+
+fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("it must hold a JSON object, as in {\"name\": \"Ada\"}".to_owned()),
+        Err(error) => Err(format!("not valid JSON: {error}")),
+    }
+}
+
+fn parse_input(plan: &Plan, argument: &str) -> Result<(String, Value), String> {
+    let (name, text) = argument.split_once('=').ok_or("write NAME=VALUE")?;
+    let text = match text.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?,
+        None => text.to_owned(),
+    };
+    // An input that does not exist is reported with all the others, by `accept`.
+    let kind = plan.inputs.get(name).map_or(InputType::String, |input| input.kind);
+    Ok((name.to_owned(), inputs::parse_argument(kind, &text)?))
+}

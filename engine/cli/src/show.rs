@@ -1,0 +1,193 @@
+//! `downbeat show`: what happened in a run, from its records alone.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use downbeat_journal::StateFilter;
+use downbeat_workflow::event::{Interruption, Outcome, RunId, Usage};
+use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistory};
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::run::{Run, StepStatus};
+
+use crate::arguments::Show;
+use crate::exit::{Exit, Fault};
+use crate::place::{Place, find_run};
+use crate::resume::load_plan;
+use crate::screen;
+use crate::stream;
+use crate::table::table;
+use crate::units;
+
+pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
+    let journal = place.observe()?;
+    let id = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?.id;
+    let records = journal.load(&id).map_err(Fault::engine)?.records;
+    let plan = std::sync::Arc::new(load_plan(&journal, &id)?);
+    if arguments.json {
+        for record in &records {
+            stream::print(&plan, &id, record);
+        }
+        return Ok(Exit::Success);
+    }
+    let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
+    let history = History::of(plan.steps.len(), &records);
+    let _ = std::io::stdout().lock().write_all(page(&plan, &id, &run, &history).as_bytes());
+    Ok(Exit::Success)
+}
+
+/// The whole page.
+fn page(plan: &Plan, id: &RunId, run: &Run, history: &History) -> String {
+    let mut page = String::new();
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(page, "{key:10}{value}");
+    };
+    line("run", &id.to_string());
+    line("workflow", &plan.name);
+    line("state", &state(history));
+    if let Some(created) = history.created {
+        line("created", &units::time(created));
+        if let Some((finished, _)) = history.finished {
+            let took = units::duration(finished.0.saturating_sub(created.0));
+            line("finished", &format!("{} (took {took})", units::time(finished)));
+        }
+    }
+    if let Some(reason) = &history.cancel {
+        line("cancelled", reason);
+    }
+    if let Some(inputs) = &history.inputs {
+        line("inputs", inputs.as_str());
+    }
+    page.push('\n');
+    page.push_str(&steps_table(plan, run, history));
+    for (index, step) in history.steps.iter().enumerate() {
+        let step_plan = plan.step(StepId(index as u32));
+        page.push_str(&failure_notes(&step_plan.name, step));
+        if step.attempts.len() > 1 || step.attempts.iter().any(|attempt| attempt.queued.is_some()) {
+            page.push_str(&attempts_table(&step_plan.name, &step.attempts));
+        }
+    }
+    if let Some(outputs) = history.outputs.as_ref().filter(|outputs| outputs.as_str() != "{}") {
+        let text = serde_json::to_string_pretty(&outputs.value()).expect("a value is valid JSON");
+        let _ = write!(page, "\noutputs\n{text}\n");
+    }
+    for fault in &history.faults {
+        let _ = writeln!(page, "fault     {fault}");
+    }
+    page
+}
+
+fn state(history: &History) -> String {
+    match history.finished {
+        None => "open (`downbeat resume` goes on if nobody drives it)".to_owned(),
+        Some((_, Outcome::Succeeded)) => "succeeded".to_owned(),
+        Some((_, Outcome::Failed)) => "failed".to_owned(),
+        Some((_, Outcome::Cancelled)) => "cancelled".to_owned(),
+        Some((_, Outcome::TimedOut)) => "timed out".to_owned(),
+    }
+}
+
+fn steps_table(plan: &Plan, run: &Run, history: &History) -> String {
+    let row = |(index, step): (usize, &StepHistory)| {
+        let id = StepId(index as u32);
+        let (status, attempts) = run.status(id);
+        let usage = step.attempts.iter().rev().find_map(|attempt| attempt.ended.as_ref()?.1.usage());
+        let cell = |read: fn(&Usage) -> String| usage.map_or_else(String::new, read);
+        vec![
+            plan.step(id).name.clone(),
+            status_word(&status).to_owned(),
+            if attempts == 0 { String::new() } else { attempts.to_string() },
+            step.elapsed_ms().map_or_else(String::new, units::duration),
+            cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
+            cell(|usage| units::size(usage.memory_peak)),
+            cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
+            why(plan, &status),
+        ]
+    };
+    let rows: Vec<Vec<String>> = history.steps.iter().enumerate().map(row).collect();
+    table(&["STEP", "STATE", "ATTEMPTS", "TIME", "CPU", "MEMORY", "IN / OUT", "WHY"], &rows)
+}
+
+fn status_word(status: &StepStatus<'_>) -> &'static str {
+    match status {
+        StepStatus::Waiting => "waiting",
+        StepStatus::Ready => "ready",
+        StepStatus::Queued => "queued",
+        StepStatus::Running => "in flight",
+        StepStatus::Delayed(_) => "delayed",
+        StepStatus::Succeeded(_) => "succeeded",
+        StepStatus::Failed(_) => "failed",
+        StepStatus::Skipped(_) => "skipped",
+        StepStatus::Cancelled => "cancelled",
+    }
+}
+
+fn why(plan: &Plan, status: &StepStatus<'_>) -> String {
+    match status {
+        StepStatus::Skipped(reason) => reason.explain(plan),
+        StepStatus::Failed(failure) => {
+            let first = failure.message.lines().next().unwrap_or("");
+            format!("{}: {}", screen::kind(&failure.kind), shortened(first, 80))
+        }
+        StepStatus::Delayed(until) => format!("next attempt at {}", units::time(*until)),
+        _ => String::new(),
+    }
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The whole message, backtrace and refusals of a step that failed.
+fn failure_notes(name: &str, step: &StepHistory) -> String {
+    let mut notes = String::new();
+    let ended = step.ended.is_some_and(|(_, end)| end == downbeat_workflow::event::StepEnd::Failed);
+    if let Some(failure) = step.failure().filter(|_| ended) {
+        let _ = writeln!(notes, "\n{name} failed: {}", screen::kind(&failure.kind));
+        for line in failure.message.lines().chain(failure.backtrace.iter().flat_map(|trace| trace.lines())) {
+            let _ = writeln!(notes, "  {line}");
+        }
+    }
+    let usages = step.attempts.iter().filter_map(|attempt| attempt.ended.as_ref()?.1.usage());
+    let mut refusals: Vec<_> = usages.flat_map(|usage| &usage.refusals).collect();
+    refusals.dedup();
+    for refusal in refusals {
+        let _ = writeln!(notes, "\n{name} was refused {}: {}", refusal.capability, refusal.wanted);
+        let _ = writeln!(notes, "  hint: to allow it, add to [steps.{name}]: {}", refusal.hint);
+    }
+    notes
+}
+
+fn attempts_table(name: &str, attempts: &[AttemptHistory]) -> String {
+    let row = |attempt: &AttemptHistory| {
+        let span = |from: Option<u64>, to: Option<u64>| match (from, to) {
+            (Some(from), Some(to)) => units::duration(to.saturating_sub(from)),
+            _ => String::new(),
+        };
+        let ended = attempt.ended.as_ref();
+        vec![
+            attempt.attempt.to_string(),
+            attempt.started.map_or_else(String::new, units::time),
+            span(attempt.queued.map(|at| at.0), attempt.started.map(|at| at.0)),
+            span(attempt.started.map(|at| at.0), ended.map(|(at, _)| at.0)),
+            ended.map_or_else(|| "in flight".to_owned(), |(_, end)| end_words(end)),
+        ]
+    };
+    let rows: Vec<Vec<String>> = attempts.iter().map(row).collect();
+    format!("\nattempts of {name}\n{}", table(&["#", "STARTED", "QUEUED FOR", "TOOK", "END"], &rows))
+}
+
+fn end_words(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Succeeded(..) => "succeeded".to_owned(),
+        AttemptEnd::Failed(failure, _) => {
+            let first = failure.message.lines().next().unwrap_or("");
+            format!("failed, {}: {}", screen::kind(&failure.kind), shortened(first, 80))
+        }
+        AttemptEnd::Interrupted(Interruption::Crash) => "interrupted: the engine died".to_owned(),
+        AttemptEnd::Interrupted(Interruption::Stop) => "interrupted: the engine was stopped".to_owned(),
+        AttemptEnd::Cancelled(_) => "cancelled".to_owned(),
+    }
+}

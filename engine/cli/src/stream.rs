@@ -1,0 +1,79 @@
+//! The event stream as JSON lines: the journal's records with names in place of numbers.
+//!
+//! One object a line: `event` (the journal's name for it), `run`, `at` (RFC 3339, UTC), and the event's own fields. Fields
+//! may be added; none is renamed.
+
+use std::io::Write as _;
+
+use downbeat_workflow::event::{Record, RunId};
+use downbeat_workflow::plan::Plan;
+use serde_json::{Map, Value};
+
+use crate::units;
+
+/// The object for one record.
+pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {
+    let tagged = serde_json::to_value(&record.event).expect("an event holds nothing that JSON can't");
+    // Externally tagged: a name alone, or an object with the name as its only key.
+    let (name, fields) = match tagged {
+        Value::String(name) => (name, Map::new()),
+        Value::Object(tagged) => match tagged.into_iter().next() {
+            Some((name, Value::Object(fields))) => (name, fields),
+            _ => unreachable!("an event with data is an object of one object"),
+        },
+        _ => unreachable!("an event is a name or an object"),
+    };
+    let mut object = Map::new();
+    object.insert("event".into(), name.into());
+    object.insert("run".into(), run.to_string().into());
+    object.insert("at".into(), units::time(record.at).into());
+    for (key, mut value) in fields {
+        name_indices(plan, &key, &mut value);
+        object.insert(key, value);
+    }
+    Value::Object(object)
+}
+
+/// Prints one record. A reader that has gone away ends the talk, not the run.
+pub(crate) fn print(plan: &Plan, run: &RunId, record: &Record) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", object(plan, run, record));
+}
+
+/// Prints a log line of an attempt, which is no record but belongs to the stream.
+pub(crate) fn print_log(
+    plan: &Plan,
+    run: &RunId,
+    step: downbeat_workflow::plan::StepId,
+    attempt: u32,
+    level: &str,
+    line: &str,
+) {
+    let object = serde_json::json!({
+        "event": "attempt-logged",
+        "run": run.to_string(),
+        "step": plan.step(step).name,
+        "attempt": attempt,
+        "level": level,
+        "message": line,
+    });
+    let _ = writeln!(std::io::stdout().lock(), "{object}");
+}
+
+fn name_indices(plan: &Plan, key: &str, value: &mut Value) {
+    let index = value.as_u64().map(|index| index as usize);
+    match (key, index, &mut *value) {
+        ("step" | "need", Some(index), _) => *value = plan.steps[index].name.clone().into(),
+        ("pool", Some(index), _) => *value = plan.pools[index].name.clone().into(),
+        // A step's output is its own business: `step` in there is no index.
+        ("reason", _, Value::Object(reason)) => {
+            for (key, value) in reason.iter_mut() {
+                if let ("need-not-met", Value::Object(fields)) = (key.as_str(), value) {
+                    if let Some(need) = fields.get_mut("need") {
+                        name_indices(plan, "need", need);
+                    }
+                }
+            }
+        }
+        _ => (),
+    }
+}

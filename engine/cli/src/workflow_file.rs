@@ -1,0 +1,103 @@
+//! From a path to a plan: reads the file, builds and loads its plugins, and resolves it.
+//!
+//! A plugin that can't be had is a diagnostic at the line that names it, beside all the others.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use downbeat_sandbox::Sandbox;
+use downbeat_workflow::diagnostic::{self, Diagnostic, Finding};
+use downbeat_workflow::plan::Plan;
+use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::spec::{Source, Spec};
+
+use crate::exit::{Exit, Fault};
+use crate::place::absolute;
+
+/// A workflow file is at most this large: a 100,000-step file has some 10 MB.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// A file that was read and judged.
+pub(crate) struct Checked {
+    source: Source,
+    diagnostics: Vec<Diagnostic>,
+    /// What it says; `None` if it has errors.
+    pub(crate) plan: Option<Plan>,
+}
+
+impl Checked {
+    /// The diagnostics on standard error.
+    pub(crate) fn print(&self) {
+        if self.diagnostics.is_empty() {
+            return;
+        }
+        // The stream strips colours where they are not wanted (a pipe, NO_COLOR).
+        anstream::eprintln!("{}", diagnostic::render(&self.diagnostics, &self.source, true));
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = self.diagnostics.len() - errors;
+        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        let path = &self.source.path;
+        anstream::eprintln!("{path}: {}, {}", count(errors, "error"), count(warnings, "warning"));
+    }
+
+    /// The diagnostics for programs.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        diagnostic::findings(&self.diagnostics, &self.source)
+    }
+}
+
+/// The plan of a file, for running it; its diagnostics are printed.
+pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
+    let checked = check(path, sandbox)?;
+    checked.print();
+    checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
+}
+
+/// Reads and judges a file.
+pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
+    let text = read(path)?;
+    let source = Source { path: path.display().to_string(), text };
+    let (spec, mut diagnostics) = Spec::parse(&source);
+    let mut plan = None;
+    if let Some(spec) = spec {
+        let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
+        let plugins: BTreeMap<String, Result<Loaded, String>> =
+            spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect();
+        let surroundings = Surroundings { directory: directory.display().to_string(), plugins };
+        let resolution = resolve(&source, &spec, &surroundings);
+        diagnostics.extend(resolution.diagnostics);
+        plan = resolution.plan.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
+    }
+    diagnostic::sort(&mut diagnostics);
+    Ok(Checked { source, diagnostics, plan })
+}
+
+fn read(path: &Path) -> Result<String, Fault> {
+    let fault = |message: String| Fault::refused(format!("{}: {message}", path.display()));
+    let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
+    if size.is_dir() {
+        return Err(fault("it is a folder".to_owned()).hint("name the workflow's TOML file in it"));
+    }
+    if size.len() > FILE_BYTES_MAX {
+        return Err(fault(format!("it has {} bytes; a workflow file has at most {FILE_BYTES_MAX}", size.len())));
+    }
+    let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| fault(format!("it is no UTF-8 text: {error}")))
+}
+
+/// Loads the component at a path; a source folder is built first.
+pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
+    let wasm = component_path(path)?;
+    let plugin = sandbox.load(&wasm).map_err(|error| error.to_string())?;
+    let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
+    Ok(Loaded { component: plugin.component().clone(), path: wasm.display().to_string() })
+}
+
+/// The `.wasm` that a path stands for; a source folder is built if it changed.
+pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let mut talk = |line: &str| anstream::eprintln!("{line}");
+    downbeat_builder::build(path, &mut talk).map(|built| built.component).map_err(|error| error.to_string())
+}
