@@ -1,0 +1,131 @@
+//! What the tests of the whole house share: a folder to work in, the program, and conversations with it.
+//!
+//! A conversation is what a person sees: the command, what it printed, its exit code, with everything that differs from
+//! run to run (ids, times, sizes) replaced by a word for it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use regex::Regex;
+use tempfile::TempDir;
+
+/// A folder of its own, with its own state; compiled components are shared by all tests.
+pub struct Bench {
+    folder: TempDir,
+    program: PathBuf,
+    cache: PathBuf,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Bench {
+    /// A bench for the program at `program` (`env!("CARGO_BIN_EXE_downbeat-tested")`), caching in `scratch`
+    /// (`env!("CARGO_TARGET_TMPDIR")`).
+    pub fn new(program: &str, scratch: &str) -> Bench {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        Bench { folder, program: program.into(), cache: Path::new(scratch).join("cache") }
+    }
+
+    /// Builds a plugin of the repository, so that a conversation about it does not depend on whether it is built.
+    pub fn build(&self, plugin: &str) {
+        let built = self.run(&["plugin", "build", &format!("{{repo}}/{plugin}")]);
+        assert_eq!(built.code, 0, "{}", built.stderr);
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("its folder can be made");
+        std::fs::write(&path, text).expect("it can be written");
+        path
+    }
+
+    /// The command `downbeat` with these arguments, in its folder. `{repo}` in an argument is the repository's root.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.path()).stdin(Stdio::null());
+        command.env("DOWNBEAT_STATE", self.path().join(".downbeat")).env("DOWNBEAT_CACHE", &self.cache);
+        command.env("NO_COLOR", "1").env_remove("RUST_BACKTRACE");
+        let root = repository().display().to_string();
+        command.args(arguments.iter().map(|argument| argument.replace("{repo}", &root)));
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Answer {
+        let output = self.command(arguments).output().expect("the program can be started");
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("standard output is text"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is text"),
+        }
+    }
+
+    /// Starts a command and lets it go on; both outputs are piped.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started")
+    }
+
+    /// The whole conversation, as a person sees it, with what differs from run to run redacted.
+    pub fn talk(&self, arguments: &[&str]) -> String {
+        let answer = self.run(arguments);
+        let mut text = format!("$ downbeat {}\n", arguments.join(" "));
+        for (name, part) in [("stdout", &answer.stdout), ("stderr", &answer.stderr)] {
+            if !part.is_empty() {
+                text.push_str(&format!("--- {name}\n{}\n", part.trim_end()));
+            }
+        }
+        text.push_str(&format!("--- exit {}\n", answer.code));
+        self.redact(&text)
+    }
+
+    fn redact(&self, text: &str) -> String {
+        let text = text.replace(&self.path().display().to_string(), "<bench>");
+        let text = text.replace(&repository().display().to_string(), "<repo>");
+        redact(&text)
+    }
+}
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_path_buf()
+}
+
+/// Replaces what differs from run to run.
+pub fn redact(text: &str) -> String {
+    const RULES: [(&str, &str); 7] = [
+        (r"\b[0-9a-hjkmnp-tv-z]{7}-[0-9a-hjkmnp-tv-z]{6}\b", "<run>"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
+        (r"sha256:[0-9a-f]{64}", "<digest>"),
+        (r"\b\d+(\.\d+)? (µs|ms|s)\b|\b\d+ min \d\d s\b", "<duration>"),
+        (r"\b\d+(\.\d+)? (B|KiB|MiB|GiB)\b", "<size>"),
+        (r#""(wall|cpu|process-cpu)-us":\d+"#, r#""$1-us":<n>"#),
+        (r#""(memory-peak|table-elements-peak)":\d+"#, r#""$1":<n>"#),
+    ];
+    let mut text = text.to_owned();
+    for (pattern, word) in RULES {
+        text = Regex::new(pattern).expect("the pattern is a constant").replace_all(&text, word).into_owned();
+    }
+    // Columns are as wide as what was redacted; the pictures of diagnostics stay as they are.
+    let spaces = Regex::new(r"(\S) {2,}").expect("the pattern is a constant");
+    let line = |line: &str| match line.contains(" | ") || line.trim_end().ends_with(" |") {
+        true => line.to_owned(),
+        false => spaces.replace_all(line, "$1  ").into_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}

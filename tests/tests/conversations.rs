@@ -1,0 +1,160 @@
+//! Conversations with the command line, whole: what is typed, what is printed, how it ends.
+//!
+//! `INSTA_UPDATE=always cargo test -p downbeat-tests` writes the snapshots anew; read the difference before you keep it.
+
+use downbeat_tests::Bench;
+use insta::assert_snapshot;
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
+}
+
+#[test]
+fn a_newcomer_runs_hello() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    let hello = "{repo}/workflows/hello/hello.toml";
+    assert_snapshot!("check_hello", bench.talk(&["check", hello]));
+    assert_snapshot!("run_hello", bench.talk(&["run", hello, "--input", "name=Ada"]));
+    assert_snapshot!("list", bench.talk(&["list"]));
+    assert_snapshot!("show", bench.talk(&["show"]));
+    assert_snapshot!("logs", bench.talk(&["logs"]));
+}
+
+#[test]
+fn the_event_stream_is_json_lines() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    let answer = bench.run(&["run", "{repo}/workflows/hello/hello.toml", "--json"]);
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    let events: Vec<serde_json::Value> =
+        answer.stdout.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    assert_eq!(events.first().unwrap()["event"], "run-created");
+    assert_eq!(events.last().unwrap()["event"], "run-finished");
+    assert_eq!(events.last().unwrap()["outcome"], "succeeded");
+    let started = events.iter().find(|event| event["event"] == "attempt-started").unwrap();
+    assert!(started["step"].is_string(), "steps are named, not numbered: {started}");
+    // What was streamed is what was kept, but for the log lines between the records.
+    let kept = bench.run(&["show", "--json"]);
+    let records: Vec<&str> = answer.stdout.lines().filter(|line| !line.contains("attempt-logged")).collect();
+    assert_eq!(records, kept.stdout.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn ten_faults_are_ten_diagnostics() {
+    let bench = bench();
+    bench.write("faults.toml", include_str!("../faults.toml"));
+    let answer = bench.run(&["check", "faults.toml"]);
+    assert_eq!(answer.code, 3);
+    assert_eq!(answer.stderr.matches("error[").count(), 10, "{}", answer.stderr);
+    assert_snapshot!("ten_faults", bench.talk(&["check", "faults.toml"]));
+    let json = bench.run(&["check", "faults.toml", "--json"]);
+    assert_eq!((json.code, json.stdout.lines().count()), (3, answer.stderr.matches("\n  hint:").count().max(10)));
+    // Nothing was run, nothing was written.
+    assert!(!bench.path().join(".downbeat/journal.db").exists());
+}
+
+#[test]
+fn bad_usage_is_told_apart_from_bad_files() {
+    let bench = bench();
+    assert_snapshot!("no_command", bench.talk(&[]));
+    assert_snapshot!("unknown_option", bench.talk(&["run", "--fast"]));
+    assert_snapshot!("missing_file", bench.talk(&["run", "nowhere.toml"]));
+    assert_snapshot!("a_folder", bench.talk(&["check", "."]));
+    assert_snapshot!("no_journal", bench.talk(&["list"]));
+    bench.write("broken.toml", "name = \"x\"\n[steps.a\nuse = 1\n");
+    assert_snapshot!("broken_toml", bench.talk(&["check", "broken.toml"]));
+    assert_snapshot!("no_such_plugin", {
+        bench.write("plugin.toml", "name = \"x\"\n[plugins]\np = \"gone.wasm\"\n[steps.a]\nuse = \"p\"\n");
+        bench.talk(&["check", "plugin.toml"])
+    });
+    assert_snapshot!("not_a_component", {
+        bench.write("p.wasm", "this is text");
+        bench.write("text.toml", "name = \"x\"\n[plugins]\np = \"p.wasm\"\n[steps.a]\nuse = \"p\"\n");
+        bench.talk(&["check", "text.toml"])
+    });
+}
+
+#[test]
+fn wrong_inputs_are_all_reported_and_nothing_runs() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    let hello = "{repo}/workflows/hello/hello.toml";
+    assert_snapshot!(
+        "wrong_inputs",
+        bench.talk(&["run", hello, "-i", "nmae=Ada", "-i", "name", "--inputs", "gone.json"])
+    );
+    bench.write("inputs.json", "[1]");
+    assert_snapshot!("inputs_no_object", bench.talk(&["run", hello, "--inputs", "inputs.json"]));
+    assert_eq!(bench.run(&["list"]).code, 4, "no run was created");
+}
+
+#[test]
+fn inputs_come_from_files_too() {
+    let bench = bench();
+    let hello = "{repo}/workflows/hello/hello.toml";
+    bench.write("inputs.json", r#"{"name": "Grace"}"#);
+    bench.write("name.txt", "Edsger");
+    let answer = bench.run(&["run", hello, "--inputs", "inputs.json"]);
+    assert!(answer.stdout.contains("Grace"), "{}", answer.stdout);
+    let answer = bench.run(&["run", hello, "--inputs", "inputs.json", "--input", "name=@name.txt"]);
+    assert!(answer.stdout.contains("Edsger"), "{}", answer.stdout);
+}
+
+#[test]
+fn runs_are_named_by_part_of_their_id() {
+    let bench = bench();
+    let hello = "{repo}/workflows/hello/hello.toml";
+    bench.run(&["run", hello]);
+    bench.run(&["run", hello]);
+    let list = bench.run(&["list", "--json"]).stdout;
+    let ids: Vec<String> = list
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["run"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    let shown = bench.run(&["show", &ids[1][8..]]);
+    assert!(shown.stdout.contains(&ids[1]), "{}{}", shown.stdout, shown.stderr);
+    assert_snapshot!("ambiguous", bench.talk(&["show", &ids[0][..3]]).replace(&ids[0][..3], "<part>"));
+    assert_snapshot!("no_such_run", bench.talk(&["show", "zzz"]));
+    assert_snapshot!("resume_nothing", bench.talk(&["resume"]));
+    assert_snapshot!("resume_over", bench.talk(&["resume", &ids[0]]));
+    assert_snapshot!("cancel_over", bench.talk(&["cancel", &ids[0]]));
+    assert_snapshot!("logs_of_no_step", bench.talk(&["logs", "--step", "nobody"]));
+}
+
+#[test]
+fn plugins_are_inspected() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    bench.build("plugins/process");
+    assert_snapshot!("inspect_hello", bench.talk(&["plugin", "inspect", "{repo}/plugins/hello"]));
+    assert_snapshot!("build_nothing", bench.talk(&["plugin", "build", "."]));
+    let json = bench.run(&["plugin", "inspect", "{repo}/plugins/process", "--json"]);
+    let inspected: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(inspected["description"]["name"], "process");
+    assert!(inspected["size"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let bench = bench();
+    let commands: [&[&str]; 10] = [
+        &["check"],
+        &["run"],
+        &["resume"],
+        &["list"],
+        &["show"],
+        &["logs"],
+        &["cancel"],
+        &["plugin", "build"],
+        &["plugin", "inspect"],
+        &["plugin", "toolchain"],
+    ];
+    for command in commands {
+        let answer = bench.run(&[command, &["--help"]].concat());
+        assert_eq!(answer.code, 0);
+        assert!(answer.stdout.contains("Example:\n  downbeat "), "{command:?}:\n{}", answer.stdout);
+    }
+    assert_snapshot!("help", bench.talk(&["--help"]));
+}

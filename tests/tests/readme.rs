@@ -1,0 +1,101 @@
+//! What the documents say is true: their workflows check without an error, and their commands do what they promise.
+
+use std::path::Path;
+
+use downbeat_tests::{Bench, repository};
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// The fenced blocks of one language in a document.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join(document)).unwrap();
+    let fence = format!("```{language}\n");
+    let after = text.split(&fence).skip(1);
+    after.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_readmes_workflow_runs_and_every_command_in_it_works() {
+    let bench = bench();
+    let workflow = blocks("README.md", "toml").remove(0);
+    let plugins = format!("\"{}/plugins/", repository().display());
+    bench.write("greet.toml", &workflow.replace("\"../plugins/", &plugins));
+    let commands = blocks("README.md", "sh").into_iter().find(|block| block.contains("downbeat check")).unwrap();
+    let mut outcomes = Vec::new();
+    for line in commands.lines() {
+        let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().skip(1).collect();
+        let answer = bench.run(&words);
+        outcomes.push((words.first().copied().unwrap_or_default().to_owned(), answer.code));
+        if words[0] == "run" {
+            assert!(answer.stdout.contains("Hello, Hello, Ada!!"), "{}{}", answer.stdout, answer.stderr);
+        }
+    }
+    // The run is over when `resume` and `cancel` are tried: bad usage, and said so.
+    let expected = [("check", 0), ("run", 0), ("list", 0), ("show", 0), ("logs", 0), ("resume", 2), ("cancel", 2)];
+    assert_eq!(outcomes, expected.map(|(name, code)| (name.to_owned(), code)));
+}
+
+#[test]
+fn every_workflow_of_the_reference_checks() {
+    let bench = bench();
+    let plugins = format!("\"{}/plugins/", repository().display());
+    let blocks = blocks("docs/workflows.md", "toml");
+    assert!(blocks.len() >= 5);
+    for (index, block) in blocks.iter().enumerate() {
+        // A block that is no whole workflow is completed by what it leaves out.
+        let mut text = block.replace("\"../plugins/", &plugins);
+        if !block.trim_start().starts_with("name") {
+            text.insert_str(0, "name = \"example\"\n");
+        }
+        bench.write("example.toml", &text);
+        let answer = bench.run(&["check", "example.toml"]);
+        assert_eq!(answer.code, 0, "block {index} of docs/workflows.md:\n{text}\n{}", answer.stderr);
+    }
+}
+
+#[test]
+fn every_workflow_of_the_repository_checks_without_a_warning() {
+    let bench = bench();
+    let mut checked = 0;
+    for folder in std::fs::read_dir(repository().join("workflows")).unwrap().flatten() {
+        let Ok(files) = std::fs::read_dir(folder.path()) else { continue };
+        for file in files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "toml")) {
+            let answer = bench.run(&["check", &file.path().display().to_string()]);
+            assert_eq!((answer.code, answer.stderr.contains("warning")), (0, false), "{}", answer.stderr);
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 2);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let documents = [
+        "README.md",
+        "engine/ARCHITECTURE.md",
+        "docs/workflows.md",
+        "workflows/README.md",
+        "workflows/release/README.md",
+        "plugins/README.md",
+        "plugins/sdk/README.md",
+        "plugins/process/README.md",
+        "plugins/http/README.md",
+        "plugins/kpi-gate/README.md",
+        "plugins/notify/README.md",
+    ];
+    let mut broken = Vec::new();
+    for document in documents {
+        let path = repository().join(document);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            let outside = link.contains("://") || file.is_empty();
+            if !outside && !path.parent().unwrap_or(Path::new("")).join(file).exists() {
+                broken.push(format!("{document}: {link}"));
+            }
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+}
