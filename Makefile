@@ -1,0 +1,43 @@
+# The front door. Every recipe is a line that you could type; `make -n TARGET` shows them.
+#
+# What is missing for compiling plugins is installed on the way (plugins/toolchain.sh says how). cargo-deny, where there
+# is none, goes to a cache directory of ours, not among your own tools.
+
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/downbeat/tools
+PLUGINS := --manifest-path plugins/Cargo.toml --target-dir plugins/target
+export PATH := $(PATH):$(TOOLS)/bin
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test bench lint toolchain
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.* ## /\t/' | expand -t 14
+
+# With the tests, so that `make test` finds everything compiled: their dependencies switch on features of shared crates.
+demo: toolchain ## Build the engine and its steps, then run the release workflow on a real application
+	cargo build --locked --workspace --bins --tests
+	$(TARGET)/debug/downbeat run workflows/release/release.toml
+
+test: toolchain ## Run all tests: the plugins' own, then the engine's
+	cargo test --locked $(PLUGINS) --workspace
+	cargo test --locked --workspace
+
+bench: ## Measure attempts and commits beside their bare limits (compiles everything anew, optimised)
+	cargo run --locked --release --package downbeat-sandbox --example attempt_cost
+	cargo run --locked --release --package downbeat-journal --example throughput
+
+lint: ## Check format, lints, licences, duplicates and sources of both workspaces
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path plugins/Cargo.toml
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(PLUGINS) --workspace --all-targets -- -D warnings
+	cargo deny --version 2>/dev/null || cargo install --locked --debug --no-default-features --root $(TOOLS) cargo-deny
+	cargo deny --locked check -A unmatched-skip -A unnecessary-skip licenses bans sources
+	cargo deny --locked --manifest-path plugins/Cargo.toml --config deny.toml check -A unmatched-skip -A unnecessary-skip licenses bans sources
+	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then cargo deny --offline check advisories; \
+	else echo "advisories: not checked, no database on this machine (\`cargo deny fetch db\` gets one)"; fi
+
+toolchain: ## Install what compiling plugins needs, if it is missing
+	plugins/toolchain.sh
