@@ -2,6 +2,8 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p downbeat-tests` writes the snapshots anew; read the difference before you keep it.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use downbeat_tests::Bench;
 use insta::assert_snapshot;
 

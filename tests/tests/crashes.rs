@@ -1,5 +1,7 @@
 //! Engines that die or are stopped in the middle of a run: what was acknowledged stays, and `resume` comes to the right end.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 

@@ -1,5 +1,7 @@
 //! What the documents say is true: their workflows check without an error, and their commands do what they promise.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use std::path::Path;
 
 use downbeat_tests::{Bench, repository};

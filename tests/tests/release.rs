@@ -1,5 +1,7 @@
 //! The release workflow on its real application: each commit comes to its true end, and nothing is left running.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use downbeat_tests::Bench;
 use serde_json::Value;
 

@@ -1,6 +1,8 @@
 //! The rogue guest: every misbehaviour is stopped within its bound, told apart and recorded, while a well-behaved step in
 //! the same process goes its way.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use std::collections::HashMap;
 
 use downbeat_tests::Bench;

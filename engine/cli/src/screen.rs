@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anstream::eprintln;
 use downbeat_conductor::Watch;
-use downbeat_workflow::event::{Event, Failure, FailureKind, Outcome, Record, RunId, Timestamp};
+use downbeat_workflow::event::{Event, Failure, FailureKind, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{Plan, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -124,12 +124,14 @@ impl Screen {
                 self.step_line(view, plan, *step, &"·".dimmed().to_string(), &format!("waits for pool `{pool}`"));
             }
             Event::AttemptStarted { step, attempt } => self.started(view, plan, *step, *attempt, record.at),
-            Event::AttemptSucceeded { step, .. } => {
+            Event::AttemptSucceeded { step, usage, .. } => {
                 let took = self.take_down(view, *step, record.at).1;
                 self.step_line(view, plan, *step, &"✓".green().to_string(), &format!("succeeded {took}"));
+                self.refusals(plan, *step, usage);
             }
-            Event::AttemptFailed { step, attempt, failure, .. } => {
+            Event::AttemptFailed { step, attempt, failure, usage } => {
                 self.failed(view, plan, *step, *attempt, failure, record.at);
+                self.refusals(plan, *step, usage);
             }
             Event::AttemptInterrupted { step, .. } => {
                 self.take_down(view, *step, record.at);
@@ -185,10 +187,10 @@ impl Screen {
 
     fn failed(&self, view: &mut View, plan: &Plan, step: StepId, attempt: u32, failure: &Failure, at: Timestamp) {
         let (showing, took) = self.take_down(view, step, at);
-        let retry = &plan.step(step).retry;
-        let last = !failure.kind.is_retryable() || attempt >= retry.attempts;
-        let again = if last { String::new() } else { " · will be tried again".to_owned() };
-        let mut text = format!("failed {took}, {}{again}", kind(&failure.kind));
+        let attempts = plan.step(step).retry.attempts;
+        let retried = failure.kind.is_retryable() && attempts > 1;
+        let count = if retried { format!(" (attempt {attempt} of {attempts})") } else { String::new() };
+        let mut text = format!("failed {took}, {}{count}", kind(&failure.kind));
         let mut lines = failure.message.lines();
         for line in lines.by_ref().take(MESSAGE_LINES) {
             let _ = write!(text, "\n      {line}");
@@ -208,6 +210,14 @@ impl Screen {
             for line in fresh {
                 self.say(&format!("      {} {line}", "│".dimmed()));
             }
+        }
+    }
+
+    fn refusals(&self, plan: &Plan, step: StepId, usage: &Usage) {
+        for refusal in &usage.refusals {
+            self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
+            let name = &plan.step(step).name;
+            self.say(&format!("      {} to allow it, add to [steps.{name}]: {}", "hint:".cyan().bold(), refusal.hint));
         }
     }
 

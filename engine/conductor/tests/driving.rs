@@ -1,6 +1,8 @@
 //! Runs over a journal in memory, their attempts scripted, in virtual time: tokio's clock stands still until nothing is
 //! left to do, and then jumps to the next timer.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -54,11 +54,11 @@ fn all_that_is_wrong_is_told_at_once() {
         Err(&[
             "there is no input `comit`; did you mean `commit`?",
             "there is no input `zone`; the workflow has `commit`, `ratio`, `region`, `size`, `tags`",
-            "input `commit` is missing (string: what to release)",
-            "input `ratio` can't be 2; it is one of 1, 2.5",
             "input `region` can't be \"uk\"; it is one of \"eu\", \"us\"",
             "input `size` has to be an integer, not a fractional number",
+            "input `ratio` can't be 2; it is one of 1, 2.5",
             "input `tags` has to be a list, not null",
+            "input `commit` is missing (string: what to release)",
         ]),
     );
     check(

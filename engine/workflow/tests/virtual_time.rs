@@ -2,6 +2,8 @@
 //! also played with a crash after each of its records: recovery must lead to the same ends, with no attempt recorded twice
 //! and only those in flight repeated; and replay must give the run that was live.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 

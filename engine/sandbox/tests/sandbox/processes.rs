@@ -222,6 +222,8 @@ async fn the_death_of_the_engine_kills_the_program() {
     let mut engine = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "processes::the_death_of_the_engine_kills_the_program", "--nocapture"])
         .env(ENGINE, "1")
+        // What it can no longer remove itself is removed with this test.
+        .env("TMPDIR", bench.path())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
         .spawn()
