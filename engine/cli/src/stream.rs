@@ -67,10 +67,10 @@ fn name_indices(plan: &Plan, key: &str, value: &mut Value) {
         // A step's output is its own business: `step` in there is no index.
         ("reason", _, Value::Object(reason)) => {
             for (key, value) in reason.iter_mut() {
-                if let ("need-not-met", Value::Object(fields)) = (key.as_str(), value) {
-                    if let Some(need) = fields.get_mut("need") {
-                        name_indices(plan, "need", need);
-                    }
+                if key == "need-not-met"
+                    && let Some(need) = value.get_mut("need")
+                {
+                    name_indices(plan, "need", need);
                 }
             }
         }

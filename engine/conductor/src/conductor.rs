@@ -1,7 +1,6 @@
 //! Starts runs, resumes them, hands them what others ask for, and stops them all in an orderly way.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use downbeat_journal::{Journal, ReadError, Request};
@@ -157,8 +156,8 @@ impl Handle {
     }
 
     /// Waits until the run is over, or has come to rest after a stop.
-    pub fn ending(self) -> impl Future<Output = Result<Ending, DriveError>> + Send {
-        async move { self.task.await.unwrap_or_else(|panic| Err(DriveError::Broken(panic.to_string()))) }
+    pub async fn ending(self) -> Result<Ending, DriveError> {
+        self.task.await.unwrap_or_else(|panic| Err(DriveError::Broken(panic.to_string())))
     }
 }
 

@@ -409,7 +409,7 @@ struct Reporter {
 impl Observer for Reporter {
     fn log(&self, level: Level, line: &str) {
         let at = self.clock.now();
-        let kept = LogLine { step: self.step, attempt: self.attempt, at, level: level, message: line.to_owned() };
+        let kept = LogLine { step: self.step, attempt: self.attempt, at, level, message: line.to_owned() };
         self.journal.append_log(&self.run, vec![kept]);
         self.watch.logged(&self.run, self.step, self.attempt, level, line);
     }

@@ -310,7 +310,7 @@ pub enum FailureKind {
         /// The bound's name in `limit`.
         limit: String,
     },
-    /// The guest's answer is no JSON or does not fit its own output schema. Not retried.
+    /// The guest's answer is no JSON. Not retried.
     InvalidOutput,
     /// The component could not be loaded or the host failed around it (disk, memory). Retried.
     Host,
