@@ -117,7 +117,7 @@ fn misbehaviour_is_told_apart_while_a_good_step_completes() {
 fn what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it() {
     let played = play(&[
         ("reads", "", r#"{ do = "read-file", path = "/etc/passwd" }"#),
-        ("writes", "", r#"{ do = "write-file", path = "/tmp/rogue", text = "x" }"#),
+        ("writes", "", r#"{ do = "write-file", path = "./rogue-was-here", text = "x" }"#),
         ("lists", "", r#"{ do = "list", path = "/" }"#),
         ("connects", "", r#"{ do = "connect", address = "127.0.0.1:1" }"#),
         ("asks", "", r#"{ do = "http", address = "127.0.0.1:1" }"#),
@@ -134,7 +134,7 @@ fn what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it() {
     assert_eq!(played.refused("runs"), [r#"grant = { process = ["id"] }"#]);
     assert_eq!(played.refused("puts"), ["grant = { artifacts = true }"]);
     assert_eq!(played.refused("asks"), [r#"grant = { http = ["127.0.0.1:1"] }"#]);
-    assert!(!std::path::Path::new("/tmp/rogue").exists());
+    assert!(!played.bench.path().join("rogue-was-here").exists());
     let shown = played.bench.run(&["show"]).stdout;
     assert!(shown.contains(r#"hint: to allow it, add to [steps.runs]: grant = { process = ["id"] }"#), "{shown}");
 }

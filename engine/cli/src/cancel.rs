@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
 use downbeat_conductor::end_parked;
-use downbeat_journal::{Journal, Mode, OpenError, Request, StateFilter};
+use downbeat_journal::{Journal, Mode, OpenError, Request, RequestError, StateFilter};
 
 use crate::arguments::Cancel;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
+use crate::talk;
 
 pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
     let journal = place.observe()?;
@@ -19,8 +20,11 @@ pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
     match Journal::open(&place.state, Mode::Drive) {
         Err(OpenError::Driven { .. }) => {
             let request = Request::Cancel { reason: arguments.reason.clone() };
-            journal.request(&run.id, request).map_err(Fault::engine)?;
-            anstream::eprintln!("run {} is asked to end; `downbeat show {}` tells when it has", run.id, run.id);
+            journal.request(&run.id, request).map_err(|error| match error {
+                RequestError::Ended { .. } => Fault::new(Exit::Usage, error),
+                other => Fault::engine(other),
+            })?;
+            talk::say(format_args!("run {} is asked to end; `downbeat show {}` tells when it has", run.id, run.id));
         }
         Err(error) => return Err(Fault::engine(error)),
         Ok(driving) => {
@@ -29,7 +33,7 @@ pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
             runtime
                 .block_on(end_parked(&driving, &run.id, &arguments.reason, watch, &Clock::system()))
                 .map_err(Fault::engine)?;
-            anstream::eprintln!("run {} is cancelled", run.id);
+            talk::say(format_args!("run {} is cancelled", run.id));
         }
     }
     Ok(Exit::Success)

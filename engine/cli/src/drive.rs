@@ -13,14 +13,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::screen::{Screen, Style};
+use crate::talk;
 
-/// Drives one run to its end. `begin` starts or resumes it.
+/// Drives one run to its end. `begin` starts or resumes it; `resumed` is the run that is taken up, if it is one.
 pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     place: &Place,
     journal: &Journal,
     sandbox: downbeat_sandbox::Sandbox,
     plan: Arc<Plan>,
     style: Style,
+    resumed: Option<&RunId>,
     begin: impl FnOnce(Conductor<Sandboxed>) -> F,
 ) -> Result<Exit, Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -29,23 +31,35 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
         .map_err(|error| Fault::engine(format!("no threads to run on: {error}")))?;
     let screen = Arc::new(Screen::new(style));
     screen.show(plan);
+    if let Some(run) = resumed {
+        screen.resumed(run, &journal.load(run).map_err(Fault::engine)?.records);
+    }
     let performer = Sandboxed::new(sandbox, place.components(), place.workspaces()).map_err(Fault::engine)?;
     let conductor = Conductor::new(journal.clone(), performer, screen.clone(), Clock::system());
     let ended = runtime.block_on(async {
         // Before the run begins, so that no signal finds nobody who listens.
         let mut signals =
             Signals::listen().map_err(|error| Fault::engine(format!("can't listen to signals: {error}")))?;
-        let handle = begin(conductor.clone()).await.map_err(start_fault)?;
+        let handle = tokio::select! {
+            handle = begin(conductor.clone()) => handle.map_err(start_fault)?,
+            () = signals.first() => {
+                let fault = Fault::new(Exit::Interrupted, "interrupted while the run was begun");
+                return Err(fault.hint("`downbeat list` shows whether it was"));
+            }
+        };
         let run = handle.id().clone();
-        let serving = tokio::spawn(conductor.clone().serve_requests());
+        let requests = conductor.clone().serve_requests();
+        let serving = tokio::spawn(async {
+            if let Err(error) = requests.await {
+                talk::say(format_args!("what other processes ask is not heard any more: {error}"));
+            }
+        });
         let ending = handle.ending();
         tokio::pin!(ending);
         let ended = tokio::select! {
             ended = &mut ending => ended,
             () = signals.first() => {
-                if style != Style::Json {
-                    anstream::eprintln!("stopping: attempts in flight are ended (once more to stop at once)");
-                }
+                screen.stopping();
                 conductor.stop();
                 tokio::select! {
                     ended = &mut ending => ended,

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use owo_colors::OwoColorize as _;
+
+use crate::talk;
 
 /// How the program ends. The numbers are part of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +79,10 @@ impl Fault {
     /// Tells the person. An empty message means that everything has been said.
     pub fn print(&self) {
         if !self.message.is_empty() {
-            eprintln!("{} {}", "error:".red().bold(), self.message);
+            talk::say(format_args!("{} {}", "error:".red().bold(), self.message));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("{} {hint}", "hint:".cyan().bold());
+            talk::say(format_args!("{} {hint}", "hint:".cyan().bold()));
         }
     }
 }

@@ -20,6 +20,7 @@ mod screen;
 mod show;
 mod stream;
 mod table;
+mod talk;
 mod units;
 mod workflow_file;
 

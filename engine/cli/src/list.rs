@@ -8,6 +8,7 @@ use crate::arguments::List;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::table::table;
+use crate::talk;
 use crate::units;
 
 pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
@@ -30,7 +31,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         return Ok(Exit::Success);
     }
     if runs.is_empty() {
-        anstream::eprintln!("no runs in {}", place.state.display());
+        talk::say(format_args!("no runs in {}", place.state.display()));
         return Ok(Exit::Success);
     }
     let row = |run: &downbeat_journal::RunSummary| {
@@ -40,7 +41,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     let _ = write!(out, "{}", table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows));
     if shown.len() < runs.len() {
-        anstream::eprintln!("… and earlier ones; --limit shows them");
+        talk::say(format_args!("… and earlier ones; --limit shows them"));
     }
     Ok(Exit::Success)
 }

@@ -7,16 +7,17 @@ use downbeat_sandbox::Plugin;
 use crate::arguments::{PluginBuild, PluginInspect};
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
+use crate::talk;
 use crate::units;
 use crate::workflow_file::component_path;
 
 /// `downbeat plugin build`
 pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
-    let mut talk = |line: &str| anstream::eprintln!("{line}");
+    let mut talk = |line: &str| talk::say(line);
     let built = downbeat_builder::build(&arguments.folder, &mut talk).map_err(Fault::refused)?;
     let word = if built.rebuilt { "built" } else { "fresh" };
     let took = units::duration(built.took.as_millis() as u64);
-    anstream::eprintln!("{word} in {took}, {}", built.digest);
+    talk::say(format_args!("{word} in {took}, {}", built.digest));
     let _ = writeln!(std::io::stdout().lock(), "{}", built.component.display());
     Ok(Exit::Success)
 }
@@ -33,9 +34,9 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
 
 /// `downbeat plugin toolchain`
 pub(crate) fn toolchain() -> Result<Exit, Fault> {
-    let mut talk = |line: &str| anstream::eprintln!("{line}");
+    let mut talk = |line: &str| talk::say(line);
     let route = downbeat_builder::install_toolchain(&mut talk).map_err(Fault::engine)?;
-    anstream::eprintln!("plugins can be built: {route}");
+    talk::say(format_args!("plugins can be built: {route}"));
     Ok(Exit::Success)
 }
 

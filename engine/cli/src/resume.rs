@@ -16,7 +16,7 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = load_plan(&journal, &run)?;
     let style = Style::fitting(arguments.json);
-    drive::drive(place, &journal, place.sandbox()?, Arc::new(plan), style, async |conductor| {
+    drive::drive(place, &journal, place.sandbox()?, Arc::new(plan), style, Some(&run), async |conductor| {
         conductor.resume(&run).await
     })
 }

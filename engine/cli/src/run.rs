@@ -21,7 +21,9 @@ pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let journal = place.drive()?;
     let plan = Arc::new(plan);
     let style = Style::fitting(arguments.json);
-    drive::drive(place, &journal, sandbox, plan.clone(), style, async |conductor| conductor.start(plan, inputs).await)
+    drive::drive(place, &journal, sandbox, plan.clone(), style, None, async |conductor| {
+        conductor.start(plan, inputs).await
+    })
 }
 
 /// All inputs, judged; or all that is wrong with them.

@@ -4,13 +4,12 @@
 //! The finished lines are the same everywhere and legible without colour. Everything goes to standard error but the
 //! event stream.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use anstream::eprintln;
 use downbeat_conductor::Watch;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::log::Level;
@@ -19,10 +18,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
 use crate::stream;
+use crate::talk;
 use crate::units;
 
 /// How many of a failed step's last log lines are shown.
 const LOG_TAIL: usize = 10;
+
+/// How much of a skip's reason is shown at once.
+const REASON_CHARS: usize = 160;
+
+/// Spinners and bars at once: more don't fit on a screen, and each has a thread that ticks it.
+const BARS_MAX: usize = 16;
 
 /// How much of the message of a failure is shown at once; `downbeat show` has all of it.
 const MESSAGE_LINES: usize = 12;
@@ -62,6 +68,11 @@ pub(crate) struct Screen {
 struct View {
     steps: HashMap<StepId, Showing>,
     name_width: usize,
+    began: Timestamp,
+    succeeded: usize,
+    skipped: usize,
+    /// Steps whose latest attempt failed, or that could not be started.
+    failed: HashSet<StepId>,
 }
 
 /// What is remembered of a step that runs.
@@ -86,6 +97,32 @@ impl Screen {
         let _ = self.plan.set(plan);
     }
 
+    /// Says which run is taken up again, from the records that it has.
+    pub(crate) fn resumed(&self, run: &RunId, records: &[Record]) {
+        let Some(plan) = self.plan.get() else { return };
+        let mut view = self.view();
+        for record in records {
+            match &record.event {
+                Event::RunCreated { .. } => view.began = record.at,
+                Event::AttemptSucceeded { step, .. } => {
+                    view.succeeded += 1;
+                    view.failed.remove(step);
+                }
+                Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(view.failed.insert(*step)),
+                Event::StepSkipped { .. } => view.skipped += 1,
+                _ => (),
+            }
+        }
+        let done = view.succeeded + view.skipped + view.failed.len();
+        self.say(&format!("{} run {} resumed · {}, {done} of them done", plan.name.bold(), run.bold(), steps(plan)));
+    }
+
+    /// Says that the engine is stopping; nothing is live any more.
+    pub(crate) fn stopping(&self) {
+        self.clear();
+        self.say("stopping: attempts in flight are ended (once more to stop at once)");
+    }
+
     /// Takes the live lines away.
     pub(crate) fn clear(&self) {
         for showing in self.view().steps.values() {
@@ -101,8 +138,8 @@ impl Screen {
 
     fn say(&self, line: &str) {
         match self.style {
-            Style::Live => self.multi.suspend(|| eprintln!("{line}")),
-            Style::Plain => eprintln!("{line}"),
+            Style::Live => self.multi.suspend(|| talk::say(line)),
+            Style::Plain => talk::say(line),
             Style::Json => (),
         }
     }
@@ -115,16 +152,15 @@ impl Screen {
     fn happened(&self, view: &mut View, plan: &Plan, run: &RunId, record: &Record) {
         match &record.event {
             Event::RunCreated { .. } => {
-                let steps = plan.steps.len();
-                let plural = if steps == 1 { "" } else { "s" };
-                self.say(&format!("{} run {} · {steps} step{plural}", plan.name.bold(), run.bold()));
+                view.began = record.at;
+                self.say(&format!("{} run {} · {}", plan.name.bold(), run.bold(), steps(plan)));
             }
-            Event::AttemptQueued { step, pool, .. } => {
-                let pool = &plan.pools[pool.index()].name;
-                self.step_line(view, plan, *step, &"·".dimmed().to_string(), &format!("waits for pool `{pool}`"));
-            }
+            // Most get their place at once; how long they waited is in the record.
+            Event::AttemptQueued { .. } => (),
             Event::AttemptStarted { step, attempt } => self.started(view, plan, *step, *attempt, record.at),
             Event::AttemptSucceeded { step, usage, .. } => {
+                view.succeeded += 1;
+                view.failed.remove(step);
                 let took = self.take_down(view, *step, record.at).1;
                 self.step_line(view, plan, *step, &"✓".green().to_string(), &format!("succeeded {took}"));
                 self.refusals(plan, *step, usage);
@@ -143,10 +179,12 @@ impl Screen {
                 self.step_line(view, plan, *step, &"■".yellow().to_string(), "cancelled");
             }
             Event::StepFailed { step, failure } => {
+                view.failed.insert(*step);
                 self.step_line(view, plan, *step, &"✗".red().to_string(), &format!("failed: {}", failure.message));
             }
             Event::StepSkipped { step, reason } => {
-                let text = format!("skipped: {}", reason.explain(plan));
+                view.skipped += 1;
+                let text = format!("skipped: {}", shortened(&reason.explain(plan), REASON_CHARS));
                 self.step_line(view, plan, *step, &"↷".dimmed().to_string(), &text);
             }
             Event::CancelRequested { reason } => self.say(&format!("{} {reason}", "cancel requested:".yellow())),
@@ -164,7 +202,16 @@ impl Screen {
                     Outcome::Cancelled => "cancelled".yellow().bold().to_string(),
                     Outcome::TimedOut => "timed out".red().bold().to_string(),
                 };
-                self.say(&format!("{} {word} · downbeat show {run}", plan.name.bold()));
+                let took = units::duration(record.at.0.saturating_sub(view.began.0));
+                let ended =
+                    |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
+                let counts = format!(
+                    "{} succeeded{}{}",
+                    view.succeeded,
+                    ended(view.failed.len(), "failed"),
+                    ended(view.skipped, "skipped")
+                );
+                self.say(&format!("{} {word} after {took} · {counts} · downbeat show {run}", plan.name.bold()));
             }
         }
     }
@@ -172,7 +219,8 @@ impl Screen {
     fn started(&self, view: &mut View, plan: &Plan, step: StepId, attempt: u32, at: Timestamp) {
         let mut showing = Showing { started: at, attempt, ..Showing::default() };
         let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-        if self.style == Style::Live {
+        let bars = view.steps.values().filter(|showing| showing.bar.is_some()).count();
+        if self.style == Style::Live && bars < BARS_MAX {
             let bar = self.multi.add(ProgressBar::new_spinner());
             bar.set_style(spinner());
             bar.set_prefix(format!("{:width$}", plan.step(step).name, width = view.name_width));
@@ -186,10 +234,10 @@ impl Screen {
     }
 
     fn failed(&self, view: &mut View, plan: &Plan, step: StepId, attempt: u32, failure: &Failure, at: Timestamp) {
+        view.failed.insert(step);
         let (showing, took) = self.take_down(view, step, at);
-        let attempts = plan.step(step).retry.attempts;
-        let retried = failure.kind.is_retryable() && attempts > 1;
-        let count = if retried { format!(" (attempt {attempt} of {attempts})") } else { String::new() };
+        let retried = attempt > 1 || (failure.kind.is_retryable() && plan.step(step).retry.attempts > 1);
+        let count = if retried { format!(" (attempt {attempt})") } else { String::new() };
         let mut text = format!("failed {took}, {}{count}", kind(&failure.kind));
         let mut lines = failure.message.lines();
         for line in lines.by_ref().take(MESSAGE_LINES) {
@@ -271,6 +319,19 @@ impl Watch for Screen {
         if !message.is_empty() {
             bar.set_message(message.to_owned());
         }
+    }
+}
+
+fn steps(plan: &Plan) -> String {
+    let count = plan.steps.len();
+    format!("{count} step{}", if count == 1 { "" } else { "s" })
+}
+
+/// The beginning of a text, so many characters of it.
+pub(crate) fn shortened(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::arguments::Show;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
-use crate::screen;
+use crate::screen::{self, shortened};
 use crate::stream;
 use crate::table::table;
 use crate::units;
@@ -61,8 +61,9 @@ fn page(plan: &Plan, id: &RunId, run: &Run, history: &History) -> String {
     page.push_str(&steps_table(plan, run, history));
     for (index, step) in history.steps.iter().enumerate() {
         let step_plan = plan.step(StepId(index as u32));
-        page.push_str(&failure_notes(&step_plan.name, step));
-        if step.attempts.len() > 1 || step.attempts.iter().any(|attempt| attempt.queued.is_some()) {
+        let failed = matches!(run.status(StepId(index as u32)).0, StepStatus::Failed(_));
+        page.push_str(&failure_notes(&step_plan.name, step, failed));
+        if step.attempts.len() > 1 {
             page.push_str(&attempts_table(&step_plan.name, &step.attempts));
         }
     }
@@ -100,7 +101,7 @@ fn steps_table(plan: &Plan, run: &Run, history: &History) -> String {
             cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
             cell(|usage| units::size(usage.memory_peak)),
             cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
-            why(plan, &status),
+            why(plan, &status, attempts),
         ]
     };
     let rows: Vec<Vec<String>> = history.steps.iter().enumerate().map(row).collect();
@@ -121,9 +122,10 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
     }
 }
 
-fn why(plan: &Plan, status: &StepStatus<'_>) -> String {
+fn why(plan: &Plan, status: &StepStatus<'_>, attempts: u32) -> String {
     match status {
-        StepStatus::Skipped(reason) => reason.explain(plan),
+        StepStatus::Skipped(reason) => shortened(&reason.explain(plan), 120),
+        StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
             format!("{}: {}", screen::kind(&failure.kind), shortened(first, 80))
@@ -133,24 +135,20 @@ fn why(plan: &Plan, status: &StepStatus<'_>) -> String {
     }
 }
 
-fn shortened(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// The whole message, backtrace and refusals of a step that failed.
-fn failure_notes(name: &str, step: &StepHistory) -> String {
+fn failure_notes(name: &str, step: &StepHistory, failed: bool) -> String {
     let mut notes = String::new();
-    let ended = step.ended.is_some_and(|(_, end)| end == downbeat_workflow::event::StepEnd::Failed);
-    if let Some(failure) = step.failure().filter(|_| ended) {
+    if let Some(failure) = step.failure().filter(|_| failed) {
         let _ = writeln!(notes, "\n{name} failed: {}", screen::kind(&failure.kind));
         for line in failure.message.lines().chain(failure.backtrace.iter().flat_map(|trace| trace.lines())) {
             let _ = writeln!(notes, "  {line}");
         }
     }
     let usages = step.attempts.iter().filter_map(|attempt| attempt.ended.as_ref()?.1.usage());
+    let dropped: u64 = usages.clone().map(|usage| usage.log_dropped).sum();
+    if dropped > 0 {
+        let _ = writeln!(notes, "\n{} of the log of {name} were dropped (limit `log`)", units::size(dropped));
+    }
     let mut refusals: Vec<_> = usages.flat_map(|usage| &usage.refusals).collect();
     refusals.dedup();
     for refusal in refusals {
@@ -172,7 +170,11 @@ fn attempts_table(name: &str, attempts: &[AttemptHistory]) -> String {
             attempt.started.map_or_else(String::new, units::time),
             span(attempt.queued.map(|at| at.0), attempt.started.map(|at| at.0)),
             span(attempt.started.map(|at| at.0), ended.map(|(at, _)| at.0)),
-            ended.map_or_else(|| "in flight".to_owned(), |(_, end)| end_words(end)),
+            match (ended, attempt.started) {
+                (Some((_, end)), _) => end_words(end),
+                (None, Some(_)) => "in flight".to_owned(),
+                (None, None) => "not started".to_owned(),
+            },
         ]
     };
     let rows: Vec<Vec<String>> = attempts.iter().map(row).collect();

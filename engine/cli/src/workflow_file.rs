@@ -13,6 +13,7 @@ use downbeat_workflow::spec::{Source, Spec};
 
 use crate::exit::{Exit, Fault};
 use crate::place::absolute;
+use crate::talk;
 
 /// A workflow file is at most this large: a 100,000-step file has some 10 MB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -26,18 +27,22 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// The diagnostics on standard error.
+    /// The diagnostics on standard error, and a line that counts them.
     pub(crate) fn print(&self) {
-        if self.diagnostics.is_empty() {
-            return;
+        if !self.diagnostics.is_empty() {
+            talk::say(diagnostic::render(&self.diagnostics, &self.source, true));
         }
-        // The stream strips colours where they are not wanted (a pipe, NO_COLOR).
-        anstream::eprintln!("{}", diagnostic::render(&self.diagnostics, &self.source, true));
+        let count = |n: usize, word: &str| match n {
+            0 => format!("no {word}s"),
+            1 => format!("1 {word}"),
+            n => format!("{n} {word}s"),
+        };
         let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         let warnings = self.diagnostics.len() - errors;
-        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-        let path = &self.source.path;
-        anstream::eprintln!("{path}: {}, {}", count(errors, "error"), count(warnings, "warning"));
+        let steps =
+            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.steps.len(), "step")));
+        let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
+        talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
     }
 
     /// The diagnostics for programs.
@@ -49,7 +54,9 @@ impl Checked {
 /// The plan of a file, for running it; its diagnostics are printed.
 pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
     let checked = check(path, sandbox)?;
-    checked.print();
+    if !checked.diagnostics.is_empty() {
+        checked.print();
+    }
     checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
 }
 
@@ -98,6 +105,6 @@ pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    let mut talk = |line: &str| anstream::eprintln!("{line}");
+    let mut talk = |line: &str| talk::say(line);
     downbeat_builder::build(path, &mut talk).map(|built| built.component).map_err(|error| error.to_string())
 }

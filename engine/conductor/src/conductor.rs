@@ -1,9 +1,10 @@
 //! Starts runs, resumes them, hands them what others ask for, and stops them all in an orderly way.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use downbeat_journal::{Journal, ReadError, Request};
+use downbeat_journal::{Journal, Pending, ReadError, Request};
 use downbeat_workflow::event::RunId;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
@@ -21,7 +22,22 @@ use crate::pool::Pools;
 pub struct Conductor<P> {
     shared: Arc<Shared<P>>,
     stop: Arc<watch::Sender<bool>>,
-    mailboxes: Arc<Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>>,
+    mailboxes: Mailboxes,
+}
+
+/// Where messages for each run that is being driven go.
+type Mailboxes = Arc<Mutex<HashMap<RunId, mpsc::UnboundedSender<Message>>>>;
+
+/// Keeps a run's mailbox known: from before its first record, so that no request finds nobody, to its end.
+struct Registration {
+    mailboxes: Mailboxes,
+    id: RunId,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.mailboxes).remove(&self.id);
+    }
 }
 
 impl<P> Clone for Conductor<P> {
@@ -30,7 +46,7 @@ impl<P> Clone for Conductor<P> {
     }
 }
 
-/// A run that is being driven.
+/// A run that is being driven. Dropping it changes nothing: the run goes on.
 pub struct Handle {
     id: RunId,
     mailbox: mpsc::UnboundedSender<Message>,
@@ -83,40 +99,45 @@ impl<P: Perform> Conductor<P> {
         self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
         let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
         let id = name::fresh(self.shared.clock.now(), random()?);
-        let mut driver = self.driver(Run::new(plan, id));
+        let (mut driver, registration) = self.driver(Run::new(plan, id))?;
         driver.create(inputs, random()?).await?;
-        Ok(self.spawn(driver))
+        Ok(spawn(driver, registration))
     }
 
     /// Takes up a run that is not over: one that was stopped, or whose engine died.
     pub async fn resume(&self, id: &RunId) -> Result<Handle, StartError> {
-        if lock(&self.mailboxes).contains_key(id) {
-            return Err(StartError::Driven(id.clone()));
-        }
         let run = replay(&self.shared.journal, id)?;
         self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
-        let mut driver = self.driver(run);
-        // What was asked of it while nobody drove it.
-        for pending in self.shared.journal.requests(id)? {
-            let Request::Cancel { reason } = pending.request;
-            let _ = driver.mailbox().send(Message::Cancel { reason, request: Some(pending.id) });
-        }
-        driver.recover().await?;
-        Ok(self.spawn(driver))
+        let (mut driver, registration) = self.driver(run)?;
+        driver.recover(self.shared.journal.requests(id)?).await?;
+        Ok(spawn(driver, registration))
     }
 
     /// Hands its runs what other processes ask of them through the journal, until it is dropped or the journal can't be
-    /// read. A request for a run that is not driven stays where it is.
+    /// read. A run that is not driven is ended right here: only this process can.
     pub async fn serve_requests(self) -> Result<(), ReadError> {
         let mut inbox = self.shared.journal.inbox()?;
         loop {
             for pending in inbox.next().await? {
-                let Request::Cancel { reason } = pending.request;
-                if let Some(mailbox) = lock(&self.mailboxes).get(&pending.run) {
-                    let _ = mailbox.send(Message::Cancel { reason, request: Some(pending.id) });
+                let mailbox = lock(&self.mailboxes).get(&pending.run).cloned();
+                match mailbox {
+                    Some(mailbox) => {
+                        let Request::Cancel { reason } = pending.request;
+                        let _ = mailbox.send(Message::Cancel { reason, request: Some(pending.id) });
+                    }
+                    // It may have been taken up or come to its end in between; then somebody else has seen to it.
+                    None => drop(self.end_parked(pending).await),
                 }
             }
         }
+    }
+
+    async fn end_parked(&self, pending: Pending) -> Result<(), StartError> {
+        let run = replay(&self.shared.journal, &pending.run)?;
+        let (mut driver, _registration) = self.driver(run)?;
+        driver.recover(vec![pending]).await?;
+        driver.drive().await?;
+        Ok(())
     }
 
     /// Stops driving: attempts in flight are ended, their runs stay resumable. Each [`Handle::ending`] tells when its run
@@ -125,22 +146,24 @@ impl<P: Perform> Conductor<P> {
         self.stop.send_replace(true);
     }
 
-    fn driver(&self, run: Run) -> Driver<P> {
-        Driver::new(self.shared.clone(), run, self.stop.subscribe())
-    }
-
-    fn spawn(&self, driver: Driver<P>) -> Handle {
+    fn driver(&self, run: Run) -> Result<(Driver<P>, Registration), StartError> {
+        let driver = Driver::new(self.shared.clone(), run, self.stop.subscribe());
         let id = driver.id().clone();
-        let mailbox = driver.mailbox();
-        lock(&self.mailboxes).insert(id.clone(), mailbox.clone());
-        let (mailboxes, forget) = (self.mailboxes.clone(), id.clone());
-        let task = tokio::spawn(async move {
-            let ending = driver.drive().await;
-            lock(&mailboxes).remove(&forget);
-            ending
-        });
-        Handle { id, mailbox, task }
+        match lock(&self.mailboxes).entry(id.clone()) {
+            Entry::Occupied(_) => return Err(StartError::Driven(id)),
+            Entry::Vacant(free) => drop(free.insert(driver.mailbox())),
+        }
+        Ok((driver, Registration { mailboxes: self.mailboxes.clone(), id }))
     }
+}
+
+fn spawn<P: Perform>(driver: Driver<P>, registration: Registration) -> Handle {
+    let (id, mailbox) = (driver.id().clone(), driver.mailbox());
+    let task = tokio::spawn(async move {
+        let _registration = registration;
+        driver.drive().await
+    });
+    Handle { id, mailbox, task }
 }
 
 impl Handle {

@@ -2,12 +2,12 @@
 //!
 //! A turn is always the same: take in all messages that are there, let the run decide, make the new records durable in
 //! one commit (so that the record of a step's end and of the next one's start share it), and only then carry the decisions
-//! out. What the decisions are is none of this file's business: that is `Run`.
+//! out. Taking in a message never waits. What the decisions are is none of this file's business: that is `Run`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, RequestId};
+use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, Pending, Request, RequestId};
 use downbeat_sandbox::{End, Ended, Observer};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
@@ -21,8 +21,9 @@ use crate::clock::Clock;
 use crate::perform::{Order, Perform, Watch};
 use crate::pool::{Place, Pools};
 
-/// Attempts of one run in flight at once, those in pools not counted. Four times the sandbox's instances: enough to keep
-/// it busy, few enough that what the journal calls started really is about to run.
+/// Attempts that a run has in flight when it starts another one without a pool, at most. As many as the sandbox has
+/// instances, and a few that wait for one: what the journal calls started really is about to run. A pool's size bounds
+/// the attempts in it.
 const ATTEMPTS_IN_FLIGHT_MAX: usize = 1024;
 
 /// A run that waits for a time looks at the clock again after this long, as the system's clock may have been set forward.
@@ -83,6 +84,9 @@ pub(crate) struct Driver<P> {
     batch: Vec<Record>,
     /// Requests that the batch answers.
     answers: Vec<RequestId>,
+    last_request: Option<RequestId>,
+    /// Places that came in since the last turn.
+    granted: Vec<(StepId, Place)>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
     in_flight: usize,
@@ -103,6 +107,8 @@ impl<P: Perform> Driver<P> {
             unknown: None,
             batch: Vec::new(),
             answers: Vec::new(),
+            last_request: None,
+            granted: Vec::new(),
             inbox,
             outbox,
             in_flight: 0,
@@ -130,9 +136,13 @@ impl<P: Perform> Driver<P> {
         self.turn().await.map(drop)
     }
 
-    /// Takes a run up again that something else drove before: what was in flight then is lost.
-    pub(crate) async fn recover(&mut self) -> Result<(), DriveError> {
+    /// Takes a run up again that something else drove before: what was in flight then is lost. `asked` is what was asked
+    /// of it while nobody drove it; it counts before anything is started.
+    pub(crate) async fn recover(&mut self, asked: Vec<Pending>) -> Result<(), DriveError> {
         self.interrupt_lost()?;
+        for Pending { id, request: Request::Cancel { reason }, .. } in asked {
+            self.cancel(reason, Some(id))?;
+        }
         for (step, pool) in self.run.queued() {
             self.enqueue(step, pool);
         }
@@ -152,14 +162,31 @@ impl<P: Perform> Driver<P> {
         Ok(())
     }
 
-    /// Drives the run until it is over or the engine stops.
+    /// Drives the run until it is over or the engine stops. When this returns, nothing of the run is in flight.
     pub(crate) async fn drive(mut self) -> Result<Ending, DriveError> {
+        let driven = self.drive_on().await;
+        if driven.is_err() {
+            // Nothing can be recorded any more, but nothing may go on unseen either.
+            self.cut();
+            let deadline = tokio::time::Instant::now() + STOP_GRACE;
+            while self.in_flight > 0 {
+                match tokio::time::timeout_at(deadline, self.inbox.recv()).await {
+                    Ok(Some(Message::Ended { .. })) => self.in_flight -= 1,
+                    Ok(Some(_)) => (),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        driven
+    }
+
+    async fn drive_on(&mut self) -> Result<Ending, DriveError> {
         loop {
             if let Some(outcome) = self.run.outcome() {
                 return Ok(Ending::Finished(outcome));
             }
             if *self.stop.borrow() {
-                return self.wind_down().await;
+                return self.come_to_rest().await;
             }
             let wake_at = self.turn().await?;
             if self.run.outcome().is_none() {
@@ -185,10 +212,22 @@ impl<P: Perform> Driver<P> {
                     Action::WakeAt(at) => wake_at = Some(at),
                     Action::Start(attempt) => {
                         self.in_flight += 1;
-                        chores.push(Chore::Start(attempt));
+                        chores.push(Chore::Start(attempt, None));
                     }
                     Action::Queue { step, pool, .. } => chores.push(Chore::Queue(step, pool)),
                     Action::Record(_) => (),
+                }
+            }
+            for (step, place) in std::mem::take(&mut self.granted) {
+                // A place for a step that was ended meanwhile goes back by being dropped.
+                let Some(action) = self.run.start(step) else { continue };
+                if let Some(event) = action.event() {
+                    decided = true;
+                    self.note(now, event)?;
+                }
+                if let Action::Start(attempt) = action {
+                    self.in_flight += 1;
+                    chores.push(Chore::Start(attempt, Some(place)));
                 }
             }
             if !decided {
@@ -197,11 +236,11 @@ impl<P: Perform> Driver<P> {
         };
         self.commit().await?;
         if self.run.is_ending() {
-            self.cut.send_replace(true);
+            self.cut();
         }
         for chore in chores {
             match chore {
-                Chore::Start(attempt) => self.start(attempt, None),
+                Chore::Start(attempt, place) => self.start(attempt, place),
                 Chore::Queue(step, pool) => self.enqueue(step, pool),
             }
         }
@@ -218,39 +257,33 @@ impl<P: Perform> Driver<P> {
             biased;
             message = self.inbox.recv() => message,
             () = sleep(pause) => None,
-            _ = self.stop.wait_for(|stop| *stop) => None,
+            () = stopped(&mut self.stop) => None,
         };
         while let Some(taken) = message {
-            self.take_in(taken).await?;
+            self.take_in(taken)?;
             message = self.inbox.try_recv().ok();
         }
         Ok(())
     }
 
-    async fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
+    fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
             Message::Ended { step, attempt, ended } => self.came_home(step, attempt, ended),
             Message::Cancel { reason, request } => self.cancel(reason, request),
             Message::Granted { step, place } => {
-                // A place for a step that was ended meanwhile goes back by being dropped.
-                let Some(action) = self.run.start(step) else { return Ok(()) };
-                if let Some(event) = action.event() {
-                    self.record(event)?;
-                }
-                if let Action::Start(attempt) = action {
-                    self.in_flight += 1;
-                    self.commit().await?;
-                    self.start(attempt, Some(place));
-                }
+                self.granted.push((step, place));
                 Ok(())
             }
         }
     }
 
     fn cancel(&mut self, reason: String, request: Option<RequestId>) -> Result<(), DriveError> {
-        if self.run.outcome().is_some() {
+        // A request that waited for its run comes twice: with the resumption, and out of the inbox.
+        let known = request.is_some() && request <= self.last_request;
+        if known || self.run.outcome().is_some() {
             return Ok(());
         }
+        self.last_request = self.last_request.max(request);
         self.answers.extend(request);
         self.record(Event::CancelRequested { reason })
     }
@@ -267,8 +300,9 @@ impl<P: Perform> Driver<P> {
     }
 
     /// The engine stops: attempts in flight are ended and recorded as interrupted, nothing new is begun.
-    async fn wind_down(mut self) -> Result<Ending, DriveError> {
-        self.cut.send_replace(true);
+    async fn come_to_rest(&mut self) -> Result<Ending, DriveError> {
+        self.cut();
+        self.granted.clear();
         let deadline = tokio::time::Instant::now() + STOP_GRACE;
         while self.in_flight > 0 {
             let Ok(Some(message)) = tokio::time::timeout_at(deadline, self.inbox.recv()).await else { break };
@@ -280,6 +314,11 @@ impl<P: Perform> Driver<P> {
         }
         self.commit().await?;
         Ok(Ending::Stopped)
+    }
+
+    /// Ends what is in flight; told once.
+    fn cut(&self) {
+        self.cut.send_if_modified(|cut| !std::mem::replace(cut, true));
     }
 
     fn record(&mut self, event: Event) -> Result<(), DriveError> {
@@ -352,8 +391,15 @@ impl<P: Perform> Driver<P> {
 
 /// What is carried out once it is durable.
 enum Chore {
-    Start(Attempt),
+    Start(Attempt, Option<Place>),
     Queue(StepId, PoolId),
+}
+
+/// Resolves when the engine is to stop; never, when nobody is left who could say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 async fn sleep(pause: Option<Duration>) {
@@ -364,7 +410,7 @@ async fn sleep(pause: Option<Duration>) {
 }
 
 /// Sends an attempt's end, whatever happens: if the attempt's task panics, the run hears of a failure instead of waiting
-/// for ever.
+/// for ever; if the task is dropped with its runtime, of an interruption.
 struct Reply {
     outbox: mpsc::UnboundedSender<Message>,
     step: StepId,
@@ -391,7 +437,8 @@ impl Drop for Reply {
                 backtrace: None,
                 retry_after_ms: None,
             };
-            self.send(Ended { end: End::Failed(failure), usage: Usage::default() });
+            let end = if std::thread::panicking() { End::Failed(failure) } else { End::Cancelled };
+            self.send(Ended { end, usage: Usage::default() });
         }
     }
 }

@@ -31,7 +31,7 @@ mod tests {
     fn ids_sort_by_time() {
         let early = fresh(Timestamp(1_700_000_000_000), u64::MAX);
         let late = fresh(Timestamp(1_700_000_001_000), 0);
-        assert_eq!((&*early.0, &*late.0), ("1jn7vh0-zzzzzz", "1jn7vh1-000000"));
+        assert_eq!((&*early.0, &*late.0), ("1jn7w80-zzzzzz", "1jn7w81-000000"));
         assert!(early < late);
     }
 }

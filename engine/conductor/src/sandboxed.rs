@@ -6,7 +6,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use downbeat_sandbox::{Call, Ended, Observer, Plugin, Sandbox};
@@ -19,7 +19,12 @@ use crate::perform::{Order, Perform};
 
 /// Carries attempts out in a [`Sandbox`].
 pub struct Sandboxed {
-    sandbox: Arc<Sandbox>,
+    stock: Arc<Stock>,
+}
+
+/// Shared with the threads that compile.
+struct Stock {
+    sandbox: Sandbox,
     components: PathBuf,
     workspaces: PathBuf,
     ready: Mutex<Ready>,
@@ -28,7 +33,7 @@ pub struct Sandboxed {
 /// What attempts need and plans share.
 #[derive(Default)]
 struct Ready {
-    plugins: HashMap<Digest, Arc<Plugin>>,
+    plugins: HashMap<Digest, Weak<Plugin>>,
     /// By the address of the plan, which is held here so that no other plan can get it.
     plans: HashMap<usize, Arc<Prepared>>,
 }
@@ -54,40 +59,65 @@ impl Sandboxed {
     pub fn new(sandbox: Sandbox, components: PathBuf, workspaces: PathBuf) -> io::Result<Sandboxed> {
         std::fs::create_dir_all(&components)?;
         let workspaces = std::path::absolute(workspaces)?;
-        Ok(Sandboxed { sandbox: Arc::new(sandbox), components, workspaces, ready: Mutex::default() })
+        let stock = Stock { sandbox, components, workspaces, ready: Mutex::default() };
+        Ok(Sandboxed { stock: Arc::new(stock) })
     }
+}
 
-    /// The component of a plugin: from memory, from the copy kept beside the journal, or from where the workflow found it.
+impl Stock {
+    /// The component of a plugin: from memory, from the copy kept beside the journal, or, where that is missing or damaged,
+    /// from where the workflow found it.
     fn load(&self, plugin: &plan::Plugin) -> Result<Arc<Plugin>, String> {
         let digest = &plugin.component.digest;
-        if let Some(loaded) = self.lock().plugins.get(digest) {
-            return Ok(loaded.clone());
+        if let Some(loaded) = self.lock().plugins.get(digest).and_then(Weak::upgrade) {
+            return Ok(loaded);
         }
         let kept = self.components.join(format!("{}.wasm", digest.hex()));
-        let describe = |error: String| format!("plugin `{}`: {error}", plugin.name);
-        // What is copied is what is judged: the file may be written to at this very moment.
-        let copy = if kept.exists() { None } else { Some(copy_of(&plugin.path, &kept).map_err(&describe)?) };
-        let from = copy.as_ref().map_or(kept.as_path(), |copy| copy.path());
-        let loaded = self.sandbox.load(from).map_err(|error| describe(error.to_string()))?;
-        let found = &loaded.component().digest;
-        if found != digest {
-            let path = if copy.is_some() { plugin.path.clone() } else { kept.display().to_string() };
-            let message = format!("the component {digest} is not at hand any more: {path} holds {found} now");
-            return Err(describe(message));
-        }
-        if let Some(copy) = copy {
-            copy.as_file().sync_all().map_err(|error| describe(format!("{}: {error}", kept.display())))?;
-            copy.persist(&kept).map_err(|error| describe(format!("{}: {error}", kept.display())))?;
-        }
-        self.lock().plugins.insert(digest.clone(), loaded.clone());
+        let loaded = match self.load_file(&kept, digest) {
+            Ok(loaded) => loaded,
+            Err(_) => {
+                self.load_original(plugin, &kept).map_err(|error| format!("plugin `{}`: {error}", plugin.name))?
+            }
+        };
+        self.lock().plugins.insert(digest.clone(), Arc::downgrade(&loaded));
         Ok(loaded)
     }
 
-    fn prepared(&self, plan: &Arc<Plan>) -> Result<Arc<Prepared>, String> {
-        let address = Arc::as_ptr(plan) as usize;
-        if let Some(prepared) = self.lock().plans.get(&address) {
-            return Ok(prepared.clone());
+    fn load_file(&self, path: &Path, digest: &Digest) -> Result<Arc<Plugin>, String> {
+        let loaded = self.sandbox.load(path).map_err(|error| error.fault.to_string())?;
+        match &loaded.component().digest {
+            found if found == digest => Ok(loaded),
+            found => Err(format!("the component {digest} is not at hand any more: it holds {found} now")),
         }
+    }
+
+    /// Loads a component from where the workflow found it, and keeps a copy.
+    fn load_original(&self, plugin: &plan::Plugin, kept: &Path) -> Result<Arc<Plugin>, String> {
+        let at = |path: &dyn std::fmt::Display, error: &dyn std::fmt::Display| format!("{path}: {error}");
+        // What is copied is what is judged: the file may be written to at this very moment.
+        let copied = || -> io::Result<NamedTempFile> {
+            let mut copy = NamedTempFile::new_in(&self.components)?;
+            io::copy(&mut File::open(&plugin.path)?, &mut copy)?;
+            Ok(copy)
+        };
+        let copy = copied().map_err(|error| at(&plugin.path, &error))?;
+        let loaded = self.load_file(copy.path(), &plugin.component.digest).map_err(|error| at(&plugin.path, &error))?;
+        // Durable before the run that relies on it: the file, then its name.
+        let keep = || -> io::Result<()> {
+            copy.as_file().sync_all()?;
+            copy.persist(kept)?;
+            File::open(&self.components)?.sync_all()
+        };
+        keep().map_err(|error| at(&kept.display(), &error))?;
+        Ok(loaded)
+    }
+
+    /// What is at hand for a plan, if it was prepared.
+    fn prepared(&self, plan: &Arc<Plan>) -> Option<Arc<Prepared>> {
+        self.lock().plans.get(&(Arc::as_ptr(plan) as usize)).cloned()
+    }
+
+    fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
         let plugins = plan.plugins.iter().map(|plugin| self.load(plugin)).collect::<Result<Vec<_>, String>>()?;
         let step = |step: &plan::Step| PreparedStep {
             name: step.name.as_str().into(),
@@ -105,8 +135,9 @@ impl Sandboxed {
         let mut ready = self.lock();
         // Plans that no run holds any more.
         ready.plans.retain(|_, prepared| Arc::strong_count(&prepared.plan) > 1);
-        ready.plans.insert(address, prepared.clone());
-        Ok(prepared)
+        ready.plugins.retain(|_, plugin| plugin.strong_count() > 0);
+        ready.plans.insert(Arc::as_ptr(plan) as usize, prepared);
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ready> {
@@ -116,7 +147,13 @@ impl Sandboxed {
 
 impl Perform for Sandboxed {
     async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
-        self.prepared(plan).map(drop)
+        if self.stock.prepared(plan).is_some() {
+            return Ok(());
+        }
+        let (stock, plan) = (self.stock.clone(), plan.clone());
+        // Compiling takes up to seconds.
+        let prepared = tokio::task::spawn_blocking(move || stock.prepare(&plan)).await;
+        prepared.unwrap_or_else(|panic| Err(format!("loading the components broke down: {panic}")))
     }
 
     async fn perform(
@@ -125,7 +162,7 @@ impl Perform for Sandboxed {
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
     ) -> Ended {
-        let prepared = self.prepared(&order.plan).expect("a plan is prepared before its run begins");
+        let prepared = self.stock.prepared(&order.plan).expect("a plan is prepared before its run begins");
         let step = &prepared.steps[order.step.index()];
         let call = Call {
             run: order.run.0.clone(),
@@ -138,17 +175,8 @@ impl Perform for Sandboxed {
             grants: step.grants.clone(),
             limits: step.limits.clone(),
             directory: prepared.directory.clone(),
-            workspace: self.workspaces.join(&*order.run.0),
+            workspace: self.stock.workspaces.join(&*order.run.0),
         };
-        self.sandbox.attempt(&step.plugin, call, observer, cancelled).await
+        self.stock.sandbox.attempt(&step.plugin, call, observer, cancelled).await
     }
-}
-
-/// A copy beside `kept`, gone again unless it is persisted.
-fn copy_of(path: &str, kept: &Path) -> Result<NamedTempFile, String> {
-    let directory = kept.parent().expect("a kept component lies in the folder of components");
-    let mut copy = NamedTempFile::new_in(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut original = File::open(path).map_err(|error| format!("{path}: {error}"))?;
-    io::copy(&mut original, &mut copy).map_err(|error| format!("{path}: {error}"))?;
-    Ok(copy)
 }

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::{Conductor, Ending, Order, Perform, StartError, end_parked};
-use downbeat_journal::{Journal, Request};
+use downbeat_conductor::{Conductor, DriveError, Ending, Order, Perform, StartError, end_parked};
+use downbeat_journal::{Append, AppendError, Journal, Request};
 use downbeat_sandbox::{End, Ended, Observer};
 use downbeat_workflow::capability::{Grants, Limits};
 use downbeat_workflow::description::{Component, Description, Digest};
 use downbeat_workflow::event::{
-    Event, Failure, FailureKind, Interruption, NeedState, Outcome, RunId, Timestamp, Usage,
+    Event, Failure, FailureKind, Interruption, NeedState, Outcome, Record, RunId, Timestamp, Usage,
 };
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
@@ -227,8 +227,54 @@ async fn a_request_for_a_parked_run_waits_for_whoever_resumes_it() {
     started.ending().await.unwrap();
     house.journal.request(&run, Request::Cancel { reason: "late".into() }).unwrap();
     let later = House::over(house.journal.clone());
+    let serving = tokio::spawn(later.conductor.clone().serve_requests());
     let ending = later.conductor.resume(&run).await.unwrap().ending().await.unwrap();
     assert_eq!(ending, Ending::Finished(Outcome::Cancelled));
+    assert_eq!(later.started(), [""; 0], "what was asked before counts before anything is started");
+    let cancels = house.events(&run).into_iter().filter(|event| matches!(event, Event::CancelRequested { .. }));
+    assert_eq!(cancels.count(), 1, "the inbox gives it out as well");
+    serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_run_is_cancelled_while_another_one_is_driven() {
+    let house = House::new();
+    let parked = house.conductor.start(Arc::new(plan(&[("sleep", &[])])), no_inputs()).await.unwrap();
+    let run = parked.id().clone();
+    house.conductor.stop();
+    parked.ending().await.unwrap();
+    let later = House::over(house.journal.clone());
+    let serving = tokio::spawn(later.conductor.clone().serve_requests());
+    let other = later.conductor.start(Arc::new(plan(&[("sleep", &[])])), no_inputs()).await.unwrap();
+    house.journal.request(&run, Request::Cancel { reason: "no longer wanted".into() }).unwrap();
+    assert_eq!(other.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
+    assert_eq!(house.journal.summary(&run).unwrap().outcome, Some(Outcome::Cancelled));
+    assert_eq!(later.started(), ["sleep#1"], "only the other run's");
+    serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_journal_refuses_nothing_goes_on_unseen() {
+    let house = House::new();
+    let steps: &[(&str, &[&str])] = &[("sleep1", &[]), ("sleep2", &[]), ("flaky", &[])];
+    let started = house.conductor.start(Arc::new(plan(steps)), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    // Somebody else writes to the run: what its driver appends next is refused.
+    let expected = house.journal.summary(&run).unwrap().version;
+    let records = vec![Record { at: Timestamp(0), event: Event::CancelRequested { reason: "thief".into() } }];
+    let stolen = Append { run: run.clone(), expected, records, answers: Vec::new() };
+    house.journal.append(stolen).await.unwrap();
+    let ending = started.ending().await;
+    assert!(matches!(ending, Err(DriveError::Journal(AppendError::Conflict { .. }))), "{ending:?}");
+    assert_eq!(house.script.at_once.load(Ordering::SeqCst), 0, "attempts in flight are ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_when_nobody_holds_its_conductor() {
+    let house = House::new();
+    let started = house.conductor.start(Arc::new(plan(&[("sleep", &[])])), no_inputs()).await.unwrap();
+    drop(house);
+    assert_eq!(started.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]

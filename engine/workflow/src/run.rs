@@ -295,8 +295,9 @@ impl Run {
                 self.end(*step, State::Cancelled);
             }
             Event::CancelRequested { .. } => match self.phase {
-                Phase::Running => self.phase = Phase::Ending(Outcome::Cancelled),
-                Phase::Ending(_) => (),
+                Phase::Running if self.open > 0 => self.phase = Phase::Ending(Outcome::Cancelled),
+                // Too late to change anything.
+                Phase::Running | Phase::Ending(_) => (),
                 Phase::Blank | Phase::Finished(_) => return None,
             },
             Event::RunTimedOut => {
@@ -311,7 +312,8 @@ impl Run {
         Some(())
     }
 
-    /// What should happen at `now`, with at most `room` attempts started by it. The event of every action must be
+    /// What should happen at `now`, with at most `room` attempts started by it; nothing is decided about the steps after
+    /// the last one for which there was room. The event of every action must be
     /// applied before this is asked again; then nothing is answered twice, and an answer without events means: wait.
     pub fn next(&self, now: Timestamp, room: usize) -> Vec<Action> {
         match self.phase {
@@ -345,9 +347,10 @@ impl Run {
     }
 
     /// What follows once a queued attempt has its place: [`Action::Start`], or a record that its input can't be made.
-    /// `None` if the step is not queued any more.
+    /// `None` if the step is not queued any more, or nothing is started any more.
     pub fn start(&self, step: StepId) -> Option<Action> {
-        matches!(self.steps[step.index()].state, State::Queued(_)).then(|| self.attempt(step))
+        let waits = self.phase == Phase::Running && matches!(self.steps[step.index()].state, State::Queued(_));
+        waits.then(|| self.attempt(step))
     }
 
     /// The attempts that were in flight when the journal ended: a driver that recovers the run records each of them as
@@ -604,6 +607,9 @@ fn rule_failed(step: StepId, key: &str, error: &RuleError) -> Action {
 /// The wait after so many failures: `delay × factor^(failures-1)`, at most `max-delay`, and with jitter something between
 /// half of that and all of it.
 fn delay_ms(retry: &Retry, failures: u32, seed: u64, step: StepId) -> u64 {
+    if retry.delay_ms == 0 {
+        return 0;
+    }
     let grown = retry.delay_ms as f64 * retry.factor.powi(failures.saturating_sub(1).min(1 << 16) as i32);
     let delay = grown.min(retry.max_delay_ms as f64) as u64;
     if !retry.jitter {

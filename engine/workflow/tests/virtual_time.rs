@@ -569,6 +569,51 @@ fn a_cancelled_run_ends_what_flies_and_skips_the_rest() {
 }
 
 #[test]
+fn a_place_that_comes_after_a_cancel_starts_nothing() {
+    let toml = r#"
+        pools.runner = 1
+        [steps.a]
+        use = "any"
+        pool = "runner"
+        [steps.b]
+        use = "any"
+        pool = "runner"
+    "#;
+    let plan = Arc::new(plan(toml));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let mut apply = |run: &mut Run, event: Event| run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    apply(&mut run, Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1));
+    for action in run.next(Timestamp(0), 9) {
+        apply(&mut run, action.event().unwrap());
+    }
+    assert!(run.start(StepId(1)).is_some());
+    apply(&mut run, Event::CancelRequested { reason: "enough".into() });
+    assert_eq!(run.start(StepId(1)), None);
+    // After a crash another step may be first in line, and so the cancelled one: only the ends of the run must agree.
+    for crash_after in 0..8 {
+        let play = Play::of(&plan, &[("a", "ok@50"), ("b", "ok@50"), ("cancel", "@10")], Some(crash_after));
+        assert_eq!(play.outcome(), Some(Outcome::Cancelled), "{:#?}", play.log);
+    }
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_changes_nothing() {
+    let plan = Arc::new(plan("[steps.a]\nuse = \"any\""));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let (step, attempt, usage) = (StepId(0), 1, Usage::default());
+    for event in [
+        Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1),
+        Event::AttemptStarted { step, attempt },
+        Event::AttemptSucceeded { step, attempt, output: Json::null(), usage },
+        Event::CancelRequested { reason: "late".into() },
+    ] {
+        run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    }
+    let last = run.next(Timestamp(0), 1);
+    assert!(matches!(&last[..], [Action::Record(Event::RunFinished { outcome: Outcome::Succeeded, .. })]), "{last:?}");
+}
+
+#[test]
 fn a_workflow_has_a_time_out() {
     let toml = r#"
         timeout = "1s"

@@ -60,6 +60,10 @@ impl Artifacts {
     fn open(&self, digest: &Digest) -> io::Result<Stored> {
         let file = File::open(self.path(digest))?;
         let size = file.metadata()?.len();
+        // Nothing is read of an empty file, so that it is judged here: a crash of the file system may have emptied it.
+        if size == 0 && *digest != Digest::of(b"") {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the blob on disk is damaged"));
+        }
         Ok(Stored { file, size, left: size, hash: Sha256::new(), digest: digest.clone() })
     }
 }
