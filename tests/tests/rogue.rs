@@ -171,6 +171,26 @@ fn what_was_granted_is_there_and_nothing_else() {
     assert_eq!(played.output("sets")["saw"]["refused"]["capability"], "env");
 }
 
+/// A guest that may write where programs run must not be able to put its own program there.
+#[test]
+fn a_program_is_never_looked_up_where_the_guest_may_write() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    let process = downbeat_tests::repository().join("plugins/process");
+    let toml = format!(
+        "name = \"x\"\n[plugins]\np = {:?}\n[steps.a]\nuse = \"p\"\nwith = {{ program = \"./tool\" }}\n\
+         grant = {{ process = [\"./tool\"], workspace = true }}\n",
+        process.display().to_string()
+    );
+    bench.write("relative.toml", &toml);
+    let answer = bench.run(&["check", "relative.toml"]);
+    assert_eq!(answer.code, 3);
+    assert!(
+        answer.stderr.contains("write a name, which is looked up in `PATH`, or an absolute path"),
+        "{}",
+        answer.stderr
+    );
+}
+
 #[test]
 fn a_program_has_a_clean_environment() {
     let played = play(&[("env", "grant = { process = [\"env\"] }", r#"{ do = "process", program = "env" }"#)]);

@@ -1,20 +1,18 @@
 //! `downbeat check`: all faults of a workflow file, without running it.
 
-use std::io::Write as _;
-
 use crate::arguments::Check;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
+use crate::talk;
 use crate::workflow_file;
 
 pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
     let checked = workflow_file::check(&arguments.workflow, &sandbox)?;
     if arguments.json {
-        let mut out = std::io::stdout().lock();
         for finding in checked.findings() {
             let object = serde_json::to_string(&finding).expect("a finding holds nothing that JSON can't");
-            let _ = writeln!(out, "{object}");
+            talk::put_json(&object)?;
         }
     } else {
         checked.print();

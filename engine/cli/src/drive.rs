@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::{Conductor, DriveError, Ending, Handle, Sandboxed, StartError};
+use downbeat_conductor::{Conductor, DriveError, Ending, Handle, PrepareError, Sandboxed, StartError};
 use downbeat_journal::Journal;
 use downbeat_workflow::event::{Event, Outcome, RunId};
 use downbeat_workflow::plan::Plan;
@@ -74,6 +74,7 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     runtime.shutdown_background();
     screen.clear();
     let (run, ended) = ended?;
+    screen.written()?;
     finish(journal, &run, ended, style)
 }
 
@@ -100,40 +101,45 @@ fn finish(journal: &Journal, run: &RunId, ended: Result<Ending, DriveError>, sty
 
 /// The workflow's outputs, as JSON on standard output.
 fn print_outputs(journal: &Journal, run: &RunId) -> Result<(), Fault> {
-    use std::io::Write as _;
     let records = journal.load(run).map_err(Fault::engine)?.records;
     let Some(Event::RunFinished { outputs, .. }) = records.last().map(|record| &record.event) else { return Ok(()) };
     let value = outputs.value();
     if value.as_object().is_some_and(|outputs| !outputs.is_empty()) {
         let text = serde_json::to_string_pretty(&value).expect("a value is valid JSON");
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        talk::put_json(&text)?;
     }
     Ok(())
 }
 
 fn start_fault(error: StartError) -> Fault {
     match error {
-        StartError::Prepare(_) => Fault::refused(error),
+        StartError::Prepare(PrepareError::Component(_)) => Fault::refused(error),
         StartError::Over(_) | StartError::Driven(_) => Fault::new(Exit::Usage, error),
         _ => Fault::engine(error),
     }
 }
 
-/// Ctrl-C and the polite request to end.
+/// Ctrl-C, the polite request to end, and the end of the terminal.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Signals> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn first(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => (),
             _ = self.terminate.recv() => (),
+            _ = self.hangup.recv() => (),
         }
     }
 }

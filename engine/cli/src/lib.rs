@@ -10,6 +10,7 @@ pub mod exit;
 mod cancel;
 mod check;
 mod drive;
+mod files;
 mod list;
 mod logs;
 mod place;

@@ -1,7 +1,5 @@
 //! `downbeat list`: the runs, latest first.
 
-use std::io::Write as _;
-
 use downbeat_journal::RunFilter;
 
 use crate::arguments::List;
@@ -15,7 +13,6 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     let newest = RunFilter { limit: Some(arguments.limit.saturating_add(1)), ..RunFilter::default() };
     let runs = place.observe()?.runs(&newest).map_err(Fault::engine)?;
     let shown = &runs[..runs.len().min(arguments.limit)];
-    let mut out = std::io::stdout().lock();
     if arguments.json {
         for run in shown {
             let object = serde_json::json!({
@@ -26,7 +23,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
                 "finished": run.finished.map(units::time),
                 "records": run.version,
             });
-            let _ = writeln!(out, "{object}");
+            talk::put_json(&object.to_string())?;
         }
         return Ok(Exit::Success);
     }
@@ -39,7 +36,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         vec![run.id.to_string(), run.workflow.clone(), state(run), units::time(run.created), took]
     };
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
-    let _ = write!(out, "{}", table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows));
+    talk::put(&table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows))?;
     if shown.len() < runs.len() {
         talk::say(format_args!("… and earlier ones; --limit shows them"));
     }

@@ -1,13 +1,12 @@
 //! `downbeat logs`: what a run's attempts wrote.
 
-use std::io::Write as _;
-
 use downbeat_journal::{LogFilter, StateFilter};
 
 use crate::arguments::Logs;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
+use crate::talk;
 use crate::units;
 
 pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
@@ -22,11 +21,10 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
                 .hint(format!("its steps are {}", names.join(", ")))
         })?),
     };
-    let mut out = std::io::stdout().lock();
     let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
     for (_, line) in journal.load_log(&id, LogFilter { step, after: 0 }).map_err(Fault::engine)? {
         let name = &plan.step(line.step).name;
-        let written = if arguments.json {
+        if arguments.json {
             let object = serde_json::json!({
                 "at": units::time(line.at),
                 "step": name,
@@ -34,13 +32,10 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
                 "level": line.level.as_str(),
                 "message": line.message,
             });
-            writeln!(out, "{object}")
+            talk::put_json(&object.to_string())?;
         } else {
             let (at, level) = (units::time(line.at), line.level.as_str());
-            writeln!(out, "{at} {name:width$} #{} {level:5} {}", line.attempt, line.message)
-        };
-        if written.is_err() {
-            break;
+            talk::put(&format!("{at} {name:width$} #{} {level:5} {}\n", line.attempt, line.message))?;
         }
     }
     Ok(Exit::Success)

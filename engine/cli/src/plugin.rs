@@ -1,7 +1,5 @@
 //! `downbeat plugin …`: builds components and shows what they are.
 
-use std::io::Write as _;
-
 use downbeat_sandbox::Plugin;
 
 use crate::arguments::{PluginBuild, PluginInspect};
@@ -18,7 +16,7 @@ pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
     let word = if built.rebuilt { "built" } else { "fresh" };
     let took = units::duration(built.took.as_millis() as u64);
     talk::say(format_args!("{word} in {took}, {}", built.digest));
-    let _ = writeln!(std::io::stdout().lock(), "{}", built.component.display());
+    talk::put(&format!("{}\n", built.component.display()))?;
     Ok(Exit::Success)
 }
 
@@ -27,8 +25,10 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
     let sandbox = place.sandbox()?;
     let path = component_path(&arguments.plugin).map_err(Fault::refused)?;
     let plugin = sandbox.load(&path).map_err(Fault::refused)?;
-    let text = if arguments.json { as_json(&plugin) } else { page(&plugin) };
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    match arguments.json {
+        true => talk::put_json(&as_json(&plugin))?,
+        false => talk::put(&page(&plugin))?,
+    }
     Ok(Exit::Success)
 }
 

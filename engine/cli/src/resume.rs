@@ -12,6 +12,8 @@ use crate::place::{Place, find_run};
 use crate::screen::Style;
 
 pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
+    // Only looking does not make a state folder where there is none.
+    drop(place.observe()?);
     let journal = place.drive()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = load_plan(&journal, &run)?;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::arguments::Run;
 use crate::drive;
 use crate::exit::{Exit, Fault};
+use crate::files::read_text;
 use crate::place::Place;
 use crate::screen::Style;
 use crate::workflow_file;
@@ -31,7 +32,7 @@ fn gather_inputs(plan: &Plan, arguments: &Run) -> Result<Json, Fault> {
     let mut faults = Vec::new();
     let mut given = Map::new();
     if let Some(path) = &arguments.inputs {
-        match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| parse_object(&text)) {
+        match read_text(path).and_then(|text| parse_object(&text)) {
             Ok(object) => given = object,
             Err(error) => faults.push(format!("--inputs {}: {error}", path.display())),
         }
@@ -66,7 +67,7 @@ fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
 fn parse_input(plan: &Plan, argument: &str) -> Result<(String, Value), String> {
     let (name, text) = argument.split_once('=').ok_or("write NAME=VALUE")?;
     let text = match text.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?,
+        Some(path) => read_text(path.as_ref()).map_err(|error| format!("{path}: {error}"))?,
         None => text.to_owned(),
     };
     // An input that does not exist is reported with all the others, by `accept`.

@@ -17,6 +17,7 @@ use downbeat_workflow::plan::{Plan, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
+use crate::exit::Fault;
 use crate::stream;
 use crate::talk;
 use crate::units;
@@ -73,6 +74,8 @@ struct View {
     skipped: usize,
     /// Steps whose latest attempt failed, or that could not be started.
     failed: HashSet<StepId>,
+    /// Why the event stream ended early.
+    unwritten: Option<Fault>,
 }
 
 /// What is remembered of a step that runs.
@@ -121,6 +124,17 @@ impl Screen {
     pub(crate) fn stopping(&self) {
         self.clear();
         self.say("stopping: attempts in flight are ended (once more to stop at once)");
+    }
+
+    fn stream(&self, view: &mut View, object: &serde_json::Value) {
+        if view.unwritten.is_none() {
+            view.unwritten = talk::put_json(&object.to_string()).err();
+        }
+    }
+
+    /// Whether all of the event stream could be written; from the first object that could not, none was.
+    pub(crate) fn written(&self) -> Result<(), Fault> {
+        self.view().unwritten.take().map_or(Ok(()), Err)
     }
 
     /// Takes the live lines away.
@@ -285,7 +299,7 @@ impl Watch for Screen {
         let mut view = self.view();
         for record in records {
             match self.style {
-                Style::Json => stream::print(plan, run, record),
+                Style::Json => self.stream(&mut view, &stream::object(plan, run, record)),
                 Style::Live | Style::Plain => self.happened(&mut view, plan, run, record),
             }
         }
@@ -293,7 +307,8 @@ impl Watch for Screen {
 
     fn logged(&self, run: &RunId, step: StepId, attempt: u32, level: Level, line: &str) {
         if let (Style::Json, Some(plan)) = (self.style, self.plan.get()) {
-            return stream::print_log(plan, run, step, attempt, level.as_str(), line);
+            let object = stream::log_object(plan, run, step, attempt, level, line);
+            return self.stream(&mut self.view(), &object);
         }
         if let Some(showing) = self.view().steps.get_mut(&step).filter(|showing| showing.attempt == attempt) {
             if showing.tail.len() == LOG_TAIL {

@@ -1,7 +1,6 @@
 //! `downbeat show`: what happened in a run, from its records alone.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use downbeat_journal::StateFilter;
 use downbeat_workflow::event::{Interruption, Outcome, RunId, Usage};
@@ -16,6 +15,7 @@ use crate::resume::load_plan;
 use crate::screen::{self, shortened};
 use crate::stream;
 use crate::table::table;
+use crate::talk;
 use crate::units;
 
 pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
@@ -25,13 +25,13 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     let plan = std::sync::Arc::new(load_plan(&journal, &id)?);
     if arguments.json {
         for record in &records {
-            stream::print(&plan, &id, record);
+            talk::put_json(&stream::object(&plan, &id, record).to_string())?;
         }
         return Ok(Exit::Success);
     }
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
     let history = History::of(plan.steps.len(), &records);
-    let _ = std::io::stdout().lock().write_all(page(&plan, &id, &run, &history).as_bytes());
+    talk::put(&page(&plan, &id, &run, &history))?;
     Ok(Exit::Success)
 }
 

@@ -1,12 +1,11 @@
 //! The event stream as JSON lines: the journal's records with names in place of numbers.
 //!
-//! One object a line: `event` (the journal's name for it), `run`, `at` (RFC 3339, UTC), and the event's own fields. Fields
-//! may be added; none is renamed.
-
-use std::io::Write as _;
+//! One object a line: `event` (the journal's name for it), `run`, `at` (RFC 3339, UTC), and the event's own fields; between
+//! them, lines of logs (`attempt-logged`). Fields may be added; none is renamed.
 
 use downbeat_workflow::event::{Record, RunId};
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::log::Level;
+use downbeat_workflow::plan::{Plan, StepId};
 use serde_json::{Map, Value};
 
 use crate::units;
@@ -34,29 +33,16 @@ pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {
     Value::Object(object)
 }
 
-/// Prints one record. A reader that has gone away ends the talk, not the run.
-pub(crate) fn print(plan: &Plan, run: &RunId, record: &Record) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", object(plan, run, record));
-}
-
-/// Prints a log line of an attempt, which is no record but belongs to the stream.
-pub(crate) fn print_log(
-    plan: &Plan,
-    run: &RunId,
-    step: downbeat_workflow::plan::StepId,
-    attempt: u32,
-    level: &str,
-    line: &str,
-) {
-    let object = serde_json::json!({
+/// The object for a line of an attempt's log, which is no record but belongs to the stream.
+pub(crate) fn log_object(plan: &Plan, run: &RunId, step: StepId, attempt: u32, level: Level, line: &str) -> Value {
+    serde_json::json!({
         "event": "attempt-logged",
         "run": run.to_string(),
         "step": plan.step(step).name,
         "attempt": attempt,
-        "level": level,
+        "level": level.as_str(),
         "message": line,
-    });
-    let _ = writeln!(std::io::stdout().lock(), "{object}");
+    })
 }
 
 fn name_indices(plan: &Plan, key: &str, value: &mut Value) {

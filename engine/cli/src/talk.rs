@@ -1,10 +1,71 @@
-//! Talk: what is said to a person on standard error. A reader that has gone away must not end a run, so that a line which
-//! can't be written is dropped; colours are stripped where they are not wanted (a pipe, `NO_COLOR`).
+//! What the program writes: talk on standard error, data on standard output.
+//!
+//! Much of it came from files, components and native programs, so whatever could move a cursor is made visible on the way;
+//! only our own colours pass. Talk whose reader has gone away is dropped, as it must not end a run. Data that can't be
+//! written is a fault, unless its reader has had enough (`| head`).
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
-/// Says one line, or several.
+use downbeat_workflow::text::{visible, visible_json};
+
+use crate::exit::Fault;
+
+/// Says one line, or several, with our own colours where they are wanted.
 pub(crate) fn say(line: impl Display) {
-    let _ = writeln!(anstream::stderr().lock(), "{line}");
+    let _ = writeln!(anstream::stderr().lock(), "{}", tamed(&line.to_string()));
+}
+
+/// Writes text for people.
+pub(crate) fn put(text: &str) -> Result<(), Fault> {
+    written(io::stdout().lock().write_all(visible(text, true).as_bytes()))
+}
+
+/// Writes JSON and a line feed.
+pub(crate) fn put_json(json: &str) -> Result<(), Fault> {
+    let line = format!("{}\n", visible_json(json));
+    written(io::stdout().lock().write_all(line.as_bytes()))
+}
+
+fn written(result: io::Result<()>) -> Result<(), Fault> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Fault::engine(format!("standard output can't be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Everything visible but our own colours: an escape, `[`, digits and semicolons, `m`.
+fn tamed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        out.push_str(&visible(&rest[..at], true));
+        let after = &rest[at + 1..];
+        let length = after.strip_prefix('[').and_then(|inside| {
+            let digits = inside.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+            (inside.as_bytes().get(digits) == Some(&b'm')).then_some(digits + 2)
+        });
+        match length {
+            Some(length) => out.push_str(&rest[at..=at + length]),
+            None => out.push_str("\\u{1b}"),
+        }
+        rest = &after[length.unwrap_or(0)..];
+    }
+    out.push_str(&visible(rest, true));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_pass_and_nothing_else_that_moves_a_terminal() {
+        assert_eq!(tamed("a \u{1b}[1;31mred\u{1b}[0m b"), "a \u{1b}[1;31mred\u{1b}[0m b");
+        assert_eq!(tamed("\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31"), "\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{1b}[31");
+        assert_eq!(tamed("line\none\u{202e}"), "line\none\\u{202e}");
+        assert_eq!(tamed("\u{1b}"), "\\u{1b}");
+    }
 }

@@ -12,11 +12,9 @@ use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
 use downbeat_workflow::spec::{Source, Spec};
 
 use crate::exit::{Exit, Fault};
+use crate::files::read_text;
 use crate::place::absolute;
 use crate::talk;
-
-/// A workflow file is at most this large: a 100,000-step file has some 10 MB.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A file that was read and judged.
 pub(crate) struct Checked {
@@ -80,16 +78,10 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
-    let fault = |message: String| Fault::refused(format!("{}: {message}", path.display()));
-    let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
-    if size.is_dir() {
-        return Err(fault("it is a folder".to_owned()).hint("name the workflow's TOML file in it"));
-    }
-    if size.len() > FILE_BYTES_MAX {
-        return Err(fault(format!("it has {} bytes; a workflow file has at most {FILE_BYTES_MAX}", size.len())));
-    }
-    let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| fault(format!("it is no UTF-8 text: {error}")))
+    read_text(path).map_err(|error| {
+        let fault = Fault::refused(format!("{}: {error}", path.display()));
+        if path.is_dir() { fault.hint("name the workflow's TOML file in it") } else { fault }
+    })
 }
 
 /// Loads the component at a path; a source folder is built first.

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::drive::{DriveError, Driver, Ending, Message, Shared};
 use crate::name;
-use crate::perform::{Perform, Watch};
+use crate::perform::{Perform, PrepareError, Watch};
 use crate::pool::Pools;
 
 /// Drives any number of runs over one journal. Cheap to clone.
@@ -57,8 +57,8 @@ pub struct Handle {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A plugin can't be had.
-    #[error("{0}")]
-    Prepare(String),
+    #[error(transparent)]
+    Prepare(PrepareError),
     /// The journal can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -19,5 +19,5 @@ mod sandboxed;
 pub use conductor::{Conductor, Handle, StartError};
 pub use drive::{DriveError, Ending};
 pub use parked::end_parked;
-pub use perform::{Order, Perform, Watch};
+pub use perform::{Order, Perform, PrepareError, Watch};
 pub use sandboxed::Sandboxed;

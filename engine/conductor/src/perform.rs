@@ -28,11 +28,21 @@ pub struct Order {
     pub input: Json,
 }
 
+/// Why a plan can't be performed; for a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    /// A component is not at hand, or no good.
+    #[error("{0}")]
+    Component(String),
+    /// The engine's own folders can't be used.
+    #[error("{0}")]
+    Storage(String),
+}
+
 /// Carries attempts out.
 pub trait Perform: Send + Sync + 'static {
     /// Makes sure that everything the plan needs is at hand (components compiled, say), so that an attempt starts at once.
-    /// The error is for a person.
-    fn prepare(&self, plan: &Arc<Plan>) -> impl Future<Output = Result<(), String>> + Send;
+    fn prepare(&self, plan: &Arc<Plan>) -> impl Future<Output = Result<(), PrepareError>> + Send;
 
     /// Carries one attempt out. Must come back soon after `cancelled` resolves, with everything that the attempt started
     /// ended. Dropping the future must do the same.
@@ -61,7 +71,7 @@ impl Watch for () {}
 pub(crate) struct Nothing;
 
 impl Perform for Nothing {
-    async fn prepare(&self, _plan: &Arc<Plan>) -> Result<(), String> {
+    async fn prepare(&self, _plan: &Arc<Plan>) -> Result<(), PrepareError> {
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! exactly the components it started with, whatever happens to the files they came from.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::future::Future;
 use std::io;
@@ -15,7 +16,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::plan::{self, Plan};
 use tempfile::NamedTempFile;
 
-use crate::perform::{Order, Perform};
+use crate::perform::{Order, Perform, PrepareError};
 
 /// Carries attempts out in a [`Sandbox`].
 pub struct Sandboxed {
@@ -67,7 +68,7 @@ impl Sandboxed {
 impl Stock {
     /// The component of a plugin: from memory, from the copy kept beside the journal, or, where that is missing or damaged,
     /// from where the workflow found it.
-    fn load(&self, plugin: &plan::Plugin) -> Result<Arc<Plugin>, String> {
+    fn load(&self, plugin: &plan::Plugin) -> Result<Arc<Plugin>, PrepareError> {
         let digest = &plugin.component.digest;
         if let Some(loaded) = self.lock().plugins.get(digest).and_then(Weak::upgrade) {
             return Ok(loaded);
@@ -75,9 +76,7 @@ impl Stock {
         let kept = self.components.join(format!("{}.wasm", digest.hex()));
         let loaded = match self.load_file(&kept, digest) {
             Ok(loaded) => loaded,
-            Err(_) => {
-                self.load_original(plugin, &kept).map_err(|error| format!("plugin `{}`: {error}", plugin.name))?
-            }
+            Err(_) => self.load_original(plugin, &kept)?,
         };
         self.lock().plugins.insert(digest.clone(), Arc::downgrade(&loaded));
         Ok(loaded)
@@ -92,23 +91,23 @@ impl Stock {
     }
 
     /// Loads a component from where the workflow found it, and keeps a copy.
-    fn load_original(&self, plugin: &plan::Plugin, kept: &Path) -> Result<Arc<Plugin>, String> {
-        let at = |path: &dyn std::fmt::Display, error: &dyn std::fmt::Display| format!("{path}: {error}");
+    fn load_original(&self, plugin: &plan::Plugin, kept: &Path) -> Result<Arc<Plugin>, PrepareError> {
+        let component = |error: &dyn Display| {
+            PrepareError::Component(format!("plugin `{}`: {}: {error}", plugin.name, plugin.path))
+        };
+        let storage = |error: io::Error| {
+            let folder = self.components.display();
+            PrepareError::Storage(format!("components can't be kept in {folder}: {}", error.kind()))
+        };
+        let mut original = File::open(&plugin.path).map_err(|error| component(&error))?;
         // What is copied is what is judged: the file may be written to at this very moment.
-        let copied = || -> io::Result<NamedTempFile> {
-            let mut copy = NamedTempFile::new_in(&self.components)?;
-            io::copy(&mut File::open(&plugin.path)?, &mut copy)?;
-            Ok(copy)
-        };
-        let copy = copied().map_err(|error| at(&plugin.path, &error))?;
-        let loaded = self.load_file(copy.path(), &plugin.component.digest).map_err(|error| at(&plugin.path, &error))?;
+        let mut copy = NamedTempFile::new_in(&self.components).map_err(storage)?;
+        io::copy(&mut original, &mut copy).map_err(storage)?;
+        let loaded = self.load_file(copy.path(), &plugin.component.digest).map_err(|error| component(&error))?;
         // Durable before the run that relies on it: the file, then its name.
-        let keep = || -> io::Result<()> {
-            copy.as_file().sync_all()?;
-            copy.persist(kept)?;
-            File::open(&self.components)?.sync_all()
-        };
-        keep().map_err(|error| at(&kept.display(), &error))?;
+        copy.as_file().sync_all().map_err(storage)?;
+        copy.persist(kept).map_err(|error| storage(error.error))?;
+        File::open(&self.components).and_then(|folder| folder.sync_all()).map_err(storage)?;
         Ok(loaded)
     }
 
@@ -117,8 +116,8 @@ impl Stock {
         self.lock().plans.get(&(Arc::as_ptr(plan) as usize)).cloned()
     }
 
-    fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
-        let plugins = plan.plugins.iter().map(|plugin| self.load(plugin)).collect::<Result<Vec<_>, String>>()?;
+    fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
+        let plugins = plan.plugins.iter().map(|plugin| self.load(plugin)).collect::<Result<Vec<_>, _>>()?;
         let step = |step: &plan::Step| PreparedStep {
             name: step.name.as_str().into(),
             plugin: plugins[step.plugin.index()].clone(),
@@ -146,14 +145,15 @@ impl Stock {
 }
 
 impl Perform for Sandboxed {
-    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
+    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
         if self.stock.prepared(plan).is_some() {
             return Ok(());
         }
         let (stock, plan) = (self.stock.clone(), plan.clone());
         // Compiling takes up to seconds.
         let prepared = tokio::task::spawn_blocking(move || stock.prepare(&plan)).await;
-        prepared.unwrap_or_else(|panic| Err(format!("loading the components broke down: {panic}")))
+        prepared
+            .unwrap_or_else(|panic| Err(PrepareError::Component(format!("loading the components broke down: {panic}"))))
     }
 
     async fn perform(

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::{Conductor, DriveError, Ending, Order, Perform, StartError, end_parked};
+use downbeat_conductor::{Conductor, DriveError, Ending, Order, Perform, PrepareError, StartError, end_parked};
 use downbeat_journal::{Append, AppendError, Journal, Request};
 use downbeat_sandbox::{End, Ended, Observer};
 use downbeat_workflow::capability::{Grants, Limits};
@@ -32,8 +32,8 @@ struct Script {
 }
 
 impl Perform for Script {
-    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), String> {
-        if plan.name == "unprepared" { Err("no such component".to_owned()) } else { Ok(()) }
+    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
+        if plan.name == "unprepared" { Err(PrepareError::Component("no such component".to_owned())) } else { Ok(()) }
     }
 
     async fn perform(

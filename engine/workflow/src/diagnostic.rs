@@ -12,6 +12,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use crate::spec::Source;
+use crate::text::visible;
 
 /// How many diagnostics of one file are kept. A thousand is more than anybody reads; a generated file with a fault in
 /// each of its 100,000 steps shall not fill the memory and the screen. What is over it is counted.
@@ -237,16 +238,9 @@ fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) ->
     group
 }
 
-/// Without control characters: names and values of the file are quoted in messages, and shall not move the cursor.
+/// Names and values of the file are quoted in messages, and shall not move the cursor.
 fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => printable.extend(c.escape_default()),
-            false => printable.push(c),
-        }
-    }
-    printable
+    visible(text, false).into_owned()
 }
 
 /// A diagnostic with its place in lines and columns, as `--json` prints it.

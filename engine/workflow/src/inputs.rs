@@ -42,6 +42,9 @@ impl InputType {
     }
 }
 
+/// A run's inputs together, in bytes of JSON. 16 MiB: they are journaled, and travel through rules.
+pub const INPUTS_BYTES_MAX: usize = 16 << 20;
+
 /// Reads the `v` of `--input k=v` as this type: a string as it is, anything else as JSON. The error is for a person.
 pub fn parse_argument(kind: InputType, text: &str) -> Result<Value, String> {
     if kind == InputType::String {
@@ -107,7 +110,14 @@ pub fn accept(plan: &Plan, mut given: Map<String, Value>) -> Result<Json, Vec<St
     if !faults.is_empty() {
         return Err(faults);
     }
-    Json::parse(Value::Object(accepted).to_string()).map_err(|error| vec![format!("the inputs are {error}")])
+    let text = Value::Object(accepted).to_string();
+    if text.len() > INPUTS_BYTES_MAX {
+        let (have, most) = (text.len() >> 20, INPUTS_BYTES_MAX >> 20);
+        return Err(vec![format!(
+            "the inputs are {have} MiB of JSON; {most} MiB are the most: hand in a file's path instead"
+        )]);
+    }
+    Json::parse(text).map_err(|error| vec![format!("the inputs are {error}")])
 }
 
 /// Whether a value is what an input takes. The error continues a sentence.

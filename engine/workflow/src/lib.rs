@@ -29,3 +29,4 @@ pub mod rule;
 pub mod run;
 mod schema;
 pub mod spec;
+pub mod text;

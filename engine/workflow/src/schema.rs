@@ -15,6 +15,10 @@ use serde_json::Value;
 const ALTERNATIVES_MAX: usize = 32;
 const REFERENCES_MAX: usize = 32;
 
+/// How many schemas are looked at to find the alternatives of one value. 1,024: a schema that people wrote needs some
+/// dozens; one that fans out at every reference would need more than there is time for.
+const LOOKS_MAX: usize = 1_024;
+
 /// A set of kinds of JSON values. Integers are told apart from other numbers, as rules do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kinds(u8);
@@ -149,7 +153,7 @@ impl<'s> Type<'s> {
     }
 
     fn at(root: &'s Value, schema: &'s Value) -> Type<'s> {
-        match alternatives(root, schema, 0) {
+        match alternatives(root, schema, 0, &mut { LOOKS_MAX }) {
             None => Type::ANY,
             Some(alternatives) => {
                 let kinds = alternatives.iter().fold(Kinds::NONE, |kinds, one| kinds.or(one.kinds()));
@@ -269,8 +273,54 @@ impl<'s> Type<'s> {
     }
 }
 
+/// Whether judging a value by this schema is bounded: no part of it expands to more than so many schemas for one and the
+/// same value, counting references and alternatives. Any other may keep a validator busy for ever.
+pub(crate) fn is_bounded(root: &Value) -> bool {
+    let mut parts = vec![root];
+    let mut looks = 64 * LOOKS_MAX;
+    while let Some(part) = parts.pop() {
+        match part {
+            Value::Object(members) => {
+                let mut here = LOOKS_MAX;
+                if !expands_within(root, part, 0, &mut here) {
+                    return false;
+                }
+                looks = looks.saturating_sub(LOOKS_MAX - here);
+                parts.extend(members.values());
+            }
+            Value::Array(items) => parts.extend(items),
+            _ => (),
+        }
+        if looks == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+fn expands_within(root: &Value, schema: &Value, depth: usize, looks: &mut usize) -> bool {
+    if *looks == 0 || depth > REFERENCES_MAX {
+        return false;
+    }
+    *looks -= 1;
+    let Value::Object(schema) = schema else { return true };
+    let referred = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+    let referred = referred.and_then(|pointer| root.pointer(pointer));
+    let listed = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+    let single = ["not", "if", "then", "else"].into_iter().filter_map(|word| schema.get(word));
+    let dependent = schema.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(|of| of.values());
+    let mut same_value = referred.into_iter().chain(listed).chain(single).chain(dependent);
+    same_value.all(|part| expands_within(root, part, depth + 1, looks))
+}
+
 /// `None`: it could be anything.
-fn alternatives<'s>(root: &'s Value, schema: &'s Value, depth: usize) -> Option<Vec<Alternative<'s>>> {
+fn alternatives<'s>(
+    root: &'s Value,
+    schema: &'s Value,
+    depth: usize,
+    looks: &mut usize,
+) -> Option<Vec<Alternative<'s>>> {
+    *looks = looks.checked_sub(1)?;
     if depth > REFERENCES_MAX {
         return None;
     }
@@ -286,13 +336,17 @@ fn alternatives<'s>(root: &'s Value, schema: &'s Value, depth: usize) -> Option<
     };
     let together = schema.get("allOf").and_then(Value::as_array).into_iter().flatten();
     for part in referred.into_iter().chain(together) {
-        all = product(all, alternatives(root, part, depth + 1).unwrap_or_else(|| vec![Alternative::default()]))?;
+        all = product(all, alternatives(root, part, depth + 1, looks).unwrap_or_else(|| vec![Alternative::default()]))?;
     }
     for word in ["anyOf", "oneOf"] {
         if let Some(parts) = schema.get(word).and_then(Value::as_array) {
             let mut either = Vec::new();
             for part in parts {
-                either.extend(alternatives(root, part, depth + 1).unwrap_or_else(|| vec![Alternative::default()]));
+                either
+                    .extend(alternatives(root, part, depth + 1, looks).unwrap_or_else(|| vec![Alternative::default()]));
+                if either.len() > ALTERNATIVES_MAX {
+                    return None;
+                }
             }
             all = product(all, either)?;
         }
@@ -392,6 +446,26 @@ mod tests {
             };
         }
         assert_eq!(here.kinds.to_string(), expected, "{path}");
+    }
+
+    #[test]
+    fn a_schema_that_fans_out_at_every_reference_is_given_up_on() {
+        let level = |next: usize| {
+            let part = serde_json::json!({ "$ref": format!("#/$defs/l{next}") });
+            serde_json::json!({ "anyOf": vec![part.clone(); 8], "allOf": vec![part; 8] })
+        };
+        let mut levels = serde_json::Map::new();
+        for index in 0..12 {
+            levels.insert(format!("l{index}"), level(index + 1));
+        }
+        levels.insert("l12".into(), true.into());
+        let schema = serde_json::json!({ "$ref": "#/$defs/l0", "$defs": levels });
+        assert!(!is_bounded(&schema));
+        assert!(alternatives(&schema, &schema, 0, &mut { LOOKS_MAX }).is_none_or(|all| all.len() <= ALTERNATIVES_MAX));
+        let circle = serde_json::json!({ "anyOf": [{ "$ref": "#" }, { "$ref": "#" }] });
+        assert!(!is_bounded(&circle));
+        let tree = serde_json::json!({ "type": "object", "properties": { "children": { "items": { "$ref": "#" } } } });
+        assert!(is_bounded(&tree), "recursion along the value is bounded by the value");
     }
 
     #[test]

@@ -346,3 +346,30 @@ fn evaluation_ends_when_its_budget_does() {
     }
     is("inputs.many.filter(a, inputs.list.exists(b, a == b))", json!([1, 2, 3]));
 }
+
+#[test]
+fn holes_do_not_multiply_a_large_value_into_gigabytes() {
+    struct Large(Value);
+    impl Scope for Large {
+        fn inputs(&self) -> &Value {
+            &self.0
+        }
+        fn step(&self, _: &str) -> Option<StepView<'_>> {
+            None
+        }
+        fn run_id(&self) -> &str {
+            "r1"
+        }
+        fn workflow_name(&self) -> &str {
+            "w"
+        }
+        fn workflow_directory(&self) -> &str {
+            "/w"
+        }
+    }
+    let scope = Large(json!({ "text": "x".repeat(1 << 20) }));
+    let template = |copies: usize| Template::compile(&json!(vec!["${inputs.text}"; copies])).unwrap();
+    assert!(template(15).render(&scope).is_ok());
+    let error = template(5_000).render(&scope).unwrap_err();
+    assert_eq!(error.message, "filled in, it is longer than 16 MiB; larger things are artifacts");
+}

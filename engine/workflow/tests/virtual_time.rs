@@ -581,7 +581,7 @@ fn a_place_that_comes_after_a_cancel_starts_nothing() {
     "#;
     let plan = Arc::new(plan(toml));
     let mut run = Run::new(plan.clone(), RunId("r".into()));
-    let mut apply = |run: &mut Run, event: Event| run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    let apply = |run: &mut Run, event: Event| run.apply(&Record { at: Timestamp(0), event }).unwrap();
     apply(&mut run, Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1));
     for action in run.next(Timestamp(0), 9) {
         apply(&mut run, action.event().unwrap());

@@ -146,7 +146,12 @@ impl From<downbeat_workflow::event::Refusal> for Refusal {
 /// Does file work in a thread for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(io::Error::other).and_then(|done| done).map_err(|error| Fault::Failed(error.to_string()))
+    done.map_err(io::Error::other).and_then(|done| done).map_err(failed)
+}
+
+/// What the guest hears of a fault of the store: its kind, without the host's paths.
+fn failed(error: io::Error) -> Fault {
+    Fault::Failed(format!("the store of blobs: {}", error.kind()))
 }
 
 /// Opens a blob, or says why there is none.
@@ -155,7 +160,7 @@ async fn open(store: Artifacts, text: String) -> Result<Stored, Fault> {
     match tokio::task::spawn_blocking(move || store.open(&digest)).await.map_err(io::Error::other) {
         Ok(Ok(stored)) => Ok(stored),
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NotFound(text)),
-        Ok(Err(error)) | Err(error) => Err(Fault::Failed(error.to_string())),
+        Ok(Err(error)) | Err(error) => Err(failed(error)),
     }
 }
 

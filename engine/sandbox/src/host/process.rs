@@ -8,7 +8,6 @@
 //! forks all programs. It reaches the program itself and not its children, which find their pipes closed.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Component, Path, PathBuf};
@@ -93,6 +92,18 @@ struct Ready {
     scratch: Option<TempDir>,
 }
 
+/// The file of a granted program: an absolute path, or a name in one of the engine's own absolute `PATH` folders. Nothing
+/// is looked up in the working directory or in a `PATH` that the guest sets: a guest may write there, and what it put
+/// there would run in place of what was granted.
+fn find_program(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| path.is_absolute());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    let runs = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
+    std::env::split_paths(&folders).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program)).find(runs)
+}
+
 fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
     if !reach.grants.process.contains(&command.program) {
         return Err(Fault::Refused(reach.refuse_name("process", &command.program).into()));
@@ -104,14 +115,10 @@ fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
     }
     let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir().map_err(failed)?;
     let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
-    // A path is meant as seen from where the program runs; a name is looked up in `PATH` by the system.
-    let program = if command.program.contains('/') {
-        directory.join(&command.program).into_os_string()
-    } else {
-        OsString::from(&command.program)
-    };
+    let program = find_program(&command.program).ok_or_else(|| Fault::NotFound(command.program.clone()))?;
     let mut native = Command::new(program);
     native
+        .arg0(&command.program)
         .args(&command.arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
@@ -457,6 +464,15 @@ mod tests {
         check_tail(4, &["ab", "cd", "e"], "bcde", 1);
         check_tail(4, &["a", "bcdefg"], "defg", 3);
         check_tail(0, &["abc"], "", 3);
+    }
+
+    #[test]
+    fn programs_are_found_by_name_or_absolute_path_and_never_where_a_guest_may_write() {
+        assert!(find_program("sh").is_some_and(|path| path.is_absolute() && path.ends_with("sh")));
+        assert_eq!(find_program("/bin/tool"), Some(PathBuf::from("/bin/tool")));
+        for relative in ["./sh", "bin/sh", "../bin/sh", "no-such-program-anywhere"] {
+            assert_eq!(find_program(relative), None, "{relative}");
+        }
     }
 
     /// Where programs may run that are granted the workspace and `data` below the workflow's folder.

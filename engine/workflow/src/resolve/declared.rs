@@ -11,6 +11,7 @@ use crate::inputs::{check, fits};
 use crate::json::Json;
 use crate::plan::{Input, InputType, Plugin, PluginId, Pool, PoolId};
 use crate::rule::regex;
+use crate::schema::is_bounded;
 use crate::spec::{InputSpec, Spanned, Spec, duration_ms, scheme};
 
 /// The largest pool. 100,000 attempts at once are as many as a workflow has steps.
@@ -138,7 +139,9 @@ impl<'a> Declared<'a> {
             let plugin = DeclaredPlugin {
                 id: PluginId(self.plan_plugins.len() as u32),
                 component: loaded.component.clone(),
-                validator: jsonschema::validator_for(&input).ok(),
+                validator: Some(&input)
+                    .filter(|input| is_bounded(input))
+                    .and_then(|input| jsonschema::validator_for(input).ok()),
                 input,
                 output: description.output_schema.value(),
             };

@@ -55,6 +55,10 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         process: texts(wants("process"), &spec.process, out, |program| match program {
             "" => Err("a program has a name"),
             program if program.contains('\0') => Err("a program's name has no zero byte"),
+            // A relative path would be looked up where the guest may write.
+            program if program.contains('/') && !program.starts_with('/') => {
+                Err("write a name, which is looked up in `PATH`, or an absolute path")
+            }
             _ => Ok(()),
         }),
         files: files(spec, out).into_iter().filter(|_| wants("files")).collect(),

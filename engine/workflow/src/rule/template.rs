@@ -18,6 +18,10 @@ use crate::json::Json;
 use crate::schema::Kinds;
 use crate::spec::{self, Place, ValueKind};
 
+/// How long a value may get when its holes are filled, in bytes of JSON. 16 MiB, like the limit `output` by default: a few
+/// holes must not multiply a large output into gigabytes.
+const RENDERED_BYTES_MAX: usize = 16 << 20;
+
 /// A JSON value with holes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -90,6 +94,15 @@ impl Template {
                     }
                     other => write_inside(&mut text, &other.to_string()),
                 },
+            }
+            if text.len() > RENDERED_BYTES_MAX {
+                return Err(RuleError {
+                    expression: self.source.as_str().chars().take(80).collect(),
+                    message: format!(
+                        "filled in, it is longer than {} MiB; larger things are artifacts",
+                        RENDERED_BYTES_MAX >> 20
+                    ),
+                });
             }
         }
         let text = String::from_utf8(text).expect("pieces of UTF-8 are joined at their ends");

@@ -1,0 +1,22 @@
+//! Reading what a command line names, within bounds: a name may stand for a device that never ends.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// What a command line names holds at most so many bytes: four times the largest workflow file and the largest inputs.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The text of a file. The error is for a person and does not name the file.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err("it is a folder".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| format!("it is no UTF-8 text: {error}"))
+}
