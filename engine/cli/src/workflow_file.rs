@@ -86,6 +86,13 @@ fn read(path: &Path) -> Result<String, Fault> {
 
 /// Loads the component at a path; a source folder is built first.
 pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
+    if !path.exists() {
+        // The second line becomes the diagnostic's hint.
+        return Err(format!(
+            "there is nothing at {}\npaths in `[plugins]` start at the workflow's own folder",
+            path.display()
+        ));
+    }
     let wasm = component_path(path)?;
     let plugin = sandbox.load(&wasm).map_err(|error| error.to_string())?;
     let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
