@@ -88,7 +88,7 @@ fn killed_in_the_middle_a_run_resumes_where_it_was() {
 
 #[test]
 fn asked_to_stop_it_ends_its_programs_and_can_be_resumed() {
-    for polite in [Signal::INT, Signal::TERM] {
+    for polite in [Signal::INT, Signal::TERM, Signal::HUP] {
         let bench = bench();
         write_waiting(&bench);
         let mut engine = bench.spawn(&["run", "waiting.toml", "--json"]);

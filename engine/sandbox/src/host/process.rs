@@ -206,8 +206,14 @@ impl Spawner {
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("downbeat-spawn".into()).spawn(move || {
             for Job { mut command, children, reply } in queue {
+                if reply.is_closed() {
+                    // Its attempt has ended while the command waited here.
+                    children.forget();
+                    continue;
+                }
+                let started = spawn(&mut command).inspect_err(|_| children.forget());
                 // If nobody waits any more, the program is dropped and thereby killed.
-                reply.send(spawn(&mut command).map(|child| Running::new(child, children))).ok();
+                reply.send(started.map(|child| Running::new(child, children.clone()))).ok();
             }
         })?;
         Ok(Spawner(jobs))
@@ -216,7 +222,12 @@ impl Spawner {
     async fn spawn(&self, command: Command, children: Arc<Children>) -> io::Result<Running> {
         let gone = || io::Error::other("the thread that starts programs is gone");
         let (reply, started) = oneshot::channel();
-        self.0.send(Job { command, children, reply }).map_err(|_| gone())?;
+        // Counted from here, so that an attempt which ends now waits for what may still begin.
+        children.expect();
+        if self.0.send(Job { command, children: children.clone(), reply }).is_err() {
+            children.forget();
+            return Err(gone());
+        }
         started.await.map_err(|_| gone())?
     }
 }
@@ -240,7 +251,7 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// An attempt's programs: how many are not reaped yet, and what the reaped ones took.
+/// An attempt's programs: how many are about to start or not reaped yet, and what the reaped ones took.
 #[derive(Default)]
 pub(crate) struct Children {
     alive: watch::Sender<usize>,
@@ -257,6 +268,16 @@ impl Children {
     /// CPU time of those that were reaped, and of what they reaped themselves.
     pub(crate) fn cpu_us(&self) -> u64 {
         self.cpu_us.load(Ordering::Relaxed)
+    }
+
+    /// One is about to be started.
+    fn expect(&self) {
+        self.alive.send_modify(|alive| *alive += 1);
+    }
+
+    /// One that was expected was not started.
+    fn forget(&self) {
+        self.alive.send_modify(|alive| *alive -= 1);
     }
 
     fn count(&self, cpu: Duration) {
@@ -290,7 +311,6 @@ struct Ended {
 impl Running {
     fn new(child: Child, children: Arc<Children>) -> Running {
         let pid = Pid::from_child(&child);
-        children.alive.send_modify(|alive| *alive += 1);
         Running { child, pid, children, reaped: false }
     }
 
