@@ -24,9 +24,10 @@ test: toolchain ## Run all tests: the plugins' own, then the engine's
 	cargo test --locked $(PLUGINS) --workspace
 	cargo test --locked --workspace
 
-bench: ## Measure attempts and commits beside their bare limits (compiles everything anew, optimised)
-	cargo run --locked --release --package downbeat-sandbox --example attempt_cost
-	cargo run --locked --release --package downbeat-journal --example throughput
+bench: ## Measure attempts and commits beside their bare limits (compiles everything anew, optimised: some ten minutes)
+	cargo build --locked --release --workspace --examples
+	$(TARGET)/release/examples/attempt_cost
+	$(TARGET)/release/examples/throughput
 
 lint: ## Check format, lints, licences, duplicates and sources of both workspaces
 	cargo fmt --all --check
