@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use downbeat_conductor::Watch;
-use downbeat_workflow::event::{Event, Failure, FailureKind, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{Plan, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -183,9 +183,12 @@ impl Screen {
                 self.failed(view, plan, *step, *attempt, failure, record.at);
                 self.refusals(plan, *step, usage);
             }
-            Event::AttemptInterrupted { step, .. } => {
+            Event::AttemptInterrupted { step, cause, .. } => {
                 self.take_down(view, *step, record.at);
-                let text = "interrupted; starts again when the run is resumed";
+                let text = match cause {
+                    Interruption::Stop => "interrupted; starts again when the run is resumed",
+                    Interruption::Crash => "was interrupted when the engine died; starts again",
+                };
                 self.step_line(view, plan, *step, &"■".yellow().to_string(), text);
             }
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
