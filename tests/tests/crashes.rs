@@ -34,6 +34,14 @@ fn signal(engine: &Child, signal: Signal) {
     kill_process(Pid::from_child(engine), signal).unwrap();
 }
 
+/// Starts an engine and kills it once a step is in flight.
+fn kill_in(bench: &Bench, step: &str, arguments: &[&str]) {
+    let mut engine = bench.spawn(arguments);
+    wait_for(&mut engine, started(step));
+    signal(&engine, Signal::KILL);
+    engine.wait().unwrap();
+}
+
 fn events(bench: &Bench) -> Vec<Value> {
     let shown = bench.run(&["show", "--json"]);
     shown.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -69,10 +77,7 @@ fn write_waiting(bench: &Bench) {
 fn killed_in_the_middle_a_run_resumes_where_it_was() {
     let bench = bench();
     write_waiting(&bench);
-    let mut engine = bench.spawn(&["run", "waiting.toml", "--json"]);
-    wait_for(&mut engine, started("middle"));
-    signal(&engine, Signal::KILL);
-    engine.wait().unwrap();
+    kill_in(&bench, "middle", &["run", "waiting.toml", "--json"]);
     bench.write("go", "");
     let resumed = bench.run(&["resume"]);
     assert_eq!((resumed.code, resumed.stdout.trim()), (0, "{\n  \"said\": \"done\"\n}"), "{}", resumed.stderr);
@@ -125,10 +130,7 @@ fn one_process_drives_the_other_is_told_so_and_may_look_and_cancel() {
 fn a_run_that_nobody_drives_can_be_cancelled() {
     let bench = bench();
     write_waiting(&bench);
-    let mut engine = bench.spawn(&["run", "waiting.toml", "--json"]);
-    wait_for(&mut engine, started("middle"));
-    signal(&engine, Signal::KILL);
-    engine.wait().unwrap();
+    kill_in(&bench, "middle", &["run", "waiting.toml", "--json"]);
     assert_eq!(bench.run(&["cancel"]).code, 0);
     assert!(bench.run(&["list"]).stdout.contains("cancelled"));
     assert_eq!(bench.run(&["resume"]).code, 2, "nothing is left to resume");
@@ -138,10 +140,7 @@ fn a_run_that_nobody_drives_can_be_cancelled() {
 fn a_release_that_was_killed_while_it_measured_is_rolled_back_all_the_same() {
     let bench = bench();
     let release = "{repo}/workflows/release/release.toml";
-    let mut engine = bench.spawn(&["run", release, "--input", "commit=slow", "--json"]);
-    wait_for(&mut engine, started("measure_new"));
-    signal(&engine, Signal::KILL);
-    engine.wait().unwrap();
+    kill_in(&bench, "measure_new", &["run", release, "--input", "commit=slow", "--json"]);
     let resumed = bench.run(&["resume"]);
     assert_eq!(resumed.code, 1, "{}", resumed.stderr);
     let outputs: Value = serde_json::from_str(&resumed.stdout).unwrap();
@@ -159,10 +158,7 @@ fn a_component_that_changed_meanwhile_does_not_change_a_run() {
     let toml = std::fs::read_to_string(bench.path().join("waiting.toml")).unwrap();
     let line = toml.lines().find(|line| line.contains("plugins/process")).unwrap();
     bench.write("waiting.toml", &toml.replace(line, "process = \"process.wasm\""));
-    let mut engine = bench.spawn(&["run", "waiting.toml", "--json"]);
-    wait_for(&mut engine, started("middle"));
-    signal(&engine, Signal::KILL);
-    engine.wait().unwrap();
+    kill_in(&bench, "middle", &["run", "waiting.toml", "--json"]);
     bench.write("process.wasm", "no component any more");
     bench.write("go", "");
     let resumed = bench.run(&["resume"]);
