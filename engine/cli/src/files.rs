@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// What a command line names holds at most so many bytes: four times the largest workflow file and the largest inputs.
+/// What a command line names holds at most so many bytes: four times what a workflow file or a run's inputs may have, so
+/// that those refuse what is too large in their own words.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The text of a file. The error is for a person and does not name the file.
