@@ -384,7 +384,7 @@ impl Journal {
 fn hand_in(sqlite: &Sqlite, run: RunId, start: Start, records: &[Record], answers: Vec<RequestId>) -> Appended {
     let Some(writer) = &sqlite.writer else { return Appended::given(Err(AppendError::Observing)) };
     let (ack, answer) = oneshot::channel();
-    let rows = records.iter().map(record::encode).collect();
-    writer.append(writer::Append { run, start, rows, end: record::end_of(records), answers, ack });
+    let (row, end) = (record::encode(records), record::end_of(records));
+    writer.append(writer::Append { run, start, row, end, answers, ack });
     Appended(Answer::Awaited(answer))
 }

@@ -157,10 +157,16 @@ impl Query<'_> {
     /// Gives `each` the run's records after version `after`, oldest first.
     pub(crate) fn replay(&self, run: &RunId, after: u64, mut each: impl FnMut(Record)) -> Result<Digest, ReadError> {
         let (key, plan) = self.run(run)?;
-        let mut statement = self.prepare("SELECT seq, at, body FROM event WHERE run = ?1 AND seq > ?2 ORDER BY seq")?;
+        // From the row that holds the first record wanted: records are numbered, rows begin with any number.
+        let mut statement = self.prepare(
+            "SELECT seq, body FROM append WHERE run = ?1 AND seq >=
+                 (SELECT coalesce(max(seq), 1) FROM append WHERE run = ?1 AND seq <= ?2 + 1) ORDER BY seq",
+        )?;
         let mut rows = statement.query((key, signed(after))).map_err(|e| self.fault(e))?;
         while let Some(row) = rows.next().map_err(|e| self.fault(e))? {
-            each(self.record(row, 0, || run.clone())?);
+            let seq = unsigned(self.get(row, 0)?);
+            let known = (after + 1).saturating_sub(seq) as usize;
+            self.records(row, 1, || format!("of run {run} from {seq} on"))?.into_iter().skip(known).for_each(&mut each);
         }
         Ok(plan)
     }
@@ -175,16 +181,23 @@ impl Query<'_> {
 
     pub(crate) fn tail(&self, after: Position, limit: usize) -> Result<Vec<Entry>, ReadError> {
         let mut statement = self.prepare(
-            "SELECT seq, at, body, position, run.id FROM event JOIN run ON run.key = event.run
+            "SELECT run.id, position, body FROM append JOIN run ON run.key = append.run
              WHERE position > ?1 ORDER BY position LIMIT ?2",
         )?;
         let mut rows = statement.query((signed(after.0), signed(limit as u64))).map_err(|e| self.fault(e))?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next().map_err(|e| self.fault(e))? {
-            let run = RunId(self.get(row, 4)?);
-            let record = self.record(row, 0, || run.clone())?;
-            entries.push(Entry { position: Position(unsigned(self.get(row, 3)?)), run, record });
+            let run = RunId(self.get(row, 0)?);
+            let last = unsigned(self.get(row, 1)?);
+            let records = self.records(row, 2, || format!("of run {run} up to position {last}"))?;
+            let before = last.saturating_sub(records.len() as u64);
+            let numbered = (before + 1..).map(Position).zip(records).filter(|(position, _)| *position > after);
+            entries.extend(numbered.map(|(position, record)| Entry { position, run: run.clone(), record }));
+            if entries.len() >= limit {
+                break;
+            }
         }
+        entries.truncate(limit);
         Ok(entries)
     }
 
@@ -247,7 +260,7 @@ impl Query<'_> {
     /// How far everything goes.
     pub(crate) fn horizon(&self) -> Result<Horizon, ReadError> {
         let mut statement = self.prepare(
-            "SELECT (SELECT coalesce(max(position), 0) FROM event), (SELECT coalesce(max(position), 0) FROM line),
+            "SELECT (SELECT coalesce(max(position), 0) FROM append), (SELECT coalesce(max(position), 0) FROM line),
                     (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'request')",
         )?;
         let horizon = statement.query_row((), |row| {
@@ -272,9 +285,9 @@ impl Query<'_> {
 
     fn summaries(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<RunSummary>, ReadError> {
         let mut statement = self.prepare(&format!(
-            "SELECT run.id, digest, workflow, created, outcome, finished, seq, at
+            "SELECT run.id, digest, workflow, created, outcome, finished, seq + records - 1, at
              FROM run JOIN plan ON plan.key = run.plan
-             JOIN event ON event.run = run.key AND seq = (SELECT max(seq) FROM event WHERE run = run.key)
+             JOIN append ON append.run = run.key AND seq = (SELECT max(seq) FROM append WHERE run = run.key)
              WHERE {condition} ORDER BY run.key DESC LIMIT ?3"
         ))?;
         let mut rows = statement.query(values).map_err(|e| self.fault(e))?;
@@ -302,16 +315,12 @@ impl Query<'_> {
         Ok(runs)
     }
 
-    /// The record in the columns `seq, at, body` from `first` on. The text is parsed where SQLite holds it.
-    fn record(&self, row: &Row<'_>, first: usize, run: impl Fn() -> RunId) -> Result<Record, ReadError> {
-        let at = self.get(row, first + 1)?;
-        let body = row.get_ref(first + 2).map_err(|e| self.fault(e))?;
-        let unreadable = |reason: String| ReadError::Unreadable {
-            what: format!("record {} of run {}", row.get(first).unwrap_or(0), run()),
-            reason,
-        };
+    /// The records of the append whose body is in `column`. The text is parsed where SQLite holds it.
+    fn records(&self, row: &Row<'_>, column: usize, which: impl Fn() -> String) -> Result<Vec<Record>, ReadError> {
+        let body = row.get_ref(column).map_err(|e| self.fault(e))?;
+        let unreadable = |reason: String| ReadError::Unreadable { what: format!("records {}", which()), reason };
         let body = body.as_str().map_err(|error| unreadable(error.to_string()))?;
-        decode(at, body).map_err(|error| unreadable(error.to_string()))
+        decode(body).map_err(|error| unreadable(error.to_string()))
     }
 
     fn get<T: rusqlite::types::FromSql>(&self, row: &Row<'_>, column: usize) -> Result<T, ReadError> {

@@ -1,26 +1,43 @@
-//! A record as a row: the event as JSON text, its time as a column of its own, and the words that stand for an outcome.
+//! The records of one append as one row, `[[at, event], …]` as JSON text, and the words that stand for an outcome.
 //!
-//! Encoding happens on the thread that appends and decoding on the one that reads, so that the writer only binds and
-//! inserts.
+//! An append is one row and not one for each of its records because a commit costs by the row: the end of a step and the
+//! start of the next one, which are always appended together, are half the price. Encoding happens on the thread that
+//! appends and decoding on the one that reads, so that the writer only binds and inserts.
 
 use downbeat_workflow::event::{Event, Outcome, Record, Timestamp};
 
-use crate::storage::{signed, unsigned};
+use serde::{Serialize, Serializer};
 
-/// A record as it is inserted.
+use crate::storage::signed;
+
+/// An append's records as they are inserted.
 #[derive(Debug)]
 pub(crate) struct Row {
+    /// How many records.
+    pub(crate) records: u64,
+    /// When the last of them happened.
     pub(crate) at: i64,
     pub(crate) body: String,
 }
 
-pub(crate) fn encode(record: &Record) -> Row {
-    let body = serde_json::to_string(&record.event).expect("an event holds nothing that JSON can't");
-    Row { at: signed(record.at.0), body }
+/// `None` where there is nothing to insert.
+pub(crate) fn encode(records: &[Record]) -> Option<Row> {
+    let at = signed(records.last()?.at.0);
+    let body = serde_json::to_string(&Body(records)).expect("an event holds nothing that JSON can't");
+    Some(Row { records: records.len() as u64, at, body })
 }
 
-pub(crate) fn decode(at: i64, body: &str) -> Result<Record, serde_json::Error> {
-    Ok(Record { at: Timestamp(unsigned(at)), event: serde_json::from_str::<Event>(body)? })
+pub(crate) fn decode(body: &str) -> Result<Vec<Record>, serde_json::Error> {
+    let pairs: Vec<(Timestamp, Event)> = serde_json::from_str(body)?;
+    Ok(pairs.into_iter().map(|(at, event)| Record { at, event }).collect())
+}
+
+struct Body<'r>(&'r [Record]);
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|record| (record.at, &record.event)))
+    }
 }
 
 /// How and when the run ended, if these records say so.

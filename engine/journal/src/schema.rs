@@ -1,6 +1,6 @@
 //! The tables, and how a file of an earlier version becomes one of this version.
 //!
-//! The layout was decided by measurement: `event` is an append-only table in the order of the rowid, with a unique index
+//! The layout was decided by measurement: `append` is an append-only table in the order of the rowid, with a unique index
 //! for reading a run's records; the same rows clustered by run take in a third as many a second. A run's row carries what a
 //! list of runs shows and an index is needed for; everything else is read from its events.
 
@@ -68,6 +68,20 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         body  TEXT NOT NULL          -- the request as JSON
     ) STRICT;
     CREATE INDEX request_of_run ON request (run);
+", "
+    -- One row an append instead of one an event: a commit costs by the row. Never updated, never deleted from.
+    CREATE TABLE append (
+        position  INTEGER PRIMARY KEY,  -- of its last record; records are counted over all runs
+        run       INTEGER NOT NULL REFERENCES run (key),
+        seq       INTEGER NOT NULL,     -- of its first record within the run, from 1
+        records   INTEGER NOT NULL,     -- how many it has: a run's version is its last seq + records - 1
+        at        INTEGER NOT NULL,     -- of its last record
+        body      TEXT NOT NULL         -- [[at, event], …] as JSON
+    ) STRICT;
+    INSERT INTO append
+        SELECT position, run, seq, 1, at, '[[' || at || ',' || body || ']]' FROM event ORDER BY position;
+    DROP TABLE event;
+    CREATE UNIQUE INDEX append_of_run ON append (run, seq);
 "];
 
 /// What a file turned out to be.
@@ -196,7 +210,12 @@ pub(crate) fn migrate(
 
 #[cfg(test)]
 mod tests {
+    use downbeat_workflow::description::Digest;
+    use downbeat_workflow::event::{Event, Record, RunId, Timestamp};
+    use downbeat_workflow::plan::StepId;
+
     use super::*;
+    use crate::{Append, Journal, Mode, Position};
 
     const FIRST: &str = "CREATE TABLE journal (written_by TEXT); INSERT INTO journal VALUES ('')";
 
@@ -221,7 +240,7 @@ mod tests {
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Empty);
         migrate(&database, &mut connection, MIGRATIONS).unwrap();
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(MIGRATIONS.len()));
-        assert_eq!(tables(&connection), ["event", "journal", "line", "plan", "request", "run", "sqlite_sequence"]);
+        assert_eq!(tables(&connection), ["append", "journal", "line", "plan", "request", "run", "sqlite_sequence"]);
         migrate(&database, &mut connection, MIGRATIONS).expect("a file of the present version is left as it is");
     }
 
@@ -232,6 +251,35 @@ mod tests {
         migrate(&database, &mut connection, &[FIRST, "CREATE TABLE a (x)", "ALTER TABLE a RENAME TO b"]).unwrap();
         assert_eq!(tables(&connection), ["b", "journal"]);
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(3));
+    }
+
+    #[test]
+    fn records_of_the_first_version_are_kept_in_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.db");
+        std::fs::File::create(&path).unwrap();
+        let database = Database::at(&path);
+        let mut connection = database.open_to_write().unwrap();
+        migrate(&database, &mut connection, &MIGRATIONS[..1]).unwrap();
+        let digest = Digest::of(b"plan");
+        let insert = format!(
+            r#"INSERT INTO plan VALUES (1, '{digest}', 'plan'); INSERT INTO run VALUES (1, 'r1', 1, 'w', 7, NULL, NULL);
+               INSERT INTO event VALUES (1, 1, 1, 8, '{{"attempt-started":{{"step":0,"attempt":1}}}}');
+               INSERT INTO event VALUES (2, 1, 2, 9, '{{"step-cancelled":{{"step":1}}}}');"#
+        );
+        connection.execute_batch(&insert).unwrap();
+        drop(connection);
+        let journal = Journal::open(dir.path(), Mode::Drive).unwrap();
+        let run = RunId("r1".into());
+        let kept = [
+            Record { at: Timestamp(8), event: Event::AttemptStarted { step: StepId(0), attempt: 1 } },
+            Record { at: Timestamp(9), event: Event::StepCancelled { step: StepId(1) } },
+        ];
+        assert_eq!(journal.load(&run).unwrap().records, kept);
+        let next = Append { run: run.clone(), expected: 2, records: kept[1..].to_vec(), answers: Vec::new() };
+        assert_eq!(journal.append(next).wait(), Ok(3));
+        let positions = journal.tail(Position(0), 9).unwrap().into_iter().map(|entry| entry.position.0);
+        assert_eq!(positions.collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

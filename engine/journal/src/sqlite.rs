@@ -106,8 +106,7 @@ impl Sqlite {
         schema::migrate(&database, &mut connection, MIGRATIONS)?;
 
         let horizon = Arc::new(watch::Sender::new(Horizon::default()));
-        let writer = Writer::start(database.clone(), connection, horizon.clone())
-            .map_err(|error| Database::system_fault(&path, &error))?;
+        let writer = Writer::start(database.clone(), connection, horizon.clone())?;
         Ok(Sqlite::assemble(database, Some(writer), Some(lock), horizon))
     }
 

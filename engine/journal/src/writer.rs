@@ -42,7 +42,8 @@ pub(crate) enum Job {
 pub(crate) struct Append {
     pub(crate) run: RunId,
     pub(crate) start: Start,
-    pub(crate) rows: Vec<Row>,
+    /// `None`: it only answers.
+    pub(crate) row: Option<Row>,
     pub(crate) end: Option<(Outcome, Timestamp)>,
     pub(crate) answers: Vec<RequestId>,
     pub(crate) ack: oneshot::Sender<Verdict>,
@@ -72,7 +73,11 @@ impl Writer {
         database: Database,
         connection: Connection,
         horizon: Arc<watch::Sender<Horizon>>,
-    ) -> std::io::Result<Writer> {
+    ) -> Result<Writer, StorageError> {
+        let last = "SELECT coalesce(max(position), 0) FROM append";
+        let position =
+            connection.query_row(last, (), |row| Ok(Position(unsigned(row.get(0)?)))).map_err(|e| database.fault(e))?;
+        let path = database.path().to_path_buf();
         let queue = Arc::new(Queue::new());
         let gaps = Arc::new(Gaps::default());
         let scribe = Scribe {
@@ -82,11 +87,13 @@ impl Writer {
             gaps: gaps.clone(),
             runs: HashMap::new(),
             plans: HashMap::new(),
+            position,
             broken: None,
         };
         let taken = Abandon(queue.clone());
+        let thread = std::thread::Builder::new().name("journal-writer".to_owned());
         let thread =
-            std::thread::Builder::new().name("journal-writer".to_owned()).spawn(move || scribe.serve(&taken.0))?;
+            thread.spawn(move || scribe.serve(&taken.0)).map_err(|error| Database::system_fault(&path, &error))?;
         Ok(Writer { queue, gaps, thread: Some(thread) })
     }
 
@@ -133,6 +140,8 @@ struct Scribe {
     gaps: Arc<Gaps>,
     runs: HashMap<RunId, Known>,
     plans: HashMap<Digest, i64>,
+    /// Of the last record that is on the disk.
+    position: Position,
     /// Set by an error after which the file's state is not known.
     broken: Option<StorageError>,
 }
@@ -193,7 +202,7 @@ impl Scribe {
         if self.plans.len() > PLANS_KNOWN_MAX {
             self.plans.clear();
         }
-        let mut reached = Horizon::default();
+        let mut reached = Horizon { event: self.position, ..Horizon::default() };
         let mut verdicts = Vec::with_capacity(group.len());
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
         for job in group {
@@ -206,6 +215,7 @@ impl Scribe {
             self.log(run, &[gap.line()], &mut reached)?;
         }
         self.connection.prepare_cached("COMMIT")?.execute(())?;
+        self.position = reached.event;
         self.horizon.send_if_modified(|horizon| horizon.advance(reached));
         Ok(verdicts)
     }
@@ -228,12 +238,15 @@ impl Scribe {
                 Known { key: self.connection.last_insert_rowid(), version: 0 }
             }
         };
-        let mut insert =
-            self.connection.prepare_cached("INSERT INTO event (run, seq, at, body) VALUES (?1, ?2, ?3, ?4)")?;
-        for row in &append.rows {
-            version += 1;
-            let position = insert.insert((key, signed(version), row.at, &row.body))?;
-            reached.event = Position(unsigned(position));
+        if let Some(row) = &append.row {
+            let first = version + 1;
+            version += row.records;
+            reached.event.0 += row.records;
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO append (position, run, seq, records, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute((signed(reached.event.0), key, signed(first), signed(row.records), row.at, &row.body))?;
         }
         for RequestId(id) in &append.answers {
             self.connection
@@ -277,7 +290,8 @@ impl Scribe {
         let found = self
             .connection
             .prepare_cached(
-                "SELECT key, (SELECT coalesce(max(seq), 0) FROM event WHERE run = run.key) FROM run WHERE id = ?1",
+                "SELECT run.key, seq + records - 1 FROM run JOIN append ON append.run = run.key
+                 WHERE id = ?1 ORDER BY seq DESC LIMIT 1",
             )?
             .query_row([&*run.0], |row| Ok(Known { key: row.get(0)?, version: unsigned(row.get(1)?) }))
             .optional()?;
@@ -346,10 +360,18 @@ mod tests {
         RunId(Arc::from("r1"))
     }
 
-    fn row(bytes: usize) -> Row {
-        let output = Json::from(serde_json::Value::String("x".repeat(bytes)));
-        let event = Event::AttemptSucceeded { step: StepId(0), attempt: 1, output, usage: Default::default() };
-        encode(&Record { at: Timestamp(1), event })
+    fn row(bytes: usize) -> Option<Row> {
+        rows(&[bytes])
+    }
+
+    /// Of records that are so long.
+    fn rows(bytes: &[usize]) -> Option<Row> {
+        let record = |bytes: &usize| {
+            let output = Json::from(serde_json::Value::String("x".repeat(*bytes)));
+            let event = Event::AttemptSucceeded { step: StepId(0), attempt: 1, output, usage: Default::default() };
+            Record { at: Timestamp(1), event }
+        };
+        encode(&bytes.iter().map(record).collect::<Vec<_>>())
     }
 
     fn line(message: &str) -> LogLine {
@@ -358,16 +380,16 @@ mod tests {
     }
 
     impl Bench {
-        fn append(&self, start: Start, rows: Vec<Row>) -> Verdict {
+        fn append(&self, start: Start, row: Option<Row>) -> Verdict {
             let (ack, answer) = oneshot::channel();
-            self.writer.append(Append { run: run(), start, rows, end: None, answers: Vec::new(), ack });
+            self.writer.append(Append { run: run(), start, row, end: None, answers: Vec::new(), ack });
             answer.blocking_recv().unwrap_or(Err(AppendError::Stopped))
         }
 
         fn create(&self) -> Verdict {
             let plan = Digest::of(b"plan");
             let (plan_json, workflow) = (Arc::from("plan"), "hello".to_owned());
-            self.append(Start::New { plan, plan_json, workflow, created: Timestamp(1) }, vec![row(8)])
+            self.append(Start::New { plan, plan_json, workflow, created: Timestamp(1) }, row(8))
         }
 
         fn count(&self, table: &str) -> i64 {
@@ -385,13 +407,13 @@ mod tests {
         // Room for the tables and a little more.
         let bench = bench("PRAGMA max_page_count = 20");
         assert_eq!(bench.create(), Ok(1));
-        let said = refusal(bench.append(Start::At(1), vec![row(8), row(1_000_000)]));
+        let said = refusal(bench.append(Start::At(1), rows(&[8, 1_000_000])));
         assert!(
             said.contains("there is no space left for") && said.contains("Nothing that was acknowledged"),
             "{said}"
         );
-        assert_eq!(bench.count("event"), 1);
-        assert_eq!(bench.append(Start::At(1), vec![row(8)]), Ok(2), "what still fits is taken");
+        assert_eq!(bench.count("append"), 1);
+        assert_eq!(bench.append(Start::At(1), row(8)), Ok(2), "what still fits is taken");
     }
 
     #[test]
@@ -399,10 +421,10 @@ mod tests {
         let bench = bench("");
         assert_eq!(bench.create(), Ok(1));
         bench.beside.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let said = refusal(bench.append(Start::At(1), vec![row(8)]));
+        let said = refusal(bench.append(Start::At(1), row(8)));
         assert!(said.contains("has been locked by another program"), "{said}");
         bench.beside.execute_batch("COMMIT").unwrap();
-        assert_eq!(bench.append(Start::At(1), vec![row(8)]), Ok(2));
+        assert_eq!(bench.append(Start::At(1), row(8)), Ok(2));
     }
 
     #[test]
@@ -419,14 +441,14 @@ mod tests {
         assert_eq!(bench.create(), Ok(1));
         bench
             .beside
-            .execute_batch("CREATE TRIGGER broken BEFORE INSERT ON event BEGIN SELECT raise(abort, 'bad sector'); END")
+            .execute_batch("CREATE TRIGGER broken BEFORE INSERT ON append BEGIN SELECT raise(abort, 'bad sector'); END")
             .unwrap();
-        let said = refusal(bench.append(Start::At(1), vec![row(8)]));
+        let said = refusal(bench.append(Start::At(1), row(8)));
         assert!(said.contains("failed (bad sector)"), "{said}");
         bench.beside.execute_batch("DROP TRIGGER broken").unwrap();
-        let said = refusal(bench.append(Start::At(1), vec![row(8)]));
+        let said = refusal(bench.append(Start::At(1), row(8)));
         assert!(said.starts_with("the journal takes nothing more since an earlier error"), "{said}");
-        assert_eq!(bench.count("event"), 1);
+        assert_eq!(bench.count("append"), 1);
     }
 
     #[test]
@@ -437,7 +459,7 @@ mod tests {
         let many = vec![line(&"x".repeat(1024 * 1024)); 9];
         bench.writer.log(&run(), many.clone());
         bench.writer.log(&run(), many);
-        assert_eq!(bench.append(Start::At(1), vec![]), Ok(1));
+        assert_eq!(bench.append(Start::At(1), None), Ok(1));
         let message: String = bench.beside.query_row("SELECT message FROM line", (), |row| row.get(0)).unwrap();
         assert_eq!(message, "18 lines of this run's log are missing here: the disk could not take them");
     }
@@ -448,9 +470,9 @@ mod tests {
         assert_eq!(bench.create(), Ok(1));
         bench.beside.execute_batch("BEGIN IMMEDIATE").unwrap();
         bench.writer.log(&run(), vec![line("a"), line("b")]);
-        refusal(bench.append(Start::At(1), vec![row(8)]));
+        refusal(bench.append(Start::At(1), row(8)));
         bench.beside.execute_batch("COMMIT").unwrap();
-        assert_eq!(bench.append(Start::At(1), vec![row(8)]), Ok(2));
+        assert_eq!(bench.append(Start::At(1), row(8)), Ok(2));
         let message: String = bench.beside.query_row("SELECT message FROM line", (), |row| row.get(0)).unwrap();
         assert!(message.starts_with("2 lines of this run's log are missing"), "{message}");
     }
