@@ -13,10 +13,10 @@ use downbeat_workflow::capability::{Grants, Limits};
 use downbeat_workflow::event::{Failure, FailureKind, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Store;
 
 use crate::bindings::exports::downbeat::step::step;
+use crate::cpu::metered;
 use crate::engine::TICK;
 use crate::failure;
 use crate::host::log::Log;
@@ -215,24 +215,6 @@ async fn race<T>(
         timer.as_mut().poll(cx).map(|()| Raced::TimedOut)
     })
     .await
-}
-
-/// Adds up the CPU time that this thread spends in `future`. Costs two system calls a poll, 0.25 µs each where measured:
-/// of all clocks, the kernel has no shortcut for this one.
-async fn metered<T>(future: impl Future<Output = T>, cpu: &mut Duration) -> T {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        let before = thread_cpu();
-        let polled = future.as_mut().poll(cx);
-        *cpu += thread_cpu().saturating_sub(before);
-        polled
-    })
-    .await
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn account(usage: &mut Usage, store: &mut Store<State>, log: &Log) {

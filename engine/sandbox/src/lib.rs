@@ -34,6 +34,8 @@ mod cache;
 
 mod meter;
 
+mod cpu;
+
 mod reach;
 
 mod host;
