@@ -331,7 +331,8 @@ impl FailureKind {
 pub struct Usage {
     /// Wall time, microseconds.
     pub wall_us: u64,
-    /// CPU time of the guest's thread while it ran guest or host code for it, microseconds. Native programs are counted apart.
+    /// CPU time of the guest's thread while it ran guest or host code for it, microseconds: for each of its turns at most a
+    /// millisecond too much. Native programs are counted apart.
     pub cpu_us: u64,
     /// CPU time of native programs, microseconds.
     #[serde(skip_serializing_if = "is_zero")]

@@ -51,6 +51,10 @@ pub trait Scope {
     fn inputs(&self) -> &serde_json::Value;
     /// A step that has come to its end; `None` for one that has not, or that does not exist.
     fn step(&self, name: &str) -> Option<StepView<'_>>;
+    /// What a step answered, as it stands, where that is at hand without a parse.
+    fn output(&self, _step: &str) -> Option<&Json> {
+        None
+    }
     /// The run's id.
     fn run_id(&self) -> &str;
     /// The workflow's name.

@@ -646,6 +646,13 @@ impl Scope for Run {
         }
     }
 
+    fn output(&self, step: &str) -> Option<&Json> {
+        match &self.steps[self.plan.step_named(step)?.index()].state {
+            State::Succeeded { output, .. } => Some(output),
+            _ => None,
+        }
+    }
+
     fn run_id(&self) -> &str {
         &self.id.0
     }

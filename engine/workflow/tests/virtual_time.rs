@@ -692,6 +692,28 @@ fn a_long_run_costs_its_length_and_not_its_square() {
 }
 
 #[test]
+fn an_output_that_is_handed_on_whole_is_handed_on_as_it_was_written() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        needs = ["a"]
+        with = { from = "${steps.a.output}" }
+    "#;
+    let plan = Arc::new(plan(toml));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let created = Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1);
+    let output = Json::parse(r#"{ "price": 1.50 }"#).unwrap();
+    let ended = Event::AttemptSucceeded { step: StepId(0), attempt: 1, output, usage: Usage::default() };
+    for event in [created, Event::AttemptStarted { step: StepId(0), attempt: 1 }, ended] {
+        run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    }
+    let [Action::Start(attempt)] = &run.next(Timestamp(0), 1)[..] else { panic!("b starts") };
+    assert_eq!(attempt.input.as_str(), r#"{"from":{ "price": 1.50 }}"#);
+}
+
+#[test]
 fn room_bounds_how_many_attempts_are_started() {
     let plan = Arc::new(plan("[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\""));
     let mut run = Run::new(plan.clone(), RunId("r".into()));

@@ -210,6 +210,17 @@ impl Expression {
         &self.0.root
     }
 
+    /// The step, if it is `steps.NAME.output` and nothing else.
+    pub(super) fn whole_output(&self) -> Option<&str> {
+        match &self.root().kind {
+            Kind::Member(of, member) if &**member == "output" => match &of.kind {
+                Kind::Step(name) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The longest paths in it, from a root, with constant names; in the order in which they appear.
     pub(super) fn paths(&self) -> Vec<&Expr> {
         let mut paths = Vec::new();

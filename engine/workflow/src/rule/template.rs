@@ -81,11 +81,20 @@ impl Template {
             Filling::Constant(value) => return Ok(value.clone()),
             Filling::Pieces(pieces) => pieces,
         };
+        // A whole output handed on is the commonest hole of all.
+        if let [Piece::Value(hole)] = &pieces[..]
+            && let Some(output) = handed_on(hole, scope)
+        {
+            return Ok(output.clone());
+        }
         let mut text = Vec::with_capacity(256);
         for piece in pieces.iter() {
             match piece {
                 Piece::Raw(raw) => text.extend_from_slice(raw.as_bytes()),
-                Piece::Value(hole) => write_json(&mut text, &*hole.evaluate(scope)?),
+                Piece::Value(hole) => match handed_on(hole, scope) {
+                    Some(output) => text.extend_from_slice(output.as_str().as_bytes()),
+                    None => write_json(&mut text, &*hole.evaluate(scope)?),
+                },
                 Piece::Text(hole) => match &*hole.evaluate(scope)? {
                     Value::String(inside) => write_inside(&mut text, inside),
                     Value::Null => {
@@ -223,6 +232,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// What `${steps.NAME.output}` stands for: text that is handed on as it was written, without a parse. Not a longer one than a
+/// value may get.
+fn handed_on<'s>(hole: &Expression, scope: &'s dyn Scope) -> Option<&'s Json> {
+    scope.output(hole.whole_output()?).filter(|output| output.as_str().len() <= RENDERED_BYTES_MAX)
 }
 
 fn write_json<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
