@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::drive::{DriveError, Driver, Ending, Message, Shared};
 use crate::name;
+use crate::parked;
 use crate::perform::{Perform, PrepareError, Watch};
 use crate::pool::Pools;
 
@@ -96,10 +97,10 @@ impl<P: Perform> Conductor<P> {
     ///
     /// `inputs` are those that [`inputs::accept`](downbeat_workflow::inputs::accept) returned for this plan.
     pub async fn start(&self, plan: Arc<Plan>, inputs: Json) -> Result<Handle, StartError> {
-        self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
+        let prepared = self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
         let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
         let id = name::fresh(self.shared.clock.now(), random()?);
-        let (mut driver, registration) = self.driver(Run::new(plan, id))?;
+        let (mut driver, registration) = self.driver(Run::new(plan, id), prepared)?;
         driver.create(inputs, random()?).await?;
         Ok(spawn(driver, registration))
     }
@@ -107,8 +108,8 @@ impl<P: Perform> Conductor<P> {
     /// Takes up a run that is not over: one that was stopped, or whose engine died.
     pub async fn resume(&self, id: &RunId) -> Result<Handle, StartError> {
         let run = replay(&self.shared.journal, id)?;
-        self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
-        let (mut driver, registration) = self.driver(run)?;
+        let prepared = self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
+        let (mut driver, registration) = self.driver(run, prepared)?;
         driver.recover(self.shared.journal.requests(id)?).await?;
         Ok(spawn(driver, registration))
     }
@@ -134,7 +135,9 @@ impl<P: Perform> Conductor<P> {
 
     async fn end_parked(&self, pending: Pending) -> Result<(), StartError> {
         let run = replay(&self.shared.journal, &pending.run)?;
-        let (mut driver, _registration) = self.driver(run)?;
+        let Shared { journal, watch, clock, .. } = &*self.shared;
+        let mut driver = parked::driver(journal, run, watch.clone(), clock);
+        let _registration = self.register(&driver)?;
         driver.recover(vec![pending]).await?;
         driver.drive().await?;
         Ok(())
@@ -146,14 +149,21 @@ impl<P: Perform> Conductor<P> {
         self.stop.send_replace(true);
     }
 
-    fn driver(&self, run: Run) -> Result<(Driver<P>, Registration), StartError> {
-        let driver = Driver::new(self.shared.clone(), run, self.stop.subscribe());
+    fn driver(&self, run: Run, prepared: P::Prepared) -> Result<(Driver<P>, Registration), StartError> {
+        let driver = Driver::new(self.shared.clone(), run, prepared, self.stop.subscribe());
+        let registration = self.register(&driver)?;
+        Ok((driver, registration))
+    }
+
+    fn register<Q: Perform>(&self, driver: &Driver<Q>) -> Result<Registration, StartError> {
         let id = driver.id().clone();
         match lock(&self.mailboxes).entry(id.clone()) {
-            Entry::Occupied(_) => return Err(StartError::Driven(id)),
-            Entry::Vacant(free) => drop(free.insert(driver.mailbox())),
+            Entry::Occupied(_) => Err(StartError::Driven(id)),
+            Entry::Vacant(free) => {
+                free.insert(driver.mailbox());
+                Ok(Registration { mailboxes: self.mailboxes.clone(), id })
+            }
         }
-        Ok((driver, Registration { mailboxes: self.mailboxes.clone(), id }))
     }
 }
 

@@ -4,7 +4,11 @@
 //! one commit (so that the record of a step's end and of the next one's start share it), and only then carry the decisions
 //! out. Taking in a message never waits. What the decisions are is none of this file's business: that is `Run`.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, Pending, Request, RequestId};
@@ -35,8 +39,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// What reaches a run.
 pub(crate) enum Message {
-    /// An attempt came home.
-    Ended { step: StepId, attempt: u32, ended: Ended },
+    /// An attempt came home. Boxed: a mailbox keeps room for 32 messages, also while its run only waits.
+    Ended { step: StepId, attempt: u32, ended: Box<Ended> },
     /// A queued attempt has its place.
     Granted { step: StepId, place: Place },
     /// Somebody asks for the run's end.
@@ -75,11 +79,12 @@ pub(crate) struct Shared<P> {
     pub(crate) pools: Pools,
 }
 
-pub(crate) struct Driver<P> {
+pub(crate) struct Driver<P: Perform> {
     shared: Arc<Shared<P>>,
+    prepared: P::Prepared,
     run: Run,
     /// The plan's digest and text, while the journal does not know the run.
-    unknown: Option<(Digest, String)>,
+    unknown: Option<(Digest, Arc<str>)>,
     /// Applied, not yet durable.
     batch: Vec<Record>,
     /// Requests that the batch answers.
@@ -90,6 +95,8 @@ pub(crate) struct Driver<P> {
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
     in_flight: usize,
+    /// The attempt in flight that this task carries out itself.
+    own: Option<Own>,
     /// True ends all attempts in flight; so does dropping it.
     cut: watch::Sender<bool>,
     /// True once the engine is to stop.
@@ -98,11 +105,17 @@ pub(crate) struct Driver<P> {
 
 impl<P: Perform> Driver<P> {
     /// A driver of a run whose records are all durable.
-    pub(crate) fn new(shared: Arc<Shared<P>>, run: Run, stop: watch::Receiver<bool>) -> Driver<P> {
+    pub(crate) fn new(
+        shared: Arc<Shared<P>>,
+        run: Run,
+        prepared: P::Prepared,
+        stop: watch::Receiver<bool>,
+    ) -> Driver<P> {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (cut, _) = watch::channel(false);
         Driver {
             shared,
+            prepared,
             run,
             unknown: None,
             batch: Vec::new(),
@@ -112,6 +125,7 @@ impl<P: Perform> Driver<P> {
             inbox,
             outbox,
             in_flight: 0,
+            own: None,
             cut,
             stop,
         }
@@ -170,7 +184,7 @@ impl<P: Perform> Driver<P> {
             self.cut();
             let deadline = tokio::time::Instant::now() + STOP_GRACE;
             while self.in_flight > 0 {
-                match tokio::time::timeout_at(deadline, self.inbox.recv()).await {
+                match tokio::time::timeout_at(deadline, message(&mut self.inbox, &mut self.own)).await {
                     Ok(Some(Message::Ended { .. })) => self.in_flight -= 1,
                     Ok(Some(_)) => (),
                     Ok(None) | Err(_) => break,
@@ -253,11 +267,12 @@ impl<P: Perform> Driver<P> {
             let ms = at.0.saturating_sub(self.shared.clock.now().0);
             Duration::from_millis(ms).min(CLOCK_LOOK_MAX)
         });
+        let Driver { inbox, own, stop, .. } = self;
         let mut message = tokio::select! {
             biased;
-            message = self.inbox.recv() => message,
+            message = message(inbox, own) => message,
             () = sleep(pause) => None,
-            () = stopped(&mut self.stop) => None,
+            () = stopped(stop) => None,
         };
         while let Some(taken) = message {
             self.take_in(taken)?;
@@ -268,7 +283,7 @@ impl<P: Perform> Driver<P> {
 
     fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
-            Message::Ended { step, attempt, ended } => self.came_home(step, attempt, ended),
+            Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended),
             Message::Cancel { reason, request } => self.cancel(reason, request),
             Message::Granted { step, place } => {
                 self.granted.push((step, place));
@@ -305,9 +320,12 @@ impl<P: Perform> Driver<P> {
         self.granted.clear();
         let deadline = tokio::time::Instant::now() + STOP_GRACE;
         while self.in_flight > 0 {
-            let Ok(Some(message)) = tokio::time::timeout_at(deadline, self.inbox.recv()).await else { break };
+            let Ok(Some(message)) = tokio::time::timeout_at(deadline, message(&mut self.inbox, &mut self.own)).await
+            else {
+                break;
+            };
             match message {
-                Message::Ended { step, attempt, ended } => self.came_home(step, attempt, ended)?,
+                Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended)?,
                 Message::Cancel { reason, request } => self.cancel(reason, request)?,
                 Message::Granted { .. } => (),
             }
@@ -341,7 +359,7 @@ impl<P: Perform> Driver<P> {
         let run = self.run.id().clone();
         let appended = match self.unknown.take() {
             Some((plan, text)) => {
-                self.shared.journal.create(Create { run, plan, plan_json: text.into(), records: records.clone() })
+                self.shared.journal.create(Create { run, plan, plan_json: text, records: records.clone() })
             }
             None => {
                 let expected = self.run.version() - records.len() as u64;
@@ -359,7 +377,10 @@ impl<P: Perform> Driver<P> {
         self.shared.pools.named(&pool.name, pool.size).enqueue(self.outbox.clone(), step);
     }
 
-    fn start(&self, Attempt { step, attempt, input }: Attempt, place: Option<Place>) {
+    /// Carries an attempt out: in this task if the run has nothing else to do meanwhile, which saves handing it over and
+    /// back, a quarter of a short step's time; otherwise in one of its own, so that branches run side by side. A place in
+    /// a pool may come at any time, and a busy guest gives way only every few milliseconds.
+    fn start(&mut self, Attempt { step, attempt, input }: Attempt, place: Option<Place>) {
         let order = Order {
             run: self.run.id().clone(),
             plan: self.run.plan().clone(),
@@ -368,25 +389,64 @@ impl<P: Perform> Driver<P> {
             idempotency_key: self.run.idempotency_key(step),
             input,
         };
-        let reporter = Arc::new(Reporter {
-            journal: self.shared.journal.clone(),
-            watch: self.shared.watch.clone(),
-            clock: self.shared.clock.clone(),
-            run: order.run.clone(),
-            step,
-            attempt,
-        });
-        let mut reply = Reply { outbox: self.outbox.clone(), step, attempt, sent: false };
+        let reporter = Arc::new(Reporter { shared: self.shared.clone(), run: order.run.clone(), step, attempt });
         let mut cut = self.cut.subscribe();
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
+        let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
+        let future = guarded(async move {
             // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
             let cancelled = async move { drop(cut.wait_for(|cut| *cut).await) };
-            let ended = shared.performer.perform(order, reporter, cancelled).await;
+            let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
             drop(place);
-            reply.send(ended);
+            ended
         });
+        if self.in_flight == 1 && self.run.plan().pools.is_empty() {
+            self.own = Some(Own { step, attempt, future: Box::pin(future) });
+        } else {
+            let mut reply = Reply { outbox: self.outbox.clone(), step, attempt, sent: false };
+            tokio::spawn(async move { reply.send(future.await) });
+        }
     }
+}
+
+/// An attempt that the run's own task carries out.
+struct Own {
+    step: StepId,
+    attempt: u32,
+    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+}
+
+/// The next message, be it the end of the attempt that this task carries out. Nothing is lost when this is dropped.
+async fn message(inbox: &mut mpsc::UnboundedReceiver<Message>, own: &mut Option<Own>) -> Option<Message> {
+    tokio::select! {
+        biased;
+        message = inbox.recv() => message,
+        ended = ending(own) => Some(ended),
+    }
+}
+
+/// The end of the attempt, as a message; never, without one.
+async fn ending(own: &mut Option<Own>) -> Message {
+    let Some(Own { step, attempt, future }) = own else { return std::future::pending().await };
+    let (step, attempt) = (*step, *attempt);
+    let ended = future.await;
+    *own = None;
+    Message::Ended { step, attempt, ended: Box::new(ended) }
+}
+
+/// An attempt whose panic is its failure and nobody else's.
+async fn guarded(attempt: impl Future<Output = Ended>) -> Ended {
+    let mut attempt = pin!(attempt);
+    // What a panic leaves behind is never looked at again: the attempt is dropped.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx))) {
+        Ok(polled) => polled,
+        Err(_) => Poll::Ready(Ended { end: End::Failed(broken_down()), usage: Usage::default() }),
+    })
+    .await
+}
+
+fn broken_down() -> Failure {
+    let message = "the engine broke down while it carried out this attempt; this is a defect of the engine".to_owned();
+    Failure { kind: FailureKind::Host, message, details: None, backtrace: None, retry_after_ms: None }
 }
 
 /// What is carried out once it is durable.
@@ -409,8 +469,8 @@ async fn sleep(pause: Option<Duration>) {
     }
 }
 
-/// Sends an attempt's end, whatever happens: if the attempt's task panics, the run hears of a failure instead of waiting
-/// for ever; if the task is dropped with its runtime, of an interruption.
+/// Sends an attempt's end, whatever happens: if its task is dropped with the runtime, the run hears of an interruption
+/// instead of waiting for ever.
 struct Reply {
     outbox: mpsc::UnboundedSender<Message>,
     step: StepId,
@@ -422,46 +482,36 @@ impl Reply {
     fn send(&mut self, ended: Ended) {
         self.sent = true;
         // A run that is gone (the engine stops) has no use for it.
-        let _ = self.outbox.send(Message::Ended { step: self.step, attempt: self.attempt, ended });
+        let _ = self.outbox.send(Message::Ended { step: self.step, attempt: self.attempt, ended: Box::new(ended) });
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
         if !self.sent {
-            let failure = Failure {
-                kind: FailureKind::Host,
-                message: "the engine broke down while it carried out this attempt; this is a defect of the engine"
-                    .to_owned(),
-                details: None,
-                backtrace: None,
-                retry_after_ms: None,
-            };
-            let end = if std::thread::panicking() { End::Failed(failure) } else { End::Cancelled };
-            self.send(Ended { end, usage: Usage::default() });
+            self.send(Ended { end: End::Cancelled, usage: Usage::default() });
         }
     }
 }
 
 /// Takes an attempt's lines to the journal and to whoever watches.
-struct Reporter {
-    journal: Journal,
-    watch: Arc<dyn Watch>,
-    clock: Clock,
+struct Reporter<P> {
+    shared: Arc<Shared<P>>,
     run: RunId,
     step: StepId,
     attempt: u32,
 }
 
-impl Observer for Reporter {
+impl<P: Send + Sync> Observer for Reporter<P> {
     fn log(&self, level: Level, line: &str) {
-        let at = self.clock.now();
+        let Shared { journal, watch, clock, .. } = &*self.shared;
+        let at = clock.now();
         let kept = LogLine { step: self.step, attempt: self.attempt, at, level, message: line.to_owned() };
-        self.journal.append_log(&self.run, vec![kept]);
-        self.watch.logged(&self.run, self.step, self.attempt, level, line);
+        journal.append_log(&self.run, vec![kept]);
+        watch.logged(&self.run, self.step, self.attempt, level, line);
     }
 
     fn progress(&self, done: u64, total: Option<u64>, message: &str) {
-        self.watch.progressed(&self.run, self.step, done, total, message);
+        self.shared.watch.progressed(&self.run, self.step, done, total, message);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use downbeat_journal::Journal;
 use downbeat_workflow::event::RunId;
+use downbeat_workflow::run::Run;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -21,12 +22,17 @@ pub async fn end_parked(
     watch: Arc<dyn Watch>,
     clock: &Clock,
 ) -> Result<(), StartError> {
-    let run = replay(journal, id)?;
-    let shared =
-        Shared { journal: journal.clone(), performer: Nothing, watch, clock: clock.clone(), pools: Pools::default() };
-    let (_stop, stopped) = watch::channel(false);
-    let mut driver = Driver::new(Arc::new(shared), run, stopped);
+    let mut driver = driver(journal, replay(journal, id)?, watch, clock);
     driver.cancel_parked(reason.to_owned())?;
     driver.drive().await?;
     Ok(())
+}
+
+/// A driver that can start nothing.
+pub(crate) fn driver(journal: &Journal, run: Run, watch: Arc<dyn Watch>, clock: &Clock) -> Driver<Nothing> {
+    let shared =
+        Shared { journal: journal.clone(), performer: Nothing, watch, clock: clock.clone(), pools: Pools::default() };
+    // Nobody can stop it: it only records, and is soon over.
+    let (_stop, stopped) = watch::channel(false);
+    Driver::new(Arc::new(shared), run, (), stopped)
 }

@@ -41,13 +41,17 @@ pub enum PrepareError {
 
 /// Carries attempts out.
 pub trait Perform: Send + Sync + 'static {
+    /// What attempts of one plan have in common. Cheap to clone.
+    type Prepared: Clone + Send + Sync + 'static;
+
     /// Makes sure that everything the plan needs is at hand (components compiled, say), so that an attempt starts at once.
-    fn prepare(&self, plan: &Arc<Plan>) -> impl Future<Output = Result<(), PrepareError>> + Send;
+    fn prepare(&self, plan: &Arc<Plan>) -> impl Future<Output = Result<Self::Prepared, PrepareError>> + Send;
 
     /// Carries one attempt out. Must come back soon after `cancelled` resolves, with everything that the attempt started
     /// ended. Dropping the future must do the same.
     fn perform(
         &self,
+        prepared: &Self::Prepared,
         order: Order,
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
@@ -71,12 +75,15 @@ impl Watch for () {}
 pub(crate) struct Nothing;
 
 impl Perform for Nothing {
+    type Prepared = ();
+
     async fn prepare(&self, _plan: &Arc<Plan>) -> Result<(), PrepareError> {
         Ok(())
     }
 
     async fn perform(
         &self,
+        (): &(),
         _order: Order,
         _observer: Arc<dyn Observer>,
         _cancelled: impl Future<Output = ()> + Send + 'static,

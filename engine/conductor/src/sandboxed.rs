@@ -40,7 +40,7 @@ struct Ready {
 }
 
 /// What the attempts of one plan have in common, made once: an attempt only clones pointers.
-struct Prepared {
+pub struct Prepared {
     plan: Arc<Plan>,
     name: Arc<str>,
     directory: Arc<Path>,
@@ -116,7 +116,7 @@ impl Stock {
         self.lock().plans.get(&(Arc::as_ptr(plan) as usize)).cloned()
     }
 
-    fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
+    fn prepare(&self, plan: &Arc<Plan>) -> Result<Arc<Prepared>, PrepareError> {
         let plugins = plan.plugins.iter().map(|plugin| self.load(plugin)).collect::<Result<Vec<_>, _>>()?;
         let step = |step: &plan::Step| PreparedStep {
             name: step.name.as_str().into(),
@@ -135,8 +135,8 @@ impl Stock {
         // Plans that no run holds any more.
         ready.plans.retain(|_, prepared| Arc::strong_count(&prepared.plan) > 1);
         ready.plugins.retain(|_, plugin| plugin.strong_count() > 0);
-        ready.plans.insert(Arc::as_ptr(plan) as usize, prepared);
-        Ok(())
+        ready.plans.insert(Arc::as_ptr(plan) as usize, prepared.clone());
+        Ok(prepared)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ready> {
@@ -145,9 +145,11 @@ impl Stock {
 }
 
 impl Perform for Sandboxed {
-    async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
-        if self.stock.prepared(plan).is_some() {
-            return Ok(());
+    type Prepared = Arc<Prepared>;
+
+    async fn prepare(&self, plan: &Arc<Plan>) -> Result<Arc<Prepared>, PrepareError> {
+        if let Some(prepared) = self.stock.prepared(plan) {
+            return Ok(prepared);
         }
         let (stock, plan) = (self.stock.clone(), plan.clone());
         // Compiling takes up to seconds.
@@ -158,11 +160,11 @@ impl Perform for Sandboxed {
 
     async fn perform(
         &self,
+        prepared: &Arc<Prepared>,
         order: Order,
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
     ) -> Ended {
-        let prepared = self.stock.prepared(&order.plan).expect("a plan is prepared before its run begins");
         let step = &prepared.steps[order.step.index()];
         let call = Call {
             run: order.run.0.clone(),

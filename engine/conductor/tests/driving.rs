@@ -32,12 +32,15 @@ struct Script {
 }
 
 impl Perform for Script {
+    type Prepared = ();
+
     async fn prepare(&self, plan: &Arc<Plan>) -> Result<(), PrepareError> {
         if plan.name == "unprepared" { Err(PrepareError::Component("no such component".to_owned())) } else { Ok(()) }
     }
 
     async fn perform(
         &self,
+        (): &(),
         order: Order,
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,18 @@ struct Links {
     by_name: HashMap<String, StepId>,
     /// For each step those that need it, each with the state it asks for.
     dependents: Vec<Vec<(StepId, NeedState)>>,
+    canonical: Canonical,
+}
+
+/// A plan's canonical text and digest, once somebody has asked: a plan is kept by every run of it. A copy has to be asked
+/// again, since it may be changed.
+#[derive(Debug, Default)]
+struct Canonical(OnceLock<(Arc<str>, Digest)>);
+
+impl Clone for Canonical {
+    fn clone(&self) -> Canonical {
+        Canonical::default()
+    }
 }
 
 /// An input of the workflow.
@@ -254,7 +267,7 @@ impl Plan {
                 dependents[need.step.index()].push((id, need.state));
             }
         }
-        self.links = Links { by_name, dependents };
+        self.links = Links { by_name, dependents, canonical: Canonical::default() };
         self
     }
 
@@ -273,11 +286,14 @@ impl Plan {
         &self.links.dependents[id.index()]
     }
 
-    /// The canonical text, and its digest.
-    pub fn to_json(&self) -> (String, Digest) {
-        let text = serde_json::to_string(self).expect("a plan holds nothing that JSON can't");
-        let digest = Digest::of(text.as_bytes());
-        (text, digest)
+    /// The canonical text, and its digest. Made at the first call; a plan is not changed after that.
+    pub fn to_json(&self) -> (Arc<str>, Digest) {
+        let make = || {
+            let text = serde_json::to_string(self).expect("a plan holds nothing that JSON can't");
+            let digest = Digest::of(text.as_bytes());
+            (text.into(), digest)
+        };
+        self.links.canonical.0.get_or_init(make).clone()
     }
 
     /// Reads the canonical text back, compiling its rules again.
