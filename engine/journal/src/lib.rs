@@ -42,6 +42,7 @@ mod watcher;
 mod writer;
 
 pub use inbox::{Inbox, Pending, Request, RequestError, RequestId};
+pub use lock::Driver;
 pub use log::{LogFilter, LogLine};
 pub use reader::{Loaded, ReadError, RunFilter, RunSummary, StateFilter};
 pub use schema::SchemaError;
@@ -224,6 +225,20 @@ impl Journal {
         Ok(Journal { backend: Arc::new(Backend::Sqlite(Sqlite::open(dir, mode)?)) })
     }
 
+    /// The process that drives the runs of the state directory `dir` right now, if there is one. Looking does not get in
+    /// the way of one that begins to.
+    pub fn driver(dir: &Path) -> Result<Option<Driver>, StorageError> {
+        sqlite::driver(dir)
+    }
+
+    /// Lets [`Journal::driver`] tell other processes that this one drives `run`. For the process that drives; elsewhere
+    /// nothing happens. What can't be written is not told: nothing but what people read depends on it.
+    pub fn announce(&self, run: &RunId) {
+        if let Backend::Sqlite(sqlite) = &*self.backend {
+            sqlite.announce(run);
+        }
+    }
+
     /// A journal that is gone with its last clone. For tests, and for measuring the engine without a disk.
     pub fn in_memory() -> Journal {
         Journal { backend: Arc::new(Backend::Memory(Memory::new())) }
@@ -269,6 +284,20 @@ impl Journal {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.replay(run, after, each)),
             Backend::Memory(memory) => memory.replay(run, after, each),
+        }
+    }
+
+    /// A run's records after version `after` (0: from the first), oldest first, until their texts have `bytes` together
+    /// or there are no more; at least one, if there is one. For whoever hands them on to a reader who may be slow: what
+    /// has not been asked for stays on the disk. In memory, where nothing is gained by it, a page has all of them.
+    pub fn records_page(&self, run: &RunId, after: u64, bytes: usize) -> Result<Vec<Record>, ReadError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.records_page(run, after, bytes)),
+            Backend::Memory(memory) => {
+                let mut records = Vec::new();
+                memory.replay(run, after, |record| records.push(record))?;
+                Ok(records)
+            }
         }
     }
 
@@ -344,7 +373,15 @@ impl Journal {
     /// The lines of a run's log that `filter` lets through, oldest first, each with its position.
     pub fn load_log(&self, run: &RunId, filter: LogFilter) -> Result<Vec<(u64, LogLine)>, ReadError> {
         match &*self.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.log(run, filter)),
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.log(run, filter, usize::MAX)),
+            Backend::Memory(memory) => memory.load_log(run, filter),
+        }
+    }
+
+    /// [`load_log`](Journal::load_log) by pages, as [`records_page`](Journal::records_page) has it.
+    pub fn log_page(&self, run: &RunId, filter: LogFilter, bytes: usize) -> Result<Vec<(u64, LogLine)>, ReadError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.log(run, filter, bytes)),
             Backend::Memory(memory) => memory.load_log(run, filter),
         }
     }
@@ -384,7 +421,7 @@ impl Journal {
 fn hand_in(sqlite: &Sqlite, run: RunId, start: Start, records: &[Record], answers: Vec<RequestId>) -> Appended {
     let Some(writer) = &sqlite.writer else { return Appended::given(Err(AppendError::Observing)) };
     let (ack, answer) = oneshot::channel();
-    let (row, end) = (record::encode(records), record::end_of(records));
-    writer.append(writer::Append { run, start, row, end, answers, ack });
+    let (rows, end) = (record::encode(records), record::end_of(records));
+    writer.append(writer::Append { run, start, rows, end, answers, ack });
     Appended(Answer::Awaited(answer))
 }

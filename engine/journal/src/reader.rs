@@ -3,6 +3,7 @@
 //!
 //! A query sees one state of the file, whatever is committed meanwhile. Nothing here writes.
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use downbeat_workflow::description::Digest;
@@ -147,6 +148,16 @@ impl Readers {
     }
 }
 
+/// Bytes that a page still has room for. The last thing on it may be longer: there is no page without anything on it.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> ControlFlow<()> {
+        self.0 = self.0.saturating_sub(bytes);
+        if self.0 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 /// A connection to ask.
 pub(crate) struct Query<'c> {
     pub(crate) database: &'c Database,
@@ -156,6 +167,30 @@ pub(crate) struct Query<'c> {
 impl Query<'_> {
     /// Gives `each` the run's records after version `after`, oldest first.
     pub(crate) fn replay(&self, run: &RunId, after: u64, mut each: impl FnMut(Record)) -> Result<Digest, ReadError> {
+        self.records(run, after, |record, _| {
+            each(record);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The run's records after version `after`, oldest first, until their texts have `bytes` together.
+    pub(crate) fn records_page(&self, run: &RunId, after: u64, bytes: usize) -> Result<Vec<Record>, ReadError> {
+        let mut page = Vec::new();
+        let mut room = Room(bytes);
+        self.records(run, after, |record, length| {
+            page.push(record);
+            room.take(length)
+        })?;
+        Ok(page)
+    }
+
+    /// Gives `each` the run's records after version `after` with the length of their texts, oldest first, until it breaks.
+    fn records(
+        &self,
+        run: &RunId,
+        after: u64,
+        mut each: impl FnMut(Record, usize) -> ControlFlow<()>,
+    ) -> Result<Digest, ReadError> {
         let (key, plan) = self.run(run)?;
         // From the row that holds the first record wanted: records are numbered, rows begin with any number.
         let mut statement = self.prepare(
@@ -165,8 +200,12 @@ impl Query<'_> {
         let mut rows = statement.query((key, signed(after))).map_err(|e| self.fault(e))?;
         while let Some(row) = rows.next().map_err(|e| self.fault(e))? {
             let seq = unsigned(self.get(row, 0)?);
-            let known = (after + 1).saturating_sub(seq) as usize;
-            self.records(row, 1, || format!("of run {run} from {seq} on"))?.into_iter().skip(known).for_each(&mut each);
+            let length = row.get_ref(1).ok().and_then(|body| body.as_bytes().ok().map(<[u8]>::len)).unwrap_or(0);
+            let records = self.decoded(row, 1, || format!("of run {run} from {seq} on"))?;
+            let (known, each_length) = ((after + 1).saturating_sub(seq) as usize, length / records.len().max(1));
+            if records.into_iter().skip(known).try_for_each(|record| each(record, each_length)).is_break() {
+                break;
+            }
         }
         Ok(plan)
     }
@@ -189,7 +228,7 @@ impl Query<'_> {
         while let Some(row) = rows.next().map_err(|e| self.fault(e))? {
             let run = RunId(self.get(row, 0)?);
             let last = unsigned(self.get(row, 1)?);
-            let records = self.records(row, 2, || format!("of run {run} up to position {last}"))?;
+            let records = self.decoded(row, 2, || format!("of run {run} up to position {last}"))?;
             let before = last.saturating_sub(records.len() as u64);
             let numbered = (before + 1..).map(Position).zip(records).filter(|(position, _)| *position > after);
             entries.extend(numbered.map(|(position, record)| Entry { position, run: run.clone(), record }));
@@ -230,7 +269,8 @@ impl Query<'_> {
         choose(text, ids.map_err(|e| self.fault(e))?)
     }
 
-    pub(crate) fn log(&self, run: &RunId, filter: LogFilter) -> Result<Vec<(u64, LogLine)>, ReadError> {
+    /// The lines of the run's log that `filter` lets through, oldest first, until their texts have `bytes` together.
+    pub(crate) fn log(&self, run: &RunId, filter: LogFilter, bytes: usize) -> Result<Vec<(u64, LogLine)>, ReadError> {
         let (key, _) = self.run(run)?;
         let mut statement = self.prepare(
             "SELECT position, step, attempt, at, level, message FROM line
@@ -239,6 +279,7 @@ impl Query<'_> {
         let step = filter.step.map(|StepId(step)| step);
         let mut rows = statement.query((key, signed(filter.after), step)).map_err(|e| self.fault(e))?;
         let mut lines = Vec::new();
+        let mut room = Room(bytes);
         while let Some(row) = rows.next().map_err(|e| self.fault(e))? {
             let position = unsigned(self.get(row, 0)?);
             let level = self.get(row, 4)?;
@@ -252,7 +293,11 @@ impl Query<'_> {
                 })?,
                 message: self.get(row, 5)?,
             };
+            let weight = line.weight();
             lines.push((position, line));
+            if room.take(weight).is_break() {
+                break;
+            }
         }
         Ok(lines)
     }
@@ -316,7 +361,7 @@ impl Query<'_> {
     }
 
     /// The records of the append whose body is in `column`. The text is parsed where SQLite holds it.
-    fn records(&self, row: &Row<'_>, column: usize, which: impl Fn() -> String) -> Result<Vec<Record>, ReadError> {
+    fn decoded(&self, row: &Row<'_>, column: usize, which: impl Fn() -> String) -> Result<Vec<Record>, ReadError> {
         let body = row.get_ref(column).map_err(|e| self.fault(e))?;
         let unreadable = |reason: String| ReadError::Unreadable { what: format!("records {}", which()), reason };
         let body = body.as_str().map_err(|error| unreadable(error.to_string()))?;

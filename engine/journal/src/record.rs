@@ -1,43 +1,61 @@
-//! The records of one append as one row, `[[at, event], …]` as JSON text, and the words that stand for an outcome.
+//! The records of an append as rows, `[[at, event], …]` as JSON text, and the words that stand for an outcome.
 //!
-//! An append is one row and not one for each of its records because a commit costs by the row: the end of a step and the
-//! start of the next one, which are always appended together, are half the price. Encoding happens on the thread that
-//! appends and decoding on the one that reads, so that the writer only binds and inserts.
+//! An append is mostly one row and not one for each of its records, because a commit costs by the row: the end of a step
+//! and the start of the next one, which are always appended together, are half the price. Encoding happens on the thread
+//! that appends and decoding on the one that reads, so that the writer only binds and inserts.
 
 use downbeat_workflow::event::{Event, Outcome, Record, Timestamp};
 
-use serde::{Serialize, Serializer};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 
 use crate::storage::signed;
 
-/// An append's records as they are inserted.
+/// Bytes of text after which an append goes on in another row. Many large outputs may come in at once, and SQLite takes no
+/// text of more than a gigabyte; one output alone is a quarter of that at most.
+const ROW_BYTES_MAX: usize = 1 << 20;
+
+/// Records as they are inserted.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// How many records.
     pub(crate) records: u64,
     /// When the last of them happened.
     pub(crate) at: i64,
-    pub(crate) body: String,
+    /// JSON.
+    body: Vec<u8>,
 }
 
-/// `None` where there is nothing to insert.
-pub(crate) fn encode(records: &[Record]) -> Option<Row> {
-    let at = signed(records.last()?.at.0);
-    let body = serde_json::to_string(&Body(records)).expect("an event holds nothing that JSON can't");
-    Some(Row { records: records.len() as u64, at, body })
+impl ToSql for Row {
+    /// The body, as text.
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.body)))
+    }
+}
+
+pub(crate) fn encode(records: &[Record]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::with_capacity(1);
+    for record in records {
+        let at = signed(record.at.0);
+        let body = match rows.last_mut() {
+            Some(row) if row.body.len() < ROW_BYTES_MAX => {
+                (row.records, row.at) = (row.records + 1, at);
+                row.body.push(b',');
+                &mut row.body
+            }
+            _ => {
+                rows.push(Row { records: 1, at, body: vec![b'['] });
+                &mut rows.last_mut().expect("it was just pushed").body
+            }
+        };
+        serde_json::to_writer(body, &(record.at, &record.event)).expect("an event holds nothing that JSON can't");
+    }
+    rows.iter_mut().for_each(|row| row.body.push(b']'));
+    rows
 }
 
 pub(crate) fn decode(body: &str) -> Result<Vec<Record>, serde_json::Error> {
     let pairs: Vec<(Timestamp, Event)> = serde_json::from_str(body)?;
     Ok(pairs.into_iter().map(|(at, event)| Record { at, event }).collect())
-}
-
-struct Body<'r>(&'r [Record]);
-
-impl Serialize for Body<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|record| (record.at, &record.event)))
-    }
 }
 
 /// How and when the run ended, if these records say so.
@@ -69,4 +87,28 @@ pub(crate) fn outcome_of_word(word: &str) -> Option<Outcome> {
     [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled, Outcome::TimedOut]
         .into_iter()
         .find(|outcome| outcome_word(*outcome) == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_workflow::event::Usage;
+    use downbeat_workflow::json::Json;
+    use downbeat_workflow::plan::StepId;
+
+    use super::*;
+
+    #[test]
+    fn records_share_a_row_until_it_is_long() {
+        let record = |bytes: usize| {
+            let output = Json::from(serde_json::Value::String("x".repeat(bytes)));
+            let event = Event::AttemptSucceeded { step: StepId(0), attempt: 1, output, usage: Usage::default() };
+            Record { at: Timestamp(bytes as u64), event }
+        };
+        let records = [record(7), record(ROW_BYTES_MAX), record(8), record(9)];
+        let rows = encode(&records);
+        assert_eq!(rows.iter().map(|row| (row.records, row.at)).collect::<Vec<_>>(), [(2, ROW_BYTES_MAX as i64), (2, 9)]);
+        let decoded = rows.iter().flat_map(|row| decode(std::str::from_utf8(&row.body).unwrap()).unwrap());
+        assert_eq!(decoded.collect::<Vec<_>>(), records);
+        assert!(encode(&[]).is_empty());
+    }
 }

@@ -9,9 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use downbeat_workflow::event::RunId;
 use tokio::sync::watch;
 
-use crate::lock::{DriverLock, Refused};
+use crate::lock::{self, Driver, DriverLock, Refused};
 use crate::reader::{ReadError, Readers};
 use crate::schema::{self, Found, MIGRATIONS, SchemaError};
 use crate::storage::{Database, StorageError};
@@ -73,7 +74,7 @@ pub(crate) struct Sqlite {
     watcher: Mutex<Option<Watcher>>,
     /// `None` in a process that observes.
     pub(crate) writer: Option<Writer>,
-    _lock: Option<DriverLock>,
+    lock: Option<DriverLock>,
     pub(crate) database: Database,
     pub(crate) horizon: Arc<watch::Sender<Horizon>>,
 }
@@ -138,7 +139,15 @@ impl Sqlite {
         horizon: Arc<watch::Sender<Horizon>>,
     ) -> Sqlite {
         let readers = Readers::new(database.clone());
-        Sqlite { readers, watcher: Mutex::new(None), writer, _lock: lock, database, horizon }
+        Sqlite { readers, watcher: Mutex::new(None), writer, lock, database, horizon }
+    }
+
+    /// Tells other processes that this one drives the run.
+    pub(crate) fn announce(&self, run: &RunId) {
+        if let Some(lock) = &self.lock {
+            // A courtesy to people who look; a disk that refuses it will say so at the next append.
+            let _ = lock.announce(run);
+        }
     }
 
     /// How far everything goes, kept up to date from the first call on.
@@ -149,6 +158,12 @@ impl Sqlite {
         }
         Ok(self.horizon.subscribe())
     }
+}
+
+/// The process that drives the runs of the state directory `dir` right now.
+pub(crate) fn driver(dir: &Path) -> Result<Option<Driver>, StorageError> {
+    let path = dir.join("driver.lock");
+    lock::holder(&path).map_err(|error| Database::system_fault(&path, &error))
 }
 
 /// Makes the directory and those above it, for this user alone.

@@ -42,8 +42,7 @@ pub(crate) enum Job {
 pub(crate) struct Append {
     pub(crate) run: RunId,
     pub(crate) start: Start,
-    /// `None`: it only answers.
-    pub(crate) row: Option<Row>,
+    pub(crate) rows: Vec<Row>,
     pub(crate) end: Option<(Outcome, Timestamp)>,
     pub(crate) answers: Vec<RequestId>,
     pub(crate) ack: oneshot::Sender<Verdict>,
@@ -238,7 +237,7 @@ impl Scribe {
                 Known { key: self.connection.last_insert_rowid(), version: 0 }
             }
         };
-        if let Some(row) = &append.row {
+        for row in &append.rows {
             let first = version + 1;
             version += row.records;
             reached.event.0 += row.records;
@@ -246,7 +245,7 @@ impl Scribe {
                 .prepare_cached(
                     "INSERT INTO append (position, run, seq, records, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
-                .execute((signed(reached.event.0), key, signed(first), signed(row.records), row.at, &row.body))?;
+                .execute((signed(reached.event.0), key, signed(first), signed(row.records), row.at, row))?;
         }
         for RequestId(id) in &append.answers {
             self.connection
@@ -360,12 +359,12 @@ mod tests {
         RunId(Arc::from("r1"))
     }
 
-    fn row(bytes: usize) -> Option<Row> {
+    fn row(bytes: usize) -> Vec<Row> {
         rows(&[bytes])
     }
 
     /// Of records that are so long.
-    fn rows(bytes: &[usize]) -> Option<Row> {
+    fn rows(bytes: &[usize]) -> Vec<Row> {
         let record = |bytes: &usize| {
             let output = Json::from(serde_json::Value::String("x".repeat(*bytes)));
             let event = Event::AttemptSucceeded { step: StepId(0), attempt: 1, output, usage: Default::default() };
@@ -380,9 +379,9 @@ mod tests {
     }
 
     impl Bench {
-        fn append(&self, start: Start, row: Option<Row>) -> Verdict {
+        fn append(&self, start: Start, rows: Vec<Row>) -> Verdict {
             let (ack, answer) = oneshot::channel();
-            self.writer.append(Append { run: run(), start, row, end: None, answers: Vec::new(), ack });
+            self.writer.append(Append { run: run(), start, rows, end: None, answers: Vec::new(), ack });
             answer.blocking_recv().unwrap_or(Err(AppendError::Stopped))
         }
 
@@ -459,7 +458,7 @@ mod tests {
         let many = vec![line(&"x".repeat(1024 * 1024)); 9];
         bench.writer.log(&run(), many.clone());
         bench.writer.log(&run(), many);
-        assert_eq!(bench.append(Start::At(1), None), Ok(1));
+        assert_eq!(bench.append(Start::At(1), vec![]), Ok(1));
         let message: String = bench.beside.query_row("SELECT message FROM line", (), |row| row.get(0)).unwrap();
         assert_eq!(message, "18 lines of this run's log are missing here: the disk could not take them");
     }

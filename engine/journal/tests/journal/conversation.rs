@@ -373,3 +373,42 @@ async fn the_horizon_moves_with_every_commit() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_run_and_its_log_are_read_by_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), Mode::Drive).unwrap();
+    let run = run_id("r1");
+    journal.create(create(&run, 1)).await.unwrap();
+    let line = |n: u64| LogLine {
+        step: StepId(0),
+        attempt: 1,
+        at: Timestamp(n),
+        level: Level::Info,
+        message: format!("line {n}"),
+    };
+    journal.append_log(&run, (0..10).map(line).collect());
+    journal.append(append(&run, 1, (0..10).map(|step| at(2, started(step))).collect())).await.unwrap();
+    for bytes in [0, 1, 100, 10_000] {
+        let mut records = Vec::new();
+        let mut pages = 0;
+        loop {
+            let page = journal.records_page(&run, records.len() as u64, bytes).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            pages += 1;
+            records.extend(page);
+        }
+        assert_eq!(records, journal.load(&run).unwrap().records, "{bytes}");
+        assert_eq!(pages == 1, bytes == 10_000, "{bytes} bytes: {pages} pages");
+        let (mut lines, mut after) = (Vec::new(), 0);
+        loop {
+            let page = journal.log_page(&run, LogFilter { step: None, after }, bytes).unwrap();
+            let Some((position, _)) = page.last() else { break };
+            after = *position;
+            lines.extend(page);
+        }
+        assert_eq!(lines, journal.load_log(&run, LogFilter::default()).unwrap(), "{bytes}");
+    }
+}

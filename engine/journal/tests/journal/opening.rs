@@ -191,3 +191,38 @@ fn a_directory_that_cannot_be_written_says_so() {
     let said = ask(&full);
     assert!(said.contains("journal.db can't be written: check the permissions"), "{said}");
 }
+
+#[tokio::test]
+async fn whoever_looks_learns_which_runs_are_driven() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Journal::driver(&dir.path().join("nowhere")).unwrap(), None);
+    let driver = Journal::open(dir.path(), Mode::Drive).unwrap();
+    driver.announce(&run_id("r1"));
+    let found = Journal::driver(dir.path()).unwrap().expect("somebody drives");
+    assert_eq!((found.pid, found.runs), (Some(std::process::id()), vec![run_id("r1")]));
+    // An observer has nothing to announce.
+    driver.create(create(&run_id("r1"), 1)).await.unwrap();
+    Journal::open(dir.path(), Mode::Observe).unwrap().announce(&run_id("r2"));
+    assert_eq!(Journal::driver(dir.path()).unwrap().expect("still").runs, [run_id("r1")]);
+    drop(driver);
+    assert_eq!(Journal::driver(dir.path()).unwrap(), None);
+    drop(Journal::open(dir.path(), Mode::Drive).expect("looking keeps nobody out"));
+}
+
+#[tokio::test]
+async fn a_copy_made_while_somebody_drives_has_all_that_was_acknowledged() {
+    let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let driver = Journal::open(dir.path(), Mode::Drive).unwrap();
+    let run = run_id("r1");
+    driver.create(create(&run, 1)).await.unwrap();
+    driver.append(append(&run, 1, vec![at(2, started(0))])).await.unwrap();
+    let copy = backup.path().join("journal.db");
+    let database = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    database.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    driver.append(append(&run, 2, vec![at(3, started(1))])).await.unwrap();
+
+    let restored = Journal::open(backup.path(), Mode::Drive).unwrap();
+    let records = restored.load(&run).unwrap().records;
+    assert_eq!(records[1..], [at(2, started(0))]);
+    restored.append(append(&run, 2, vec![at(4, started(2))])).await.expect("a copy is a journal like any other");
+}
