@@ -23,7 +23,9 @@ use crate::schema::{Kinds, Type};
 use crate::spec::{Place, Source, Spanned, Spec};
 
 use declared::Declared;
+pub(crate) use declared::POOL_SIZE_MAX;
 use graph::Graph;
+pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX};
 
 /// The most steps of a workflow. 100,000: what the engine is built and measured for.
 pub const STEPS_MAX: usize = 100_000;

@@ -3,6 +3,7 @@
 //! A [`Spec`] judges nothing beyond its shape: which keys there are and what types their values have. Whether names
 //! exist, durations make sense or rules are rules is `resolve`'s to say. Nothing outside of this module knows TOML.
 
+mod keys;
 mod place;
 mod quantity;
 mod read;
@@ -10,9 +11,11 @@ mod read;
 use std::collections::HashSet;
 use std::ops::Range;
 
+pub use keys::json_schema;
 pub use toml::Spanned;
 
 pub(crate) use place::Place;
+use quantity::{DURATION_PATTERN, SIZE_PATTERN};
 pub(crate) use quantity::{duration_ms, size_bytes};
 
 use crate::diagnostic::Diagnostic;

@@ -15,7 +15,7 @@ use crate::schema::is_bounded;
 use crate::spec::{InputSpec, Spanned, Spec, duration_ms, scheme};
 
 /// The largest pool. 100,000 attempts at once are as many as a workflow has steps.
-const POOL_SIZE_MAX: i64 = STEPS_MAX as i64;
+pub(crate) const POOL_SIZE_MAX: i64 = STEPS_MAX as i64;
 
 /// What is declared, as far as it is right.
 pub(super) struct Declared<'a> {

@@ -12,10 +12,10 @@ use crate::schema::{Type, fit};
 use crate::spec::{LimitSpec, Place, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, size_bytes};
 
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
-const ATTEMPTS_MAX: i64 = 1_000;
+pub(crate) const ATTEMPTS_MAX: i64 = 1_000;
 
 /// The largest factor. 100: more than that is a typing error for a longer delay.
-const FACTOR_MAX: f64 = 100.0;
+pub(crate) const FACTOR_MAX: f64 = 100.0;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

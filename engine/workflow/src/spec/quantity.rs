@@ -7,6 +7,12 @@ const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), (
 
 const SIZE_UNITS: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
+/// What [`duration_ms`] takes, as a regular expression for editors; besides, it is not empty and at most a hundred years.
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+
+/// What [`size_bytes`] takes, as a regular expression for editors.
+pub(crate) const SIZE_PATTERN: &str = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$";
+
 /// Milliseconds. Units from the largest to the smallest, each at most once, without spaces. The error is for a person.
 pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     const EXAMPLES: &str = "write a duration such as `250ms`, `2s`, `1m30s`, `4h` or `1d`";

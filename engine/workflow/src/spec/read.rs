@@ -7,20 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
+use super::keys::Table;
 use super::*;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::JSON_DEPTH_MAX;
-
-const WORKFLOW_KEYS: &[&str] = &["name", "description", "timeout", "inputs", "plugins", "pools", "steps", "outputs"];
-const INPUT_KEYS: &[&str] = &["type", "required", "default", "enum", "pattern", "description"];
-const PLUGIN_KEYS: &[&str] = &["path"];
-const POOL_KEYS: &[&str] = &["size", "cost-per-hour"];
-const STEP_KEYS: &[&str] =
-    &["use", "with", "needs", "when", "retry", "timeout", "pool", "limit", "grant", "description"];
-const RETRY_KEYS: &[&str] = &["attempts", "delay", "factor", "max-delay", "jitter"];
-const LIMIT_KEYS: &[&str] = &["memory", "table-elements", "output", "log", "process-output", "artifact"];
-const GRANT_KEYS: &[&str] = &["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];
-const FILE_KEYS: &[&str] = &["path", "write"];
 
 /// Words of the language that this version does not speak yet.
 const LATER: &[(Table, &str)] = &[
@@ -59,50 +49,6 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Workflow, "jobs", "steps"),
     (Table::Workflow, "tasks", "steps"),
 ];
-
-/// The tables of the language.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Workflow,
-    Input,
-    Plugin,
-    Pool,
-    Step,
-    Retry,
-    Limit,
-    Grant,
-    File,
-}
-
-impl Table {
-    fn name(self) -> &'static str {
-        match self {
-            Table::Workflow => "a workflow",
-            Table::Input => "an input",
-            Table::Plugin => "a plugin",
-            Table::Pool => "a pool",
-            Table::Step => "a step",
-            Table::Retry => "`retry`",
-            Table::Limit => "`limit`",
-            Table::Grant => "`grant`",
-            Table::File => "a grant of `files`",
-        }
-    }
-
-    fn keys(self) -> &'static [&'static str] {
-        match self {
-            Table::Workflow => WORKFLOW_KEYS,
-            Table::Input => INPUT_KEYS,
-            Table::Plugin => PLUGIN_KEYS,
-            Table::Pool => POOL_KEYS,
-            Table::Step => STEP_KEYS,
-            Table::Retry => RETRY_KEYS,
-            Table::Limit => LIMIT_KEYS,
-            Table::Grant => GRANT_KEYS,
-            Table::File => FILE_KEYS,
-        }
-    }
-}
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Item<'i> = Spanned<DeValue<'i>>;
@@ -179,7 +125,7 @@ struct Reader {
 impl Reader {
     fn workflow(&mut self, document: &DeTable<'_>) -> Spec {
         let mut spec = Spec::default();
-        for (key, value) in in_order(document) {
+        for (key, value) in self.known(Table::Workflow, document) {
             match key.get_ref().as_ref() {
                 "name" => spec.name = self.string("name", value),
                 "description" => spec.description = self.string("description", value),
@@ -189,7 +135,7 @@ impl Reader {
                 "pools" => spec.pools = self.entries("pools", value, Reader::pool),
                 "steps" => spec.steps = self.entries("steps", value, Reader::step),
                 "outputs" => spec.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1)),
-                _ => self.unknown(Table::Workflow, key),
+                word => unread(word),
             }
         }
         spec
@@ -208,7 +154,7 @@ impl Reader {
             incomplete: false,
         };
         let before = self.out.error_count();
-        for (key, value) in in_order(table) {
+        for (key, value) in self.known(Table::Input, table) {
             match key.get_ref().as_ref() {
                 "type" => input.kind = self.string("type", value),
                 "required" => input.required = self.boolean("required", value),
@@ -216,7 +162,7 @@ impl Reader {
                 "enum" => input.options = self.list("enum", value, |reader, item| reader.value(item, 1)),
                 "pattern" => input.pattern = self.string("pattern", value),
                 "description" => input.description = self.string("description", value),
-                _ => self.unknown(Table::Input, key),
+                word => unread(word),
             }
         }
         input.incomplete = self.out.error_count() > before;
@@ -230,10 +176,10 @@ impl Reader {
         let table = self.table(name.get_ref(), "a path, or a table such as `{ path = \"…\" }`", value)?;
         let mut path = None;
         let before = self.out.error_count();
-        for (key, value) in in_order(table) {
+        for (key, value) in self.known(Table::Plugin, table) {
             match key.get_ref().as_ref() {
                 "path" => path = self.string("path", value),
-                _ => self.unknown(Table::Plugin, key),
+                word => unread(word),
             }
         }
         if path.is_none() && self.out.error_count() == before {
@@ -250,11 +196,11 @@ impl Reader {
         let table = self.table(name.get_ref(), "a size, or a table such as `{ size = 4 }`", value)?;
         let (mut size, mut cost_per_hour) = (None, None);
         let before = self.out.error_count();
-        for (key, value) in in_order(table) {
+        for (key, value) in self.known(Table::Pool, table) {
             match key.get_ref().as_ref() {
                 "size" => size = self.integer("size", value),
                 "cost-per-hour" => cost_per_hour = self.number("cost-per-hour", value),
-                _ => self.unknown(Table::Pool, key),
+                word => unread(word),
             }
         }
         if size.is_none() && self.out.error_count() == before {
@@ -279,7 +225,8 @@ impl Reader {
         };
         let before = self.out.error_count();
         // A step that is no table is kept nevertheless: others may need it.
-        for (key, value) in self.table(name.get_ref(), "a table", value).map(in_order).unwrap_or_default() {
+        let table = self.table(name.get_ref(), "a table", value);
+        for (key, value) in table.map(|table| self.known(Table::Step, table)).unwrap_or_default() {
             match key.get_ref().as_ref() {
                 "use" => step.plugin = self.string("use", value),
                 "with" => step.with = self.table("with", "a table", value).and_then(|_| self.value(value, 1)),
@@ -291,7 +238,7 @@ impl Reader {
                 "limit" => step.limit = self.limit(value),
                 "grant" => step.grant = self.grant(value),
                 "description" => step.description = self.string("description", value),
-                _ => self.unknown(Table::Step, key),
+                word => unread(word),
             }
         }
         step.incomplete = self.out.error_count() > before;
@@ -332,14 +279,14 @@ impl Reader {
             incomplete: false,
         };
         let before = self.out.error_count();
-        for (key, value) in in_order(table) {
+        for (key, value) in self.known(Table::Retry, table) {
             match key.get_ref().as_ref() {
                 "attempts" => retry.attempts = self.integer("attempts", value),
                 "delay" => retry.delay = self.duration("delay", value),
                 "factor" => retry.factor = self.number("factor", value),
                 "max-delay" => retry.max_delay = self.duration("max-delay", value),
                 "jitter" => retry.jitter = self.boolean("jitter", value),
-                _ => self.unknown(Table::Retry, key),
+                word => unread(word),
             }
         }
         retry.incomplete = self.out.error_count() > before;
@@ -348,7 +295,8 @@ impl Reader {
 
     fn limit(&mut self, value: &Item<'_>) -> LimitSpec {
         let mut limit = LimitSpec::default();
-        for (key, value) in self.table("limit", "a table", value).map(in_order).unwrap_or_default() {
+        let table = self.table("limit", "a table", value);
+        for (key, value) in table.map(|table| self.known(Table::Limit, table)).unwrap_or_default() {
             match key.get_ref().as_ref() {
                 "memory" => limit.memory = self.size("memory", value),
                 "table-elements" => limit.table_elements = self.integer("table-elements", value),
@@ -356,7 +304,7 @@ impl Reader {
                 "log" => limit.log = self.size("log", value),
                 "process-output" => limit.process_output = self.size("process-output", value),
                 "artifact" => limit.artifact = self.size("artifact", value),
-                _ => self.unknown(Table::Limit, key),
+                word => unread(word),
             }
         }
         limit
@@ -364,7 +312,8 @@ impl Reader {
 
     fn grant(&mut self, value: &Item<'_>) -> GrantSpec {
         let mut grant = GrantSpec::default();
-        for (key, value) in self.table("grant", "a table", value).map(in_order).unwrap_or_default() {
+        let table = self.table("grant", "a table", value);
+        for (key, value) in table.map(|table| self.known(Table::Grant, table)).unwrap_or_default() {
             match key.get_ref().as_ref() {
                 "process" => grant.process = self.strings("process", value),
                 "files" => grant.files = self.list("files", value, Reader::file),
@@ -374,7 +323,7 @@ impl Reader {
                 "random" => grant.random = self.boolean("random", value),
                 "artifacts" => grant.artifacts = self.boolean("artifacts", value),
                 "workspace" => grant.workspace = self.boolean("workspace", value),
-                _ => self.unknown(Table::Grant, key),
+                word => unread(word),
             }
         }
         grant
@@ -388,11 +337,11 @@ impl Reader {
             self.table("files", "an array of paths, or of tables such as `{ path = \".\", write = true }`", value)?;
         let (mut path, mut write) = (None, false);
         let before = self.out.error_count();
-        for (key, value) in in_order(table) {
+        for (key, value) in self.known(Table::File, table) {
             match key.get_ref().as_ref() {
                 "path" => path = self.string("path", value),
                 "write" => write = self.boolean("write", value).is_some_and(Spanned::into_inner),
-                _ => self.unknown(Table::File, key),
+                word => unread(word),
             }
         }
         if path.is_none() && self.out.error_count() == before {
@@ -403,6 +352,19 @@ impl Reader {
 
     // What follows knows TOML's types, and nothing of the language.
 
+    /// The entries whose keys the language has, in the order of the file; the others are told.
+    fn known<'t, 'i>(&mut self, table: Table, entries: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
+        let mut known = in_order(entries);
+        known.retain(|(key, _)| {
+            let is_known = table.key(key.get_ref()).is_some();
+            if !is_known {
+                self.unknown(table, key);
+            }
+            is_known
+        });
+        known
+    }
+
     fn unknown(&mut self, table: Table, key: &Key<'_>) {
         let word = key.get_ref().as_ref();
         if LATER.contains(&(table, word)) {
@@ -411,11 +373,11 @@ impl Reader {
         let elsewhere = ELSEWHERE.iter().find(|(place, theirs, _)| *place == table && *theirs == word);
         let hint = match elsewhere {
             Some((_, _, ours)) => Some(format!("did you mean `{ours}`?")),
-            None => self.out.suggest(word, table.keys().iter().copied()),
+            None => self.out.suggest(word, names(table)),
         };
         let hint = hint.unwrap_or_else(|| match table {
-            Table::Grant => format!("the capabilities are {}", listed(table.keys())),
-            _ => format!("{} has {}", table.name(), listed(table.keys())),
+            Table::Grant => format!("the capabilities are {}", listed(&names(table))),
+            _ => format!("{} has {}", table.name(), listed(&names(table))),
         });
         let found = match table {
             Table::Grant => {
@@ -591,6 +553,15 @@ impl Reader {
         };
         Some(Value { span: value.span(), kind })
     }
+}
+
+fn names(table: Table) -> Vec<&'static str> {
+    table.keys().iter().map(|key| key.name).collect()
+}
+
+/// A key of the language's tables that no arm of the reader takes: a test reads each of them.
+fn unread(word: &str) {
+    unreachable!("`{word}` is a key of the language, and nothing reads it")
 }
 
 /// `a`, `b` and `c`.

@@ -1,0 +1,502 @@
+//! The keys of the language: one table for each table of a workflow file, which the reader, its hints and the JSON Schema
+//! for editors are all made from.
+//!
+//! The reader takes no key that is not here, and a test holds the reverse, so the schema can't promise what the reader
+//! refuses. What the schema says is about shape; what names exist and whether a rule is right is for `downbeat check`.
+
+use serde_json::{Map, Value, json};
+
+use super::{DURATION_PATTERN, SIZE_PATTERN};
+use crate::capability::Limits;
+use crate::plan::{InputType, Retry};
+use crate::resolve::{ATTEMPTS_MAX, FACTOR_MAX, NAME_BYTES_MAX, POOL_SIZE_MAX};
+
+/// The tables of the language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    Workflow,
+    Input,
+    Plugin,
+    Pool,
+    Step,
+    Retry,
+    Limit,
+    Grant,
+    File,
+}
+
+/// A key of a table.
+pub(super) struct Key {
+    /// As it is written.
+    pub(super) name: &'static str,
+    /// What it means, for an editor's tooltip.
+    about: &'static str,
+    shape: Shape,
+    /// What holds without it.
+    default: Option<fn() -> Value>,
+    /// A value as one would write it, in JSON; none where the table that the key opens has examples of its own.
+    example: &'static str,
+}
+
+/// What a key's value looks like.
+enum Shape {
+    Text,
+    Pattern(&'static str),
+    /// CEL in a string.
+    Rule,
+    Duration,
+    Size,
+    Boolean,
+    Integer(i64, i64),
+    Number(f64, Option<f64>),
+    /// One of `InputType`.
+    InputType,
+    Any,
+    /// A table of anything.
+    Object,
+    Table(Table),
+    /// Several of it.
+    List(&'static Shape),
+    /// A table of it, by names that the author chooses.
+    Named(&'static Shape),
+    /// The one for short, the other in full.
+    Either(&'static Shape, &'static Shape),
+}
+
+impl Table {
+    /// All of them.
+    pub(super) const ALL: [Table; 9] = [
+        Table::Workflow,
+        Table::Input,
+        Table::Plugin,
+        Table::Pool,
+        Table::Step,
+        Table::Retry,
+        Table::Limit,
+        Table::Grant,
+        Table::File,
+    ];
+
+    /// As a sentence calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Table::Workflow => "a workflow",
+            Table::Input => "an input",
+            Table::Plugin => "a plugin",
+            Table::Pool => "a pool",
+            Table::Step => "a step",
+            Table::Retry => "`retry`",
+            Table::Limit => "`limit`",
+            Table::Grant => "`grant`",
+            Table::File => "a grant of `files`",
+        }
+    }
+
+    /// Its keys, in the order in which they are told.
+    pub(super) fn keys(self) -> &'static [Key] {
+        match self {
+            Table::Workflow => WORKFLOW,
+            Table::Input => INPUT,
+            Table::Plugin => PLUGIN,
+            Table::Pool => POOL,
+            Table::Step => STEP,
+            Table::Retry => RETRY,
+            Table::Limit => LIMIT,
+            Table::Grant => GRANT,
+            Table::File => FILE,
+        }
+    }
+
+    /// The key of this name.
+    pub(super) fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().iter().find(|key| key.name == name)
+    }
+
+    /// What a table can't be without.
+    fn required(self) -> &'static [&'static str] {
+        match self {
+            Table::Workflow => &["name", "steps"],
+            Table::Input => &["type"],
+            Table::Plugin | Table::File => &["path"],
+            Table::Pool => &["size"],
+            Table::Step => &["use"],
+            Table::Retry => &["attempts"],
+            Table::Limit | Table::Grant => &[],
+        }
+    }
+
+    /// What it is called in the schema's definitions.
+    fn definition(self) -> &'static str {
+        match self {
+            Table::Workflow => "workflow",
+            Table::Input => "input",
+            Table::Plugin => "plugin",
+            Table::Pool => "pool",
+            Table::Step => "step",
+            Table::Retry => "retry",
+            Table::Limit => "limit",
+            Table::Grant => "grant",
+            Table::File => "file",
+        }
+    }
+
+    /// The members of its schema.
+    fn schema(self) -> Map<String, Value> {
+        let properties: Map<String, Value> =
+            self.keys().iter().map(|key| (key.name.to_owned(), key.schema())).collect();
+        let mut members = Map::new();
+        members.insert("type".to_owned(), "object".into());
+        members.insert("additionalProperties".to_owned(), false.into());
+        if !self.required().is_empty() {
+            members.insert("required".to_owned(), self.required().into());
+        }
+        members.insert("properties".to_owned(), properties.into());
+        members
+    }
+}
+
+impl Key {
+    fn schema(&self) -> Value {
+        let mut schema = self.shape.schema();
+        // Beside a reference, draft 7 reads nothing.
+        if schema.get("$ref").is_some() {
+            schema = json!({ "allOf": [schema] });
+        }
+        schema["description"] = self.about.into();
+        if let Some(default) = self.default {
+            schema["default"] = default();
+        }
+        if let Some(example) = self.example() {
+            schema["examples"] = json!([example]);
+        }
+        schema
+    }
+
+    /// The value of its example.
+    fn example(&self) -> Option<Value> {
+        match self.example {
+            "" => None,
+            text => Some(serde_json::from_str(text).expect("an example is JSON, as a test holds")),
+        }
+    }
+}
+
+impl Shape {
+    fn schema(&self) -> Value {
+        match self {
+            Shape::Text | Shape::Rule => json!({ "type": "string" }),
+            Shape::Pattern(pattern) => json!({ "type": "string", "pattern": pattern }),
+            Shape::Duration => json!({ "type": "string", "minLength": 2, "pattern": DURATION_PATTERN }),
+            Shape::Size => json!({ "anyOf": [
+                { "type": "string", "pattern": SIZE_PATTERN },
+                { "type": "integer", "minimum": 0 },
+            ] }),
+            Shape::Boolean => json!({ "type": "boolean" }),
+            Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+            Shape::Number(least, None) => json!({ "type": "number", "minimum": least }),
+            Shape::Number(least, Some(most)) => json!({ "type": "number", "minimum": least, "maximum": most }),
+            Shape::InputType => json!({ "enum": InputType::ALL.map(InputType::name) }),
+            Shape::Any => json!({}),
+            Shape::Object => json!({ "type": "object" }),
+            Shape::Table(table) => json!({ "$ref": format!("#/definitions/{}", table.definition()) }),
+            Shape::List(item) => json!({ "type": "array", "items": item.schema() }),
+            Shape::Named(value) => json!({
+                "type": "object",
+                "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "maxLength": NAME_BYTES_MAX },
+                "additionalProperties": value.schema(),
+            }),
+            Shape::Either(short, full) => json!({ "anyOf": [short.schema(), full.schema()] }),
+        }
+    }
+}
+
+/// The JSON Schema of workflow files, draft 7, which is what editors of TOML read.
+pub fn json_schema() -> Value {
+    let about = [
+        ("$schema", "http://json-schema.org/draft-07/schema#"),
+        ("title", "A Downbeat workflow"),
+        ("description", "Steps, each a sandboxed WebAssembly component, and how they hang together."),
+    ];
+    let mut schema: Map<String, Value> = about.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect();
+    schema.extend(Table::Workflow.schema());
+    let tables = Table::ALL.into_iter().filter(|table| *table != Table::Workflow);
+    let definitions: Map<String, Value> =
+        tables.map(|table| (table.definition().to_owned(), table.schema().into())).collect();
+    schema.insert("definitions".to_owned(), definitions.into());
+    schema.into()
+}
+
+/// A size as one would write it.
+fn size(bytes: u64) -> Value {
+    match bytes.is_multiple_of(1 << 20) {
+        true => format!("{}MiB", bytes >> 20).into(),
+        false => bytes.into(),
+    }
+}
+
+/// A duration as one would write it.
+fn duration(ms: u64) -> Value {
+    let unit = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)].into_iter().find(|(_, unit)| ms.is_multiple_of(*unit));
+    let (unit, factor) = unit.unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / factor).into()
+}
+
+const fn key(name: &'static str, shape: Shape, example: &'static str, about: &'static str) -> Key {
+    Key { name, about, shape, default: None, example }
+}
+
+impl Key {
+    const fn by_default(mut self, default: fn() -> Value) -> Key {
+        self.default = Some(default);
+        self
+    }
+}
+
+const WORKFLOW: &[Key] = &[
+    key(
+        "name",
+        Shape::Pattern("^[A-Za-z_][A-Za-z0-9_-]*$"),
+        r#""release""#,
+        "What the workflow is called: letters, digits, `_` and `-`.",
+    ),
+    key("description", Shape::Text, r#""Build, check, stage, promote""#, "For people."),
+    key(
+        "timeout",
+        Shape::Duration,
+        r#""1h30m""#,
+        "Of the whole run, from its creation: attempts in flight are ended, the rest is skipped.",
+    ),
+    key("inputs", Shape::Named(&Shape::Table(Table::Input)), "", "What a run is given."),
+    key(
+        "plugins",
+        Shape::Named(&Shape::Either(&Shape::Text, &Shape::Table(Table::Plugin))),
+        r#"{"process": "../plugins/process"}"#,
+        "The components that steps use, by the names that `use` says.",
+    ),
+    key(
+        "pools",
+        Shape::Named(&Shape::Either(&Shape::Integer(1, POOL_SIZE_MAX), &Shape::Table(Table::Pool))),
+        r#"{"runner": 4}"#,
+        "How many attempts may be in flight at once, over all runs of the process.",
+    ),
+    key(
+        "steps",
+        Shape::Named(&Shape::Table(Table::Step)),
+        "",
+        "What is done. Steps without an order between them run at the same time.",
+    ),
+    key(
+        "outputs",
+        Shape::Named(&Shape::Any),
+        r#"{"verdict": "${steps.judge.output.verdict}"}"#,
+        "The run's results: any values, strings may have holes `${…}`.",
+    ),
+];
+
+const INPUT: &[Key] = &[
+    key("type", Shape::InputType, r#""string""#, "The type of the value."),
+    key(
+        "required",
+        Shape::Boolean,
+        "false",
+        "Whether a run must be given it. Without this key, it must unless there is a `default`.",
+    ),
+    key("default", Shape::Any, r#""world""#, "Taken when the run is not given the input."),
+    key("enum", Shape::List(&Shape::Any), r#"["eu", "us"]"#, "The only values allowed."),
+    key(
+        "pattern",
+        Shape::Text,
+        r#""^[0-9a-f]{7,40}$""#,
+        "A regular expression for strings. It may match anywhere: anchor it with `^…$`.",
+    ),
+    key("description", Shape::Text, r#""Whom to greet""#, "For people."),
+];
+
+const PLUGIN: &[Key] = &[key(
+    "path",
+    Shape::Text,
+    r#""../plugins/process""#,
+    "From the workflow's folder: a source folder, built when it changed, or a `.wasm`, taken as it is.",
+)];
+
+const POOL: &[Key] = &[
+    key("size", Shape::Integer(1, POOL_SIZE_MAX), "4", "How many attempts may be in flight at once."),
+    key("cost-per-hour", Shape::Number(0.0, None), "0.48", "Of one place, in any currency. No run depends on it."),
+];
+
+const STEP: &[Key] = &[
+    key("use", Shape::Text, r#""process""#, "The plugin: one of `[plugins]`."),
+    key("with", Shape::Object, r#"{"name": "${inputs.name}"}"#, "The step's input. Any values; strings may have holes `${…}`.").by_default(|| json!({})),
+    key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end).").by_default(|| json!([])),
+    key("when", Shape::Rule, r#""steps.build.output.size < 100""#, "A rule in CEL. If it is false once the needs are met, the step is skipped."),
+    key("retry", Shape::Table(Table::Retry), "", "What happens after a failure that may be gone next time."),
+    key("timeout", Shape::Duration, r#""15m""#, "Of one attempt.").by_default(|| duration(Limits::default().time_ms)),
+    key("pool", Shape::Text, r#""runner""#, "Where the step's attempts queue: one of `[pools]`."),
+    key("limit", Shape::Table(Table::Limit), "", "The bounds of one attempt."),
+    key("grant", Shape::Table(Table::Grant), "", "What the step's attempts may reach. Without it: nothing."),
+    key("description", Shape::Text, r#""Builds the image""#, "For people."),
+];
+
+const RETRY: &[Key] = &[
+    key("attempts", Shape::Integer(1, ATTEMPTS_MAX), "3", "How often the step is tried, the first time included."),
+    key("delay", Shape::Duration, r#""2s""#, "Before the second attempt.")
+        .by_default(|| duration(Retry::default().delay_ms)),
+    key("factor", Shape::Number(1.0, Some(FACTOR_MAX)), "2", "By how much the delay grows each time.")
+        .by_default(|| Retry::default().factor.into()),
+    key("max-delay", Shape::Duration, r#""1m""#, "The delay grows no further.")
+        .by_default(|| duration(Retry::default().max_delay_ms)),
+    key("jitter", Shape::Boolean, "true", "Whether each delay is drawn from half of it to all of it.")
+        .by_default(|| Retry::default().jitter.into()),
+];
+
+const LIMIT: &[Key] = &[
+    key("memory", Shape::Size, r#""64MiB""#, "The component's memory.").by_default(|| size(Limits::default().memory)),
+    key("table-elements", Shape::Integer(0, 10_000_000), "100000", "Elements of all the component's tables together.")
+        .by_default(|| Limits::default().table_elements.into()),
+    key("output", Shape::Size, r#""1MiB""#, "The step's output, as JSON.")
+        .by_default(|| size(Limits::default().output)),
+    key("log", Shape::Size, r#""64KiB""#, "The log that is kept; the rest is counted and dropped.")
+        .by_default(|| size(Limits::default().log)),
+    key(
+        "process-output",
+        Shape::Size,
+        r#""64KiB""#,
+        "What is kept of the end of each of a native program's two outputs.",
+    )
+    .by_default(|| size(Limits::default().process_output)),
+    key("artifact", Shape::Size, r#""2GiB""#, "One artifact.").by_default(|| size(Limits::default().artifact)),
+];
+
+const GRANT: &[Key] = &[
+    key("process", Shape::List(&Shape::Text), r#"["git"]"#, "Native programs, by exactly this name or absolute path."),
+    key(
+        "files",
+        Shape::List(&Shape::Either(&Shape::Text, &Shape::Table(Table::File))),
+        r#"[{"path": "data", "write": true}]"#,
+        "Directories, from the workflow's folder; the guest sees each under this very path.",
+    ),
+    key(
+        "http",
+        Shape::List(&Shape::Text),
+        r#"["api.example.org", "localhost:*"]"#,
+        "Hosts that requests may go to, with a port or `*`; without one, 80 and 443.",
+    ),
+    key("env", Shape::List(&Shape::Text), r#"["HOME"]"#, "Variables of the engine's environment."),
+    key("clock", Shape::Boolean, "true", "The real clocks.").by_default(|| false.into()),
+    key("random", Shape::Boolean, "true", "Real random numbers.").by_default(|| false.into()),
+    key("artifacts", Shape::Boolean, "true", "The store of blobs, by digest.").by_default(|| false.into()),
+    key("workspace", Shape::Boolean, "true", "The run's own directory, shared by its steps.")
+        .by_default(|| false.into()),
+];
+
+const FILE: &[Key] = &[
+    key("path", Shape::Text, r#""data""#, "From the workflow's folder."),
+    key("write", Shape::Boolean, "true", "Whether the guest may change what is there.").by_default(|| false.into()),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Source, Spec};
+
+    fn codes(text: String) -> Vec<&'static str> {
+        let source = Source { path: "w.toml".to_owned(), text };
+        Spec::parse(&source).1.iter().map(|found| found.code).collect()
+    }
+
+    /// A workflow in which `key = value` stands in a table of the kind.
+    fn workflow_with(table: Table, key: &str, value: &str) -> String {
+        let opening = match table {
+            Table::Workflow => "",
+            Table::Input => "[inputs.a]\n",
+            Table::Plugin => "[plugins.a]\npath = \"p\"\n",
+            Table::Pool => "[pools.a]\nsize = 1\n",
+            Table::Step => "[steps.a]\n",
+            Table::Retry => "[steps.a.retry]\n",
+            Table::Limit => "[steps.a.limit]\n",
+            Table::Grant => "[steps.a.grant]\n",
+            Table::File => "[[steps.a.grant.files]]\npath = \"p\"\n",
+        };
+        // A key that the opening has already is replaced by the one to be tried.
+        let opening: Vec<&str> = opening.lines().filter(|line| !line.starts_with(&format!("{key} ="))).collect();
+        format!("{}\n{key} = {value}\n", opening.join("\n"))
+    }
+
+    fn toml(value: &Value) -> String {
+        match value {
+            Value::Object(table) => {
+                let entries: Vec<String> =
+                    table.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+                format!("{{ {} }}", entries.join(", "))
+            }
+            Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+            value => value.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_reader_takes_every_key_with_its_example_and_its_default() {
+        for table in Table::ALL {
+            for key in table.keys() {
+                let empty = (key.example.is_empty()).then(|| json!({}));
+                let values = [key.example().or(empty), key.default.map(|default| default())];
+                for value in values.into_iter().flatten() {
+                    let text = workflow_with(table, key.name, &toml(&value));
+                    assert_eq!(codes(text.clone()), Vec::<&str>::new(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_the_table_is_unknown() {
+        for table in Table::ALL {
+            assert_eq!(codes(workflow_with(table, "zzz", "1")).len(), 1, "{table:?}");
+        }
+    }
+
+    #[test]
+    fn the_schema_is_one_and_its_examples_and_defaults_fit() {
+        let schema = json_schema();
+        assert!(jsonschema::draft7::meta::is_valid(&schema));
+        for table in Table::ALL {
+            for key in table.keys() {
+                assert!(key.about.ends_with('.'), "{}", key.name);
+                let reference = json!({ "definitions": schema["definitions"], "allOf": [key.schema()] });
+                let validator = jsonschema::draft7::new(&reference).unwrap();
+                let values = [key.example(), key.default.map(|default| default())];
+                for value in values.into_iter().flatten() {
+                    assert!(validator.is_valid(&value), "{}: {value}", key.name);
+                }
+            }
+            for name in table.required() {
+                assert!(table.key(name).is_some(), "{table:?} requires `{name}`, which it has not");
+            }
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes_have_the_schemas_patterns() {
+        let duration = regex::Regex::new(DURATION_PATTERN).unwrap();
+        for text in ["250ms", "2s", "1m30s", "4h", "1d", "1d2h3m4s5ms"] {
+            assert!(duration.is_match(text) && super::super::duration_ms(text).is_ok(), "{text}");
+        }
+        for text in ["10", "ten", "1.5h", "-1s", "5 s", "1s1m", "1s1s", "3w"] {
+            assert!(!duration.is_match(text) && super::super::duration_ms(text).is_err(), "{text}");
+        }
+        let size = regex::Regex::new(SIZE_PATTERN).unwrap();
+        for text in ["512B", "64KiB", "16 MiB", "2GiB"] {
+            assert!(size.is_match(text) && super::super::size_bytes(text).is_ok(), "{text}");
+        }
+        for text in ["64", "64MB", "64m", "", "MiB", "-1B"] {
+            assert!(!size.is_match(text) && super::super::size_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_written_as_people_do() {
+        assert_eq!(duration(3_600_000), "1h");
+        assert_eq!([duration(300_000), duration(1_000), duration(1_500)], ["5m", "1s", "1500ms"]);
+        assert_eq!((size(256 << 20), size(1_000)), (json!("256MiB"), json!(1_000)));
+    }
+}
