@@ -117,7 +117,7 @@ fn one_process_drives_the_other_is_told_so_and_may_look_and_cancel() {
     let second = bench.run(&["run", "waiting.toml"]);
     assert_eq!(second.code, 4);
     assert!(second.stderr.contains(&format!("another process ({})", engine.id())), "{}", second.stderr);
-    assert!(bench.run(&["list"]).stdout.contains("open"));
+    assert!(bench.run(&["list"]).stdout.contains("running"));
     assert!(bench.run(&["show"]).stdout.contains("in flight"));
     let cancelled = bench.run(&["cancel", "--reason", "wrong branch"]);
     assert_eq!(cancelled.code, 0, "{}", cancelled.stderr);

@@ -37,10 +37,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  downbeat list --limit 5")]
     List(List),
     /// Show a run: steps, attempts, times, resources, and why steps were skipped
-    #[command(after_help = "Example:\n  downbeat show              # the latest run\n  downbeat show 1k8qz4h --json")]
+    #[command(
+        after_help = "Example:\n  downbeat show              # the latest run\n  downbeat show 1k8qz4h --json\n  downbeat show --follow     # on another terminal, while it runs"
+    )]
     Show(Show),
     /// Show what a run's attempts wrote to their logs
-    #[command(after_help = "Example:\n  downbeat logs 1k8qz4h --step build")]
+    #[command(after_help = "Example:\n  downbeat logs 1k8qz4h --step build\n  downbeat logs --follow")]
     Logs(Logs),
     /// Ask for a run's end: attempts in flight are ended, the rest is skipped
     #[command(after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"")]
@@ -114,6 +116,9 @@ pub struct Show {
     /// Print the run's events as JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Show it as `downbeat run` does, from its beginning on and until it is over
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// `downbeat logs`
@@ -127,6 +132,9 @@ pub struct Logs {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Go on with what is written from now on, until the run is over
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// `downbeat cancel`

@@ -1,114 +1,154 @@
-//! What `run` and `resume` have in common: a conductor, a screen, signals, requests of other processes, and the end.
+//! What `run` and `resume` have in common: a conductor, an audience, signals, requests of other processes, and the end.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::{Conductor, DriveError, Ending, Handle, PrepareError, Sandboxed, StartError};
+use downbeat_conductor::{Conductor, Ending, Handle, PrepareError, Sandboxed, StartError};
 use downbeat_journal::Journal;
-use downbeat_workflow::event::{Event, Outcome, RunId};
+use downbeat_sandbox::Sandbox;
+use downbeat_workflow::event::{Outcome, Record, RunId};
 use downbeat_workflow::plan::Plan;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audience::{Audience, Board};
 use crate::exit::{Exit, Fault};
+use crate::follow::Follower;
 use crate::place::Place;
 use crate::screen::{Screen, Style};
-use crate::talk;
 
-/// Drives one run to its end. `begin` starts or resumes it; `resumed` is the run that is taken up, if it is one.
+/// How long a reader who does not take what a run has to tell keeps the state directory from other processes after the
+/// run's end, and how long it keeps this process after a signal. A reader who reads at all needs milliseconds.
+const READER_GRACE: Duration = Duration::from_secs(1);
+
+/// A run to be driven.
+pub(crate) struct Driven<'p> {
+    /// Where things are kept.
+    pub(crate) place: &'p Place,
+    /// Of that place, opened to drive.
+    pub(crate) journal: Journal,
+    /// Where attempts are carried out.
+    pub(crate) sandbox: Sandbox,
+    /// The run's.
+    pub(crate) plan: Arc<Plan>,
+    /// How it is shown.
+    pub(crate) style: Style,
+    /// The records that it has already, if it is taken up again.
+    pub(crate) before: Vec<Record>,
+}
+
+/// Drives one run to its end. `begin` starts or resumes it.
 pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
-    place: &Place,
-    journal: &Journal,
-    sandbox: downbeat_sandbox::Sandbox,
-    plan: Arc<Plan>,
-    style: Style,
-    resumed: Option<&RunId>,
+    driven: Driven<'_>,
     begin: impl FnOnce(Conductor<Sandboxed>) -> F,
 ) -> Result<Exit, Fault> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::engine(format!("no threads to run on: {error}")))?;
-    let screen = Arc::new(Screen::new(style));
-    screen.show(plan);
-    if let Some(run) = resumed {
-        screen.resumed(run, &journal.load(run).map_err(Fault::engine)?.records);
-    }
+    let Driven { place, journal, sandbox, plan, style, before } = driven;
+    let runtime =
+        Builder::new_multi_thread().enable_all().build().map_err(|e| Fault::engine(format!("no threads: {e}")))?;
+    let board = Arc::new(Board::default());
     let performer = Sandboxed::new(sandbox, place.components(), place.workspaces()).map_err(Fault::engine)?;
-    let conductor = Conductor::new(journal.clone(), performer, screen.clone(), Clock::system());
-    let ended = runtime.block_on(async {
+    let conductor = Conductor::new(journal.clone(), performer, board.clone(), Clock::system());
+    let show = |run: &RunId, line: u64| -> Result<Audience, Fault> {
+        let mut screen = Screen::new(style, plan, run.clone());
+        if !before.is_empty() {
+            screen.resumed(&before).map_err(Fault::engine)?;
+        }
+        // Its own look at the file, so that a stalled reader does not keep the driver's lock.
+        let follower = Follower::new(place.observe()?, run.clone(), &before, line);
+        Audience::gather(screen, follower, journal.horizon().map_err(Fault::engine)?, board)
+    };
+    let driven = runtime.block_on(async {
         // Before the run begins, so that no signal finds nobody who listens.
-        let mut signals =
-            Signals::listen().map_err(|error| Fault::engine(format!("can't listen to signals: {error}")))?;
+        let mut signals = Signals::listen().map_err(signals_fault)?;
+        let line = journal.horizon().map_err(Fault::engine)?.borrow().line;
         let handle = tokio::select! {
             handle = begin(conductor.clone()) => handle.map_err(start_fault)?,
-            () = signals.first() => {
+            _ = signals.first() => {
                 let fault = Fault::new(Exit::Interrupted, "interrupted while the run was begun");
                 return Err(fault.hint("`downbeat list` shows whether it was"));
             }
         };
         let run = handle.id().clone();
+        journal.announce(&run);
+        let audience = show(&run, line)?;
         let requests = conductor.clone().serve_requests();
-        let serving = tokio::spawn(async {
+        let messenger = audience.messenger();
+        let serving = tokio::spawn(async move {
             if let Err(error) = requests.await {
-                talk::say(format_args!("what other processes ask is not heard any more: {error}"));
+                messenger.say(format!("what other processes ask is not heard any more: {error}"));
             }
         });
         let ending = handle.ending();
         tokio::pin!(ending);
         let ended = tokio::select! {
             ended = &mut ending => ended,
-            () = signals.first() => {
-                screen.stopping();
+            signal = signals.first() => {
+                audience.stopping(signal == SignalKind::interrupt());
                 conductor.stop();
                 tokio::select! {
                     ended = &mut ending => ended,
-                    () = signals.first() => Ok(Ending::Stopped),
+                    _ = signals.first() => Ok(Ending::Stopped),
                 }
             }
         };
         serving.abort();
-        Ok((run, ended))
+        audience.over();
+        Ok((run, ended, audience))
     });
     // An attempt that does not come home must not keep the process; the journal knows that it was in flight.
     runtime.shutdown_background();
-    screen.clear();
-    let (run, ended) = ended?;
-    screen.written()?;
-    finish(journal, &run, ended, style)
-}
-
-fn finish(journal: &Journal, run: &RunId, ended: Result<Ending, DriveError>, style: Style) -> Result<Exit, Fault> {
-    match ended {
-        Ok(Ending::Finished(outcome)) => {
-            if style != Style::Json {
-                print_outputs(journal, run)?;
-            }
-            Ok(match outcome {
+    drop(conductor);
+    let (run, ended, audience) = driven?;
+    let interrupted = matches!(ended, Ok(Ending::Stopped));
+    let shown = see_off(audience, journal, interrupted)?;
+    let fault = match (ended, shown) {
+        (Ok(Ending::Finished(outcome)), Some(shown)) => {
+            shown?;
+            return Ok(match outcome {
                 Outcome::Succeeded => Exit::Success,
                 Outcome::Failed | Outcome::TimedOut => Exit::WorkflowFailed,
                 Outcome::Cancelled => Exit::Cancelled,
-            })
+            });
         }
-        Ok(Ending::Stopped) => {
-            let fault = Fault::new(Exit::Interrupted, format!("run {run} was stopped before its end"));
-            Err(fault.hint(format!("`downbeat resume {run}` goes on where it stopped")))
+        (Ok(Ending::Finished(_)), None) => {
+            let fault = Fault::new(Exit::Interrupted, format!("run {run} is over, but not all of it was read here"));
+            fault.hint(format!("`downbeat show {run}` has all of it"))
         }
-        Err(error) => Err(Fault::engine(format!("run {run}: {error}"))
-            .hint(format!("once the cause is gone, `downbeat resume {run}` goes on where it stopped"))),
-    }
+        (Ok(Ending::Stopped), _) => Fault::new(Exit::Interrupted, format!("run {run} was stopped before its end"))
+            .hint(format!("`downbeat resume {run}` goes on where it stopped")),
+        (Err(error), _) => Fault::engine(format!("run {run}: {error}"))
+            .hint(format!("once the cause is gone, `downbeat resume {run}` goes on where it stopped")),
+    };
+    // A reader who stalled may be the one of this, too.
+    Err(fault.said_within(READER_GRACE))
 }
 
-/// The workflow's outputs, as JSON on standard output.
-fn print_outputs(journal: &Journal, run: &RunId) -> Result<(), Fault> {
-    let records = journal.load(run).map_err(Fault::engine)?.records;
-    let Some(Event::RunFinished { outputs, .. }) = records.last().map(|record| &record.event) else { return Ok(()) };
-    let value = outputs.value();
-    if value.as_object().is_some_and(|outputs| !outputs.is_empty()) {
-        let text = serde_json::to_string_pretty(&value).expect("a value is valid JSON");
-        talk::put_json(&text)?;
-    }
-    Ok(())
+/// Waits for whoever reads what we write, as long as nobody interrupts. `None` if they did not get all of it.
+fn see_off(mut audience: Audience, journal: Journal, interrupted: bool) -> Result<Option<Result<(), Fault>>, Fault> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Fault::engine)?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(signals_fault)?;
+        tokio::select! {
+            shown = audience.leave() => return Ok(Some(shown)),
+            () = tokio::time::sleep(READER_GRACE) => (),
+            _ = signals.first() => return Ok(None),
+        }
+        if interrupted {
+            return Ok(None);
+        }
+        // Others may drive while this one waits.
+        drop(journal);
+        tokio::select! {
+            shown = audience.leave() => Ok(Some(shown)),
+            _ = signals.first() => Ok(None),
+        }
+    })
+}
+
+fn signals_fault(error: std::io::Error) -> Fault {
+    Fault::engine(format!("can't listen to signals: {error}"))
 }
 
 fn start_fault(error: StartError) -> Fault {
@@ -135,11 +175,11 @@ impl Signals {
         })
     }
 
-    async fn first(&mut self) {
+    async fn first(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.interrupt.recv() => (),
-            _ = self.terminate.recv() => (),
-            _ = self.hangup.recv() => (),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hangup.recv() => SignalKind::hangup(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Exit codes, documented here and nowhere else, and the faults that lead to them.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use owo_colors::OwoColorize as _;
 
@@ -76,14 +77,36 @@ impl Fault {
         self
     }
 
+    /// Not a fault really: whoever reads our standard output has had enough of it (`| head`). The command is done.
+    pub(crate) fn enough() -> Fault {
+        Fault::new(Exit::Success, "")
+    }
+
+    /// All is well if it is only that the reader has had enough.
+    pub(crate) fn unless_enough(self) -> Result<(), Fault> {
+        if self.exit == Exit::Success { Ok(()) } else { Err(self) }
+    }
+
     /// Tells the person. An empty message means that everything has been said.
     pub fn print(&self) {
         if !self.message.is_empty() {
-            talk::say(format_args!("{} {}", "error:".red().bold(), self.message));
+            talk::say(self.text());
         }
+    }
+
+    /// Tells the person, but does not wait longer than this for somebody who has stopped reading. What is left is the
+    /// exit code.
+    pub(crate) fn said_within(self, limit: Duration) -> Fault {
+        talk::say_within(limit, self.text());
+        Fault { message: String::new(), hint: None, ..self }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{} {}", "error:".red().bold(), self.message);
         if let Some(hint) = &self.hint {
-            talk::say(format_args!("{} {hint}", "hint:".cyan().bold()));
+            text.push_str(&format!("\n{} {hint}", "hint:".cyan().bold()));
         }
+        text
     }
 }
 

@@ -7,10 +7,12 @@
 pub mod arguments;
 pub mod exit;
 
+mod audience;
 mod cancel;
 mod check;
 mod drive;
 mod files;
+mod follow;
 mod list;
 mod logs;
 mod place;
@@ -19,6 +21,7 @@ mod resume;
 mod run;
 mod screen;
 mod show;
+mod state;
 mod stream;
 mod table;
 mod talk;

@@ -1,17 +1,22 @@
 //! `downbeat list`: the runs, latest first.
 
-use downbeat_journal::RunFilter;
+use downbeat_journal::{RunFilter, RunSummary};
 
 use crate::arguments::List;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
+use crate::state;
 use crate::table::table;
 use crate::talk;
 use crate::units;
 
 pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     let newest = RunFilter { limit: Some(arguments.limit.saturating_add(1)), ..RunFilter::default() };
-    let runs = place.observe()?.runs(&newest).map_err(Fault::engine)?;
+    let journal = place.observe()?;
+    // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
+    let driver = place.driver()?;
+    let runs = journal.runs(&newest).map_err(Fault::engine)?;
+    let state = |run: &RunSummary| state::word(run.outcome, &run.id, driver.as_ref());
     let shown = &runs[..runs.len().min(arguments.limit)];
     if arguments.json {
         for run in shown {
@@ -31,9 +36,9 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         talk::say(format_args!("no runs in {}", place.state.display()));
         return Ok(Exit::Success);
     }
-    let row = |run: &downbeat_journal::RunSummary| {
+    let row = |run: &RunSummary| {
         let took = run.finished.map_or_else(String::new, |at| units::duration(at.0.saturating_sub(run.created.0)));
-        vec![run.id.to_string(), run.workflow.clone(), state(run), units::time(run.created), took]
+        vec![run.id.to_string(), run.workflow.clone(), state(run).to_owned(), units::time(run.created), took]
     };
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     talk::put(&table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows))?;
@@ -41,17 +46,4 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         talk::say(format_args!("… and earlier ones; --limit shows them"));
     }
     Ok(Exit::Success)
-}
-
-/// The outcome, or `open`: an observer can't know whether somebody drives the run right now.
-fn state(run: &downbeat_journal::RunSummary) -> String {
-    use downbeat_workflow::event::Outcome;
-    let word = match run.outcome {
-        None => "open",
-        Some(Outcome::Succeeded) => "succeeded",
-        Some(Outcome::Failed) => "failed",
-        Some(Outcome::Cancelled) => "cancelled",
-        Some(Outcome::TimedOut) => "timed out",
-    };
-    word.to_owned()
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use downbeat_journal::{Journal, Mode, ReadError, RunFilter, RunSummary, StateFilter};
+use downbeat_journal::{Driver, Journal, Mode, ReadError, RunFilter, RunSummary, StateFilter};
 use downbeat_sandbox::{Options, Sandbox};
 
 use crate::exit::{Exit, Fault};
@@ -38,6 +38,11 @@ impl Place {
     /// The journal, to be looked at.
     pub(crate) fn observe(&self) -> Result<Journal, Fault> {
         Journal::open(&self.state, Mode::Observe).map_err(Fault::engine)
+    }
+
+    /// The process that drives right now.
+    pub(crate) fn driver(&self) -> Result<Option<Driver>, Fault> {
+        Journal::driver(&self.state).map_err(Fault::engine)
     }
 
     /// Copies of the components that runs use.
@@ -82,9 +87,9 @@ pub(crate) fn find_run(journal: &Journal, text: Option<&str>, state: StateFilter
         });
     }
     let latest = RunFilter { state, limit: Some(1), ..RunFilter::default() };
-    journal.runs(&latest).map_err(Fault::engine)?.pop().ok_or_else(|| {
-        let what = if state == StateFilter::Open { "no run is open" } else { "there is no run yet" };
-        Fault::new(Exit::Usage, what)
+    journal.runs(&latest).map_err(Fault::engine)?.pop().ok_or_else(|| match state {
+        StateFilter::Open => Fault::new(Exit::Usage, "all runs are over").hint("`downbeat list` shows how they ended"),
+        _ => Fault::new(Exit::Usage, "there is no run yet").hint("`downbeat run FILE` starts one"),
     })
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use downbeat_journal::StateFilter;
+use downbeat_journal::{Journal, StateFilter};
+use downbeat_workflow::event::RunId;
 use downbeat_workflow::plan::Plan;
 
 use crate::arguments::Resume;
-use crate::drive;
+use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::screen::Style;
@@ -16,18 +17,15 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     drop(place.observe()?);
     let journal = place.drive()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
-    let plan = load_plan(&journal, &run)?;
-    let style = Style::fitting(arguments.json);
-    drive::drive(place, &journal, place.sandbox()?, Arc::new(plan), style, Some(&run), async |conductor| {
-        conductor.resume(&run).await
-    })
+    let plan = Arc::new(load_plan(&journal, &run)?);
+    let before = journal.load(&run).map_err(Fault::engine)?.records;
+    let (sandbox, style) = (place.sandbox()?, Style::fitting(arguments.json));
+    let driven = Driven { place, journal, sandbox, plan, style, before };
+    drive::drive(driven, async |conductor| conductor.resume(&run).await)
 }
 
 /// The plan that a run keeps.
-pub(crate) fn load_plan(
-    journal: &downbeat_journal::Journal,
-    run: &downbeat_workflow::event::RunId,
-) -> Result<Plan, Fault> {
+pub(crate) fn load_plan(journal: &Journal, run: &RunId) -> Result<Plan, Fault> {
     let digest = journal.summary(run).map_err(Fault::engine)?.plan;
     let text = journal.plan(&digest).map_err(Fault::engine)?;
     Plan::from_json(&text).map_err(|error| Fault::engine(format!("the plan of run {run} can't be read: {error}")))

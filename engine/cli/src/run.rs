@@ -8,7 +8,7 @@ use downbeat_workflow::plan::{InputType, Plan};
 use serde_json::{Map, Value};
 
 use crate::arguments::Run;
-use crate::drive;
+use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::Place;
@@ -19,12 +19,9 @@ pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
     let plan = workflow_file::load(&arguments.workflow, &sandbox)?;
     let inputs = gather_inputs(&plan, arguments)?;
-    let journal = place.drive()?;
-    let plan = Arc::new(plan);
-    let style = Style::fitting(arguments.json);
-    drive::drive(place, &journal, sandbox, plan.clone(), style, None, async |conductor| {
-        conductor.start(plan, inputs).await
-    })
+    let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
+    let driven = Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new() };
+    drive::drive(driven, async |conductor| conductor.start(plan, inputs).await)
 }
 
 /// All inputs, judged; or all that is wrong with them.

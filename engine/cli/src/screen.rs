@@ -1,23 +1,27 @@
 //! What a person sees of a run while it runs: on a terminal live lines with spinners and bars, in a pipe plain lines, with
 //! `--json` the event stream.
 //!
-//! The finished lines are the same everywhere and legible without colour. Everything goes to standard error but the
-//! event stream.
+//! The finished lines are the same everywhere and legible without colour. The event stream and the workflow's outputs
+//! go to standard output, everything else to standard error. A screen belongs to one thread and may block it; where it
+//! gets the story from, and who is not to wait for it, is `audience`'s business.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_conductor::Watch;
+use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
-use downbeat_workflow::log::Level;
+use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::run::{Misplaced, Run, StepStatus};
+use downbeat_workflow::text::visible;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
 use crate::exit::Fault;
+use crate::follow::Item;
 use crate::stream;
 use crate::talk;
 use crate::units;
@@ -60,13 +64,10 @@ impl Style {
 /// Shows one run.
 pub(crate) struct Screen {
     style: Style,
-    plan: OnceLock<Arc<Plan>>,
-    view: Mutex<View>,
-    multi: MultiProgress,
-}
-
-#[derive(Default)]
-struct View {
+    plan: Arc<Plan>,
+    id: RunId,
+    /// The run as far as it has been shown. The event stream is not derived from it.
+    run: Run,
     steps: HashMap<StepId, Showing>,
     name_width: usize,
     began: Timestamp,
@@ -74,8 +75,7 @@ struct View {
     skipped: usize,
     /// Steps whose latest attempt failed, or that could not be started.
     failed: HashSet<StepId>,
-    /// Why the event stream ended early.
-    unwritten: Option<Fault>,
+    multi: MultiProgress,
 }
 
 /// What is remembered of a step that runs.
@@ -87,70 +87,113 @@ struct Showing {
     tail: VecDeque<String>,
 }
 
+/// How far an attempt says it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// So much of `total`.
+    pub(crate) done: u64,
+    /// Unless it does not know.
+    pub(crate) total: Option<u64>,
+    /// A few words, or none.
+    pub(crate) message: String,
+}
+
 impl Screen {
-    /// A screen for the run of `plan`.
-    pub(crate) fn new(style: Style) -> Screen {
-        Screen { style, plan: OnceLock::new(), view: Mutex::default(), multi: MultiProgress::new() }
+    /// A screen for a run of which nothing has been shown.
+    pub(crate) fn new(style: Style, plan: Arc<Plan>, id: RunId) -> Screen {
+        Screen {
+            style,
+            run: Run::new(plan.clone(), id.clone()),
+            id,
+            steps: HashMap::new(),
+            name_width: plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0),
+            plan,
+            began: Timestamp::default(),
+            succeeded: 0,
+            skipped: 0,
+            failed: HashSet::new(),
+            multi: MultiProgress::new(),
+        }
     }
 
-    /// Says which plan the records are about; before the first of them.
-    pub(crate) fn show(&self, plan: Arc<Plan>) {
-        let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
-        self.view().name_width = width;
-        let _ = self.plan.set(plan);
-    }
-
-    /// Says which run is taken up again, from the records that it has.
-    pub(crate) fn resumed(&self, run: &RunId, records: &[Record]) {
-        let Some(plan) = self.plan.get() else { return };
-        let mut view = self.view();
+    /// Says that the run is taken up again, from the records that it has.
+    pub(crate) fn resumed(&mut self, records: &[Record]) -> Result<(), Misplaced> {
+        if self.style == Style::Json {
+            return Ok(());
+        }
         for record in records {
+            self.run.apply(record)?;
             match &record.event {
-                Event::RunCreated { .. } => view.began = record.at,
+                Event::RunCreated { .. } => self.began = record.at,
                 Event::AttemptSucceeded { step, .. } => {
-                    view.succeeded += 1;
-                    view.failed.remove(step);
+                    self.succeeded += 1;
+                    self.failed.remove(step);
                 }
-                Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(view.failed.insert(*step)),
-                Event::StepSkipped { .. } => view.skipped += 1,
+                Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(self.failed.insert(*step)),
+                Event::StepSkipped { .. } => self.skipped += 1,
                 _ => (),
             }
         }
-        let done = view.succeeded + view.skipped + view.failed.len();
-        self.say(&format!("{} run {} resumed · {}, {done} of them done", plan.name.bold(), run.bold(), steps(plan)));
+        let done = self.succeeded + self.skipped + self.failed.len();
+        let (name, run, steps) = (self.plan.name.bold(), self.id.bold(), steps(&self.plan));
+        self.say(&format!("{name} run {run} resumed · {steps}, {done} of them done"));
+        Ok(())
     }
 
-    /// Says that the engine is stopping; nothing is live any more.
-    pub(crate) fn stopping(&self) {
-        self.clear();
-        self.say("stopping: attempts in flight are ended (once more to stop at once)");
-    }
-
-    fn stream(&self, view: &mut View, object: &serde_json::Value) {
-        if view.unwritten.is_none() {
-            view.unwritten = talk::put_json(&object.to_string()).err();
-        }
-    }
-
-    /// Whether all of the event stream could be written; from the first object that could not, none was.
-    pub(crate) fn written(&self) -> Result<(), Fault> {
-        self.view().unwritten.take().map_or(Ok(()), Err)
-    }
-
-    /// Takes the live lines away.
-    pub(crate) fn clear(&self) {
-        for showing in self.view().steps.values() {
-            if let Some(bar) = &showing.bar {
-                bar.finish_and_clear();
+    /// Shows what is next in the run's story. Once the event stream can't be written, nothing of it is any more.
+    pub(crate) fn take_in(&mut self, item: &Item) -> Result<(), Fault> {
+        match (self.style, item) {
+            (Style::Json, Item::Record(record)) => {
+                talk::put_json(&stream::object(&self.plan, &self.id, record).to_string())
+            }
+            (Style::Json, Item::Line(line)) => {
+                talk::put_json(&stream::log_object(&self.plan, &self.id, line).to_string())
+            }
+            (_, Item::Record(record)) => {
+                self.run.apply(record).map_err(Fault::engine)?;
+                self.happened(record)
+            }
+            (_, Item::Line(line)) => {
+                self.logged(line);
+                Ok(())
             }
         }
     }
 
-    fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().expect("nothing panics while the screen is drawn")
+    /// Says that the engine is stopping; nothing is live any more. `typed` is whether a terminal's Ctrl-C is the reason.
+    pub(crate) fn stopping(&mut self, typed: bool) {
+        let is_drawn = self.style == Style::Live && self.steps.values().any(|showing| showing.bar.is_some());
+        self.end_live();
+        if typed && is_drawn {
+            // Live lines are as wide as the terminal, so that the `^C` which it shows began a new one: what was drawn
+            // then stood a line lower than its first line, which is left.
+            talk::erase_line_above();
+        }
+        self.say("stopping: attempts in flight are ended (once more to stop at once)");
     }
 
-    fn say(&self, line: &str) {
+    /// Takes the live lines away; what is said from now on is plain.
+    pub(crate) fn end_live(&mut self) {
+        if self.style == Style::Live {
+            for showing in self.steps.values_mut() {
+                if let Some(bar) = showing.bar.take() {
+                    bar.finish_and_clear();
+                    self.multi.remove(&bar);
+                }
+            }
+            // Without a terminal to draw on, this fails, and there is nothing to clear.
+            let _ = self.multi.clear();
+            self.style = Style::Plain;
+        }
+    }
+
+    /// Whether there is something that moves between two records.
+    pub(crate) fn is_live(&self) -> bool {
+        self.style == Style::Live
+    }
+
+    /// Says a line of the engine's own.
+    pub(crate) fn say(&self, line: &str) {
         match self.style {
             Style::Live => self.multi.suspend(|| talk::say(line)),
             Style::Plain => talk::say(line),
@@ -158,58 +201,60 @@ impl Screen {
         }
     }
 
-    fn step_line(&self, view: &View, plan: &Plan, step: StepId, mark: &str, text: &str) {
-        let name = &plan.step(step).name;
-        self.say(&format!("  {mark} {name:width$}  {text}", width = view.name_width));
+    fn step_line(&self, step: StepId, mark: &str, text: &str) {
+        let name = &self.plan.step(step).name;
+        self.say(&format!("  {mark} {name:width$}  {text}", width = self.name_width));
     }
 
-    fn happened(&self, view: &mut View, plan: &Plan, run: &RunId, record: &Record) {
+    fn happened(&mut self, record: &Record) -> Result<(), Fault> {
         match &record.event {
             Event::RunCreated { .. } => {
-                view.began = record.at;
-                self.say(&format!("{} run {} · {}", plan.name.bold(), run.bold(), steps(plan)));
+                self.began = record.at;
+                let (name, run, steps) = (self.plan.name.bold(), self.id.bold(), steps(&self.plan));
+                self.say(&format!("{name} run {run} · {steps}"));
             }
             // Most get their place at once; how long they waited is in the record.
             Event::AttemptQueued { .. } => (),
-            Event::AttemptStarted { step, attempt } => self.started(view, plan, *step, *attempt, record.at),
+            Event::AttemptStarted { step, attempt } => self.started(*step, *attempt, record.at),
             Event::AttemptSucceeded { step, usage, .. } => {
-                view.succeeded += 1;
-                view.failed.remove(step);
-                let took = self.take_down(view, *step, record.at).1;
-                self.step_line(view, plan, *step, &"✓".green().to_string(), &format!("succeeded {took}"));
-                self.refusals(plan, *step, usage);
+                self.succeeded += 1;
+                self.failed.remove(step);
+                let took = self.take_down(*step, record.at).1;
+                self.step_line(*step, &"✓".green().to_string(), &format!("succeeded {took}"));
+                self.refusals(*step, usage);
             }
             Event::AttemptFailed { step, attempt, failure, usage } => {
-                self.failed(view, plan, *step, *attempt, failure, record.at);
-                self.refusals(plan, *step, usage);
+                self.failed(*step, *attempt, failure, record.at);
+                self.refusals(*step, usage);
             }
             Event::AttemptInterrupted { step, cause, .. } => {
-                self.take_down(view, *step, record.at);
+                self.take_down(*step, record.at);
                 let text = match cause {
                     Interruption::Stop => "interrupted; starts again when the run is resumed",
                     Interruption::Crash => "was interrupted when the engine died; starts again",
                 };
-                self.step_line(view, plan, *step, &"■".yellow().to_string(), text);
+                self.step_line(*step, &"■".yellow().to_string(), text);
             }
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
-                self.take_down(view, *step, record.at);
-                self.step_line(view, plan, *step, &"■".yellow().to_string(), "cancelled");
+                self.take_down(*step, record.at);
+                self.step_line(*step, &"■".yellow().to_string(), "cancelled");
             }
             Event::StepFailed { step, failure } => {
-                view.failed.insert(*step);
-                self.step_line(view, plan, *step, &"✗".red().to_string(), &format!("failed: {}", failure.message));
+                self.failed.insert(*step);
+                self.step_line(*step, &"✗".red().to_string(), &format!("failed: {}", failure.message));
             }
             Event::StepSkipped { step, reason } => {
-                view.skipped += 1;
-                let text = format!("skipped: {}", shortened(&reason.explain(plan), REASON_CHARS));
-                self.step_line(view, plan, *step, &"↷".dimmed().to_string(), &text);
+                self.skipped += 1;
+                let text = format!("skipped: {}", shortened(&reason.explain(&self.plan), REASON_CHARS));
+                self.step_line(*step, &"↷".dimmed().to_string(), &text);
             }
             Event::CancelRequested { reason } => self.say(&format!("{} {reason}", "cancel requested:".yellow())),
             Event::RunTimedOut => {
-                let timeout = units::duration(plan.timeout_ms.unwrap_or(0));
+                let timeout = units::duration(self.plan.timeout_ms.unwrap_or(0));
                 self.say(&format!("{} the workflow's timeout of {timeout} has passed", "timed out:".red()));
             }
-            Event::RunFinished { outcome, faults, .. } => {
+            Event::RunFinished { outcome, outputs, faults } => {
+                self.end_live();
                 for fault in faults {
                     self.say(&format!("  {} {fault}", "✗".red()));
                 }
@@ -219,43 +264,52 @@ impl Screen {
                     Outcome::Cancelled => "cancelled".yellow().bold().to_string(),
                     Outcome::TimedOut => "timed out".red().bold().to_string(),
                 };
-                let took = units::duration(record.at.0.saturating_sub(view.began.0));
+                let took = units::duration(record.at.0.saturating_sub(self.began.0));
                 let ended =
                     |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
                 let counts = format!(
                     "{} succeeded{}{}",
-                    view.succeeded,
-                    ended(view.failed.len(), "failed"),
-                    ended(view.skipped, "skipped")
+                    self.succeeded,
+                    ended(self.failed.len(), "failed"),
+                    ended(self.skipped, "skipped")
                 );
-                self.say(&format!("{} {word} after {took} · {counts} · downbeat show {run}", plan.name.bold()));
+                let (name, run) = (self.plan.name.bold(), &self.id);
+                self.say(&format!("{name} {word} after {took} · {counts} · downbeat show {run}"));
+                return print_outputs(outputs);
             }
         }
+        Ok(())
     }
 
-    fn started(&self, view: &mut View, plan: &Plan, step: StepId, attempt: u32, at: Timestamp) {
+    fn started(&mut self, step: StepId, attempt: u32, at: Timestamp) {
         let mut showing = Showing { started: at, attempt, ..Showing::default() };
         let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-        let bars = view.steps.values().filter(|showing| showing.bar.is_some()).count();
+        let bars = self.steps.values().filter(|showing| showing.bar.is_some()).count();
         if self.style == Style::Live && bars < BARS_MAX {
             let bar = self.multi.add(ProgressBar::new_spinner());
             bar.set_style(spinner());
-            bar.set_prefix(format!("{:width$}", plan.step(step).name, width = view.name_width));
+            bar.set_prefix(format!("{:width$}", self.plan.step(step).name, width = self.name_width));
             bar.set_message(again.trim_start().to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             showing.bar = Some(bar);
         } else {
-            self.step_line(view, plan, step, "▸", &format!("started{again}"));
+            self.step_line(step, "▸", &format!("started{again}"));
         }
-        view.steps.insert(step, showing);
+        self.steps.insert(step, showing);
     }
 
-    fn failed(&self, view: &mut View, plan: &Plan, step: StepId, attempt: u32, failure: &Failure, at: Timestamp) {
-        view.failed.insert(step);
-        let (showing, took) = self.take_down(view, step, at);
-        let retried = attempt > 1 || (failure.kind.is_retryable() && plan.step(step).retry.attempts > 1);
+    fn failed(&mut self, step: StepId, attempt: u32, failure: &Failure, at: Timestamp) {
+        self.failed.insert(step);
+        let (showing, took) = self.take_down(step, at);
+        let retried = attempt > 1 || (failure.kind.is_retryable() && self.plan.step(step).retry.attempts > 1);
         let count = if retried { format!(" (attempt {attempt})") } else { String::new() };
-        let mut text = format!("failed {took}, {}{count}", kind(&failure.kind));
+        let again = match self.run.status(step).0 {
+            StepStatus::Delayed(until) => {
+                format!("; tried again in {}", units::duration(until.0.saturating_sub(at.0)))
+            }
+            _ => String::new(),
+        };
+        let mut text = format!("failed {took}, {}{count}{again}", kind(&failure.kind));
         let mut lines = failure.message.lines();
         for line in lines.by_ref().take(MESSAGE_LINES) {
             let _ = write!(text, "\n      {line}");
@@ -264,7 +318,7 @@ impl Screen {
         if more > 0 {
             let _ = write!(text, "\n      … {more} more lines in `downbeat show`");
         }
-        self.step_line(view, plan, step, &"✗".red().to_string(), &text);
+        self.step_line(step, &"✗".red().to_string(), &text);
         if let Some(showing) = showing {
             // What the message says already is not said twice.
             let fresh: Vec<&String> =
@@ -278,66 +332,61 @@ impl Screen {
         }
     }
 
-    fn refusals(&self, plan: &Plan, step: StepId, usage: &Usage) {
+    fn refusals(&self, step: StepId, usage: &Usage) {
         for refusal in &usage.refusals {
             self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
-            let name = &plan.step(step).name;
+            let name = &self.plan.step(step).name;
             self.say(&format!("      {} to allow it, add to [steps.{name}]: {}", "hint:".cyan().bold(), refusal.hint));
         }
     }
 
-    fn take_down(&self, view: &mut View, step: StepId, at: Timestamp) -> (Option<Showing>, String) {
-        let showing = view.steps.remove(&step);
+    fn take_down(&mut self, step: StepId, at: Timestamp) -> (Option<Showing>, String) {
+        let showing = self.steps.remove(&step);
         if let Some(bar) = showing.as_ref().and_then(|showing| showing.bar.as_ref()) {
             bar.finish_and_clear();
+            self.multi.remove(bar);
         }
         let took = showing.as_ref().map_or(0, |showing| at.0.saturating_sub(showing.started.0));
         (showing, format!("after {}", units::duration(took)))
     }
-}
 
-impl Watch for Screen {
-    fn recorded(&self, run: &RunId, records: &[Record]) {
-        let Some(plan) = self.plan.get() else { return };
-        let mut view = self.view();
-        for record in records {
-            match self.style {
-                Style::Json => self.stream(&mut view, &stream::object(plan, run, record)),
-                Style::Live | Style::Plain => self.happened(&mut view, plan, run, record),
-            }
+    fn logged(&mut self, line: &LogLine) {
+        let Some(showing) = self.steps.get_mut(&line.step).filter(|showing| showing.attempt == line.attempt) else {
+            return;
+        };
+        if showing.tail.len() == LOG_TAIL {
+            showing.tail.pop_front();
+        }
+        showing.tail.push_back(line.message.clone());
+        if let Some(bar) = &showing.bar {
+            bar.set_message(visible(&line.message, false).into_owned());
         }
     }
 
-    fn logged(&self, run: &RunId, step: StepId, attempt: u32, level: Level, line: &str) {
-        if let (Style::Json, Some(plan)) = (self.style, self.plan.get()) {
-            let object = stream::log_object(plan, run, step, attempt, level, line);
-            return self.stream(&mut self.view(), &object);
-        }
-        if let Some(showing) = self.view().steps.get_mut(&step).filter(|showing| showing.attempt == attempt) {
-            if showing.tail.len() == LOG_TAIL {
-                showing.tail.pop_front();
-            }
-            showing.tail.push_back(line.to_owned());
-            if let Some(bar) = &showing.bar {
-                bar.set_message(line.to_owned());
-            }
-        }
-    }
-
-    fn progressed(&self, _run: &RunId, step: StepId, done: u64, total: Option<u64>, message: &str) {
-        let view = self.view();
-        let Some(bar) = view.steps.get(&step).and_then(|showing| showing.bar.as_ref()) else { return };
-        if let Some(total) = total.filter(|total| *total > 0) {
+    /// Shows how far a step's attempt says it is.
+    pub(crate) fn progressed(&self, step: StepId, progress: &Progress) {
+        let Some(bar) = self.steps.get(&step).and_then(|showing| showing.bar.as_ref()) else { return };
+        if let Some(total) = progress.total.filter(|total| *total > 0) {
             if bar.length().is_none() {
                 bar.set_style(counter());
             }
             bar.set_length(total);
-            bar.set_position(done.min(total));
+            bar.set_position(progress.done.min(total));
         }
-        if !message.is_empty() {
-            bar.set_message(message.to_owned());
+        if !progress.message.is_empty() {
+            bar.set_message(visible(&progress.message, false).into_owned());
         }
     }
+}
+
+/// The workflow's outputs, as JSON on standard output; nothing if it has none.
+fn print_outputs(outputs: &Json) -> Result<(), Fault> {
+    let value = outputs.value();
+    if value.as_object().is_some_and(|outputs| !outputs.is_empty()) {
+        let text = serde_json::to_string_pretty(&value).expect("a value is valid JSON");
+        talk::put_json(&text)?;
+    }
+    Ok(())
 }
 
 fn steps(plan: &Plan) -> String {
@@ -369,11 +418,17 @@ pub(crate) fn kind(kind: &FailureKind) -> String {
 }
 
 fn spinner() -> ProgressStyle {
-    style("  {spinner:.cyan} {prefix}  {elapsed:.dim} {wide_msg:.dim}")
+    match talk::has_colours() {
+        true => style("  {spinner:.cyan} {prefix}  {elapsed:.dim} {wide_msg:.dim}"),
+        false => style("  {spinner} {prefix}  {elapsed} {wide_msg}"),
+    }
 }
 
 fn counter() -> ProgressStyle {
-    style("  {spinner:.cyan} {prefix}  {elapsed:.dim} {bar:20.cyan/dim} {pos}/{len} {wide_msg:.dim}")
+    match talk::has_colours() {
+        true => style("  {spinner:.cyan} {prefix}  {elapsed:.dim} {bar:20.cyan/dim} {pos}/{len} {wide_msg:.dim}"),
+        false => style("  {spinner} {prefix}  {elapsed} {bar:20} {pos}/{len} {wide_msg}"),
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -1,18 +1,21 @@
 //! `downbeat show`: what happened in a run, from its records alone.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use downbeat_journal::StateFilter;
-use downbeat_workflow::event::{Interruption, Outcome, RunId, Usage};
+use downbeat_journal::{Driver, Journal, StateFilter};
+use downbeat_workflow::event::{Interruption, RunId, Usage};
 use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistory};
 use downbeat_workflow::plan::{Plan, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 
 use crate::arguments::Show;
 use crate::exit::{Exit, Fault};
+use crate::follow::{Follower, pursue};
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
-use crate::screen::{self, shortened};
+use crate::screen::{self, Screen, Style, shortened};
+use crate::state;
 use crate::stream;
 use crate::table::table;
 use crate::talk;
@@ -20,9 +23,15 @@ use crate::units;
 
 pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     let journal = place.observe()?;
-    let id = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?.id;
+    let found = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?;
+    let id = found.id.clone();
+    let plan = Arc::new(load_plan(&journal, &id)?);
+    if arguments.follow {
+        state::tell_if_stopped(place, &found)?;
+        return follow(journal, id, plan, Style::fitting(arguments.json));
+    }
+    let driver = place.driver()?;
     let records = journal.load(&id).map_err(Fault::engine)?.records;
-    let plan = std::sync::Arc::new(load_plan(&journal, &id)?);
     if arguments.json {
         for record in &records {
             talk::put_json(&stream::object(&plan, &id, record).to_string())?;
@@ -31,19 +40,28 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     }
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
     let history = History::of(plan.steps.len(), &records);
-    talk::put(&page(&plan, &id, &run, &history))?;
+    talk::put(&page(&plan, &run, &history, driver.as_ref()))?;
     Ok(Exit::Success)
 }
 
+/// The run from its beginning to its end, as `downbeat run` shows it, whoever drives it.
+fn follow(journal: Journal, id: RunId, plan: Arc<Plan>, style: Style) -> Result<Exit, Fault> {
+    let horizon = journal.horizon().map_err(Fault::engine)?;
+    let mut screen = Screen::new(style, plan, id.clone());
+    let shown = pursue(Follower::new(journal, id, &[], 0), horizon, |item| screen.take_in(item));
+    screen.end_live();
+    shown.map(|()| Exit::Success)
+}
+
 /// The whole page.
-fn page(plan: &Plan, id: &RunId, run: &Run, history: &History) -> String {
+fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> String {
     let mut page = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(page, "{key:10}{value}");
     };
-    line("run", &id.to_string());
+    line("run", &run.id().to_string());
     line("workflow", &plan.name);
-    line("state", &state(history));
+    line("state", &state(run.id(), history, driver));
     if let Some(created) = history.created {
         line("created", &units::time(created));
         if let Some((finished, _)) = history.finished {
@@ -77,13 +95,12 @@ fn page(plan: &Plan, id: &RunId, run: &Run, history: &History) -> String {
     page
 }
 
-fn state(history: &History) -> String {
-    match history.finished {
-        None => "open (`downbeat resume` goes on if nobody drives it)".to_owned(),
-        Some((_, Outcome::Succeeded)) => "succeeded".to_owned(),
-        Some((_, Outcome::Failed)) => "failed".to_owned(),
-        Some((_, Outcome::Cancelled)) => "cancelled".to_owned(),
-        Some((_, Outcome::TimedOut)) => "timed out".to_owned(),
+fn state(run: &RunId, history: &History, driver: Option<&Driver>) -> String {
+    let outcome = history.finished.map(|(_, outcome)| outcome);
+    match (state::word(outcome, run, driver), driver.and_then(|driver| driver.pid)) {
+        ("running", Some(pid)) => format!("running (driven by process {pid})"),
+        ("stopped", _) => format!("stopped (`downbeat resume {run}` goes on)"),
+        (word, _) => word.to_owned(),
     }
 }
 

@@ -3,25 +3,16 @@
 //! One object a line: `event` (the journal's name for it), `run`, `at` (RFC 3339, UTC), and the event's own fields; between
 //! them, lines of logs (`attempt-logged`). Fields may be added; none is renamed.
 
-use downbeat_workflow::event::{Record, RunId};
-use downbeat_workflow::log::Level;
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_journal::LogLine;
+use downbeat_workflow::event::{Event, Record, RunId};
+use downbeat_workflow::plan::Plan;
 use serde_json::{Map, Value};
 
 use crate::units;
 
 /// The object for one record.
 pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {
-    let tagged = serde_json::to_value(&record.event).expect("an event holds nothing that JSON can't");
-    // Externally tagged: a name alone, or an object with the name as its only key.
-    let (name, fields) = match tagged {
-        Value::String(name) => (name, Map::new()),
-        Value::Object(tagged) => match tagged.into_iter().next() {
-            Some((name, Value::Object(fields))) => (name, fields),
-            _ => unreachable!("an event with data is an object of one object"),
-        },
-        _ => unreachable!("an event is a name or an object"),
-    };
+    let (name, fields) = flattened(&record.event);
     let mut object = Map::new();
     object.insert("event".into(), name.into());
     object.insert("run".into(), run.to_string().into());
@@ -33,15 +24,30 @@ pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {
     Value::Object(object)
 }
 
+/// An event's name and fields, with indices where the stream has names.
+fn flattened(event: &Event) -> (String, Map<String, Value>) {
+    let tagged = serde_json::to_value(event).expect("an event holds nothing that JSON can't");
+    // Externally tagged: a name alone, or an object with the name as its only key.
+    match tagged {
+        Value::String(name) => (name, Map::new()),
+        Value::Object(tagged) => match tagged.into_iter().next() {
+            Some((name, Value::Object(fields))) => (name, fields),
+            _ => unreachable!("an event with data is an object of one object"),
+        },
+        _ => unreachable!("an event is a name or an object"),
+    }
+}
+
 /// The object for a line of an attempt's log, which is no record but belongs to the stream.
-pub(crate) fn log_object(plan: &Plan, run: &RunId, step: StepId, attempt: u32, level: Level, line: &str) -> Value {
+pub(crate) fn log_object(plan: &Plan, run: &RunId, line: &LogLine) -> Value {
     serde_json::json!({
         "event": "attempt-logged",
         "run": run.to_string(),
-        "step": plan.step(step).name,
-        "attempt": attempt,
-        "level": level.as_str(),
-        "message": line,
+        "at": units::time(line.at),
+        "step": plan.step(line.step).name,
+        "attempt": line.attempt,
+        "level": line.level.as_str(),
+        "message": line.message,
     })
 }
 

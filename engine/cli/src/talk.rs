@@ -2,11 +2,14 @@
 //!
 //! Much of it came from files, components and native programs, so whatever could move a cursor is made visible on the way;
 //! only our own colours pass. Talk whose reader has gone away is dropped, as it must not end a run. Data that can't be
-//! written is a fault, unless its reader has had enough (`| head`).
+//! written is a fault; a reader who has had enough of it (`| head`) ends the command, without one.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
+use std::sync::mpsc;
+use std::time::Duration;
 
+use anstream::ColorChoice;
 use downbeat_workflow::text::{visible, visible_json};
 
 use crate::exit::Fault;
@@ -14,6 +17,26 @@ use crate::exit::Fault;
 /// Says one line, or several, with our own colours where they are wanted.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", tamed(&line.to_string()));
+}
+
+/// Says it, but does not wait longer than this for a reader who has stopped reading.
+pub(crate) fn say_within(limit: Duration, line: String) {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        say(line);
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(limit);
+}
+
+/// Takes the line above the cursor away, on a terminal.
+pub(crate) fn erase_line_above() {
+    let _ = io::stderr().lock().write_all(b"\x1b[1A\r\x1b[2K");
+}
+
+/// Whether talk has colours.
+pub(crate) fn has_colours() -> bool {
+    !matches!(anstream::AutoStream::choice(&io::stderr()), ColorChoice::Never)
 }
 
 /// Writes text for people.
@@ -29,10 +52,9 @@ pub(crate) fn put_json(json: &str) -> Result<(), Fault> {
 
 fn written(result: io::Result<()>) -> Result<(), Fault> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Fault::engine(format!("standard output can't be written: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Fault::enough()),
+        Err(error) => Err(Fault::engine(format!("standard output can't be written: {error}"))),
     }
 }
 
