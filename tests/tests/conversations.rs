@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
-use downbeat_tests::Bench;
+use downbeat_tests::{Bench, repository};
 use insta::assert_snapshot;
 
 fn bench() -> Bench {
@@ -139,24 +139,71 @@ fn plugins_are_inspected() {
 }
 
 #[test]
-fn every_command_has_help_with_an_example() {
+fn help_is_the_same_for_everybody() {
     let bench = bench();
-    let commands: [&[&str]; 10] = [
-        &["check"],
-        &["run"],
-        &["resume"],
-        &["list"],
-        &["show"],
-        &["logs"],
-        &["cancel"],
-        &["plugin", "build"],
-        &["plugin", "inspect"],
-        &["plugin", "toolchain"],
-    ];
-    for command in commands {
-        let answer = bench.run(&[command, &["--help"]].concat());
-        assert_eq!(answer.code, 0);
-        assert!(answer.stdout.contains("Example:\n  downbeat "), "{command:?}:\n{}", answer.stdout);
-    }
     assert_snapshot!("help", bench.talk(&["--help"]));
+    for command in ["check", "run", "resume", "list", "show", "logs", "cancel", "schema", "completions", "man"] {
+        let asked = bench.run(&[command, "--help"]);
+        assert_eq!((asked.code, asked.stderr.as_str()), (0, ""), "{command}");
+        assert_eq!(asked.stdout, bench.run(&["help", command]).stdout);
+    }
+    assert_snapshot!("help_run", bench.talk(&["run", "--help"]));
+}
+
+#[test]
+fn several_files_and_folders_are_checked_in_one_go() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    let plugin = repository().join("plugins/hello").display().to_string();
+    let right = format!(
+        "name = \"x\"\n[plugins]\nhello = \"{plugin}\"\n[steps.a]\nuse = \"hello\"\nwith = {{ name = \"b\" }}\n"
+    );
+    bench.write("flows/one.toml", &right);
+    bench.write("flows/two.toml", &right.replace("[steps.a]", "[pools]\nidle = 1\n[steps.a]"));
+    bench.write("flows/other.toml", "[package]\nname = \"no workflow\"\n");
+    bench.write("wrong.toml", &right.replace("use =", "uses ="));
+    assert_snapshot!("check_folder", bench.talk(&["check", "flows"]));
+    assert_snapshot!("check_several", bench.talk(&["check", "flows/one.toml", "wrong.toml"]));
+    // To run it, the warnings of a file are one line.
+    assert_snapshot!("run_with_warnings", bench.talk(&["run", "flows/two.toml"]));
+    bench.write("single/one.toml", &right);
+    assert_eq!(bench.run(&["run", "single"]).code, 0);
+}
+
+#[test]
+fn a_retry_says_when() {
+    let bench = bench();
+    bench.build("plugins/process");
+    let plugin = repository().join("plugins/process").display().to_string();
+    let toml = r#"
+        name = "flaky"
+        [plugins]
+        process = "{plugin}"
+        [steps.try]
+        use = "process"
+        with = { program = "sh", args = ["-c", "exit 3"], transient-codes = [3] }
+        grant = { process = ["sh"] }
+        retry = { attempts = 2, delay = "20ms" }
+    "#;
+    bench.write("flaky.toml", &toml.replace("{plugin}", &plugin));
+    assert_snapshot!("a_retry", bench.talk(&["run", "flaky.toml"]));
+}
+
+#[test]
+fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+    let bench = bench();
+    let colours = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = bench.command(arguments);
+        command.env_remove("NO_COLOR");
+        if let Some(name) = variable {
+            command.env(name, "1");
+        }
+        let stderr = command.output().unwrap().stderr;
+        String::from_utf8(stderr).unwrap().contains('\u{1b}')
+    };
+    assert!(!colours(&["check", "nowhere"], None));
+    assert!(colours(&["check", "nowhere"], Some("CLICOLOR_FORCE")));
+    assert!(colours(&["--color", "always", "check", "nowhere"], Some("NO_COLOR")));
+    assert!(!colours(&["check", "nowhere", "--color", "never"], Some("CLICOLOR_FORCE")));
+    assert!(!colours(&["check", "nowhere"], Some("NO_COLOR")));
 }

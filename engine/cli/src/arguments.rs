@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::exit::EXIT_CODES;
 use crate::place::Place;
+
+/// What every command has.
+pub(crate) const GLOBAL: &str = "Global options";
 
 /// Runs workflows of sandboxed steps: checked before they run, journaled while they run, explained afterwards.
 #[derive(Debug, Parser)]
@@ -14,6 +18,16 @@ pub struct CommandLine {
     /// Where things are kept.
     #[command(flatten)]
     pub place: Place,
+    /// Colour what is said: always, never, or on a terminal [env: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = GLOBAL
+    )]
+    pub color: ColorChoice,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -22,27 +36,23 @@ pub struct CommandLine {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a workflow file without running it: all of its faults, each with line and hint
-    #[command(after_help = "Example:\n  downbeat check workflows/release/release.toml")]
+    /// Check workflow files without running them: all faults, each with line and hint
+    #[command(after_help = CHECK_HELP)]
     Check(Check),
     /// Run a workflow to its end
     #[command(after_help = RUN_HELP)]
     Run(Run),
     /// Take up a run that was stopped, or whose engine died
-    #[command(
-        after_help = "Example:\n  downbeat resume            # the latest run that is not over\n  downbeat resume 1k8qz4h    # by the beginning or the end of its id"
-    )]
+    #[command(after_help = RESUME_HELP)]
     Resume(Resume),
     /// List the runs, latest first
-    #[command(after_help = "Example:\n  downbeat list --limit 5")]
+    #[command(after_help = LIST_HELP)]
     List(List),
     /// Show a run: steps, attempts, times, resources, and why steps were skipped
-    #[command(
-        after_help = "Example:\n  downbeat show              # the latest run\n  downbeat show 1k8qz4h --json\n  downbeat show --follow     # on another terminal, while it runs"
-    )]
+    #[command(after_help = SHOW_HELP)]
     Show(Show),
     /// Show what a run's attempts wrote to their logs
-    #[command(after_help = "Example:\n  downbeat logs 1k8qz4h --step build\n  downbeat logs --follow")]
+    #[command(after_help = LOGS_HELP)]
     Logs(Logs),
     /// Ask for a run's end: attempts in flight are ended, the rest is skipped
     #[command(after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"")]
@@ -50,7 +60,25 @@ pub enum Command {
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Print the JSON Schema of workflow files, for editors, or of the event stream
+    #[command(after_help = SCHEMA_HELP)]
+    Schema(Schema),
+    /// Print the script that completes commands and options in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(after_help = MAN_HELP)]
+    Man(Man),
 }
+
+const CHECK_HELP: &str = "\
+Nothing is executed but the plugins' descriptions of themselves; source folders are built.
+The exit code is 3 if a file has an error, 0 if there are only warnings.
+
+Example:
+  downbeat check workflows/release/release.toml
+  downbeat check workflows/hello workflows/release    # all workflows in these folders
+  downbeat check deploy.toml --json                   # for programs: one finding a line";
 
 const RUN_HELP: &str = "\
 Inputs:
@@ -58,14 +86,71 @@ Inputs:
   --input name=@file         the file's content
   --inputs file.json         an object with several inputs; --input wins
 
+Ctrl-C (or SIGTERM) ends the attempts in flight and leaves the run as it is; `downbeat resume` goes on.
+A second one does not wait for them.
+
 Example:
-  downbeat run workflows/hello/hello.toml --input name=Ada";
+  downbeat run workflows/hello/hello.toml --input name=Ada
+  downbeat run workflows/hello --json > events.jsonl";
+
+const RESUME_HELP: &str = "\
+What had succeeded is not done again. Attempts that were in flight are, with the same idempotency key.
+
+Example:
+  downbeat resume            # the latest run that is not over
+  downbeat resume 1k8qz4h    # by the beginning or the end of its id";
+
+const LIST_HELP: &str = "\
+A run that is not over is `running` if a process drives it right now, else `stopped`.
+
+Example:
+  downbeat list --limit 5
+  downbeat list --json";
+
+const SHOW_HELP: &str = "\
+Example:
+  downbeat show              # the latest run
+  downbeat show 1k8qz4h --json
+  downbeat show --follow     # on another terminal, while it runs";
+
+const LOGS_HELP: &str = "\
+Example:
+  downbeat logs 1k8qz4h --step build
+  downbeat logs --follow";
+
+const SCHEMA_HELP: &str = "\
+Editors with a TOML language server (taplo, as in VS Code's \"Even Better TOML\", Helix, Neovim, Zed) complete and
+explain the keys of a workflow that begins with the line
+  #:schema ./workflow.schema.json
+with the path of the schema from the file's folder, or its URL.
+
+Example:
+  downbeat schema > workflow.schema.json
+  downbeat schema events > events.schema.json";
+
+const COMPLETIONS_HELP: &str = "\
+Where it goes:
+  bash        ~/.local/share/bash-completion/completions/downbeat
+  zsh         _downbeat in a folder of $fpath
+  fish        ~/.config/fish/completions/downbeat.fish
+  powershell  into the file that $PROFILE names
+  elvish      ~/.config/elvish/rc.elv
+
+Example:
+  downbeat completions bash > ~/.local/share/bash-completion/completions/downbeat
+  downbeat completions fish > ~/.config/fish/completions/downbeat.fish";
+
+const MAN_HELP: &str = "\
+Example:
+  downbeat man --dir ~/.local/share/man/man1    # then `man downbeat-run`
+  downbeat man > downbeat.1";
 
 /// `downbeat check`
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The workflow's TOML file
-    pub workflow: PathBuf,
+    /// Workflow files; a folder stands for the workflows in it
+    #[arg(required = true, value_name = "FILE")]
+    pub workflows: Vec<PathBuf>,
     /// Print the findings as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
@@ -74,7 +159,8 @@ pub struct Check {
 /// `downbeat run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The workflow's TOML file
+    /// The workflow's TOML file, or a folder with only one workflow
+    #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
     /// An input, as NAME=VALUE or NAME=@FILE; may be repeated
     #[arg(long = "input", short, value_name = "NAME=VALUE")]
@@ -92,7 +178,7 @@ pub struct Run {
 pub struct Resume {
     /// The run's id, or its beginning or end; by default the latest run that is not over
     pub run: Option<String>,
-    /// Print the run's events as JSON lines on standard output
+    /// Print the run's further events as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
 }
@@ -147,6 +233,38 @@ pub struct Cancel {
     pub reason: String,
 }
 
+/// `downbeat schema`
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// What it describes
+    #[arg(default_value = "workflow", value_name = "WHAT")]
+    pub of: Described,
+}
+
+/// What there are schemas of.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Described {
+    /// Workflow files
+    Workflow,
+    /// A line of the event stream: `--json` of run, resume and show
+    Events,
+}
+
+/// `downbeat completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `downbeat man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write the pages of all commands into this folder, which is made if it is missing
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
 /// `downbeat plugin`
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
@@ -154,12 +272,17 @@ pub enum PluginCommand {
     #[command(after_help = "Example:\n  downbeat plugin build plugins/process")]
     Build(PluginBuild),
     /// Show what a component is: exports, imports, schemas, wants, size, digest
-    #[command(after_help = "Example:\n  downbeat plugin inspect plugins/process")]
+    #[command(after_help = INSPECT_HELP)]
     Inspect(PluginInspect),
     /// Set up what is needed to build plugins, unless it is there
     #[command(after_help = "Example:\n  downbeat plugin toolchain")]
     Toolchain,
 }
+
+const INSPECT_HELP: &str = "\
+Example:
+  downbeat plugin inspect plugins/process
+  downbeat plugin inspect step.wasm --json";
 
 /// `downbeat plugin build`
 #[derive(Debug, Args)]
@@ -180,9 +303,61 @@ pub struct PluginInspect {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command as Definition, CommandFactory as _, Parser as _};
+
+    use super::CommandLine;
+
     #[test]
     fn the_definition_is_consistent() {
-        use clap::CommandFactory as _;
-        super::CommandLine::command().debug_assert();
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples_that_are_right() {
+        let mut walked = 0;
+        walk(&CommandLine::command(), &mut |command| {
+            walked += 1;
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  downbeat ")).collect();
+            assert!(help.contains("Example:\n  downbeat "), "{} has no example", command.get_name());
+            let own = examples.iter().filter(|example| example.contains(&format!(" {}", command.get_name())));
+            assert_eq!(own.count(), examples.len(), "{}: an example of another command", command.get_name());
+            for example in examples {
+                let words = words(example);
+                CommandLine::try_parse_from(&words).unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+        });
+        assert!(walked >= 13, "{walked} commands were walked");
+    }
+
+    #[test]
+    fn every_argument_says_what_it_is() {
+        walk(&CommandLine::command(), &mut |command| {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        });
+    }
+
+    /// Every command that does something.
+    fn walk(command: &Definition, each: &mut impl FnMut(&Definition)) {
+        match command.has_subcommands() {
+            true => command.get_subcommands().for_each(|command| walk(command, each)),
+            false => each(command),
+        }
+    }
+
+    /// The words of a line as a shell would hand them over: without comments and redirections, quotes taken off.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" #").next().unwrap().split(" > ").next().unwrap();
+        let quoted = line.split('"').enumerate();
+        let mut words = Vec::new();
+        for (index, part) in quoted {
+            match index % 2 {
+                0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                _ => words.push(part.to_owned()),
+            }
+        }
+        words
     }
 }

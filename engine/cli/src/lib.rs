@@ -10,6 +10,7 @@ pub mod exit;
 mod audience;
 mod cancel;
 mod check;
+mod completions;
 mod drive;
 mod files;
 mod follow;
@@ -19,6 +20,7 @@ mod place;
 mod plugin;
 mod resume;
 mod run;
+mod schema;
 mod screen;
 mod show;
 mod state;
@@ -46,6 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
+    talk::choose_colours(line.color);
     let place = line.place;
     let ended = match line.command {
         Command::Check(arguments) => check::check(&place, &arguments),
@@ -58,6 +61,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain) => plugin::toolchain(),
+        Command::Schema(arguments) => schema::schema(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
     };
     match ended {
         Ok(exit) => exit.into(),

@@ -9,6 +9,7 @@ use clap::Args;
 use downbeat_journal::{Driver, Journal, Mode, ReadError, RunFilter, RunSummary, StateFilter};
 use downbeat_sandbox::{Options, Sandbox};
 
+use crate::arguments::GLOBAL;
 use crate::exit::{Exit, Fault};
 
 /// Where things are kept.
@@ -21,11 +22,12 @@ pub struct Place {
         env = "DOWNBEAT_STATE",
         hide_env_values = true,
         default_value = ".downbeat",
-        value_name = "DIR"
+        value_name = "DIR",
+        help_heading = GLOBAL
     )]
     pub state: PathBuf,
     /// The folder with compiled components [default: the user's cache folder]
-    #[arg(long, global = true, env = "DOWNBEAT_CACHE", hide_env_values = true, value_name = "DIR")]
+    #[arg(long, global = true, env = "DOWNBEAT_CACHE", hide_env_values = true, value_name = "DIR", help_heading = GLOBAL)]
     pub cache: Option<PathBuf>,
 }
 

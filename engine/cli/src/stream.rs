@@ -3,12 +3,16 @@
 //! One object a line: `event` (the journal's name for it), `run`, `at` (RFC 3339, UTC), and the event's own fields; between
 //! them, lines of logs (`attempt-logged`). Fields may be added; none is renamed.
 
+mod schema;
+
 use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Record, RunId};
 use downbeat_workflow::plan::Plan;
 use serde_json::{Map, Value};
 
 use crate::units;
+
+pub(crate) use schema::json_schema;
 
 /// The object for one record.
 pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {

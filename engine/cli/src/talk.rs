@@ -34,6 +34,17 @@ pub(crate) fn erase_line_above() {
     let _ = io::stderr().lock().write_all(b"\x1b[1A\r\x1b[2K");
 }
 
+/// Decides about colours for the whole process, before anything is said. `auto` is: on a terminal, unless `NO_COLOR` is
+/// set or `TERM` is `dumb`; also elsewhere if `CLICOLOR_FORCE` is set.
+pub(crate) fn choose_colours(choice: clap::ColorChoice) {
+    let choice = match choice {
+        clap::ColorChoice::Auto => ColorChoice::Auto,
+        clap::ColorChoice::Always => ColorChoice::Always,
+        clap::ColorChoice::Never => ColorChoice::Never,
+    };
+    choice.write_global();
+}
+
 /// Whether talk has colours.
 pub(crate) fn has_colours() -> bool {
     !matches!(anstream::AutoStream::choice(&io::stderr()), ColorChoice::Never)

@@ -10,6 +10,7 @@ use downbeat_workflow::diagnostic::{self, Diagnostic, Finding};
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
 use downbeat_workflow::spec::{Source, Spec};
+use owo_colors::OwoColorize as _;
 
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
@@ -30,11 +31,6 @@ impl Checked {
         if !self.diagnostics.is_empty() {
             talk::say(diagnostic::render(&self.diagnostics, &self.source, true));
         }
-        let count = |n: usize, word: &str| match n {
-            0 => format!("no {word}s"),
-            1 => format!("1 {word}"),
-            n => format!("{n} {word}s"),
-        };
         let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         let warnings = self.diagnostics.len() - errors;
         let steps =
@@ -43,19 +39,79 @@ impl Checked {
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
     }
 
+    /// The diagnostics in one line, if there are any: for somebody who wants to run the file and is not kept from it.
+    fn summarise(&self) {
+        if self.diagnostics.is_empty() {
+            return;
+        }
+        let mut codes: Vec<&str> = self.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let (path, found) = (&self.source.path, count(self.diagnostics.len(), "warning"));
+        let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
+        talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}` shows them"));
+    }
+
     /// The diagnostics for programs.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         diagnostic::findings(&self.diagnostics, &self.source)
     }
 }
 
-/// The plan of a file, for running it; its diagnostics are printed.
+fn count(n: usize, word: &str) -> String {
+    match n {
+        0 => format!("no {word}s"),
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    }
+}
+
+/// The plan of a file, or of the only workflow in a folder, for running it. Errors are printed as they are, warnings in
+/// one line.
 pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
-    let checked = check(path, sandbox)?;
-    if !checked.diagnostics.is_empty() {
-        checked.print();
+    let mut files = files(path)?;
+    if files.len() > 1 {
+        let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
+        let fault = Fault::refused(format!("{}: the folder has several workflows", path.display()));
+        return Err(fault.hint(format!("name one: {}", names.join(", "))));
+    }
+    let checked = check(&files.remove(0), sandbox)?;
+    match checked.plan {
+        Some(_) => checked.summarise(),
+        None => checked.print(),
     }
     checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
+}
+
+/// The files that a path stands for: itself, or, if it is a folder, the workflows right in it, by name. A workflow is a
+/// `.toml` with steps; others have other readers. At least one.
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let unreadable = |error: std::io::Error| Fault::refused(format!("{}: {error}", path.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let is_toml = file.extension().is_some_and(|extension| extension == "toml");
+        if is_toml && file.is_file() && read(&file).is_ok_and(|text| has_steps(&text)) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    match files.is_empty() {
+        true => Err(Fault::refused(format!("{}: there is no workflow in this folder", path.display()))
+            .hint("name a TOML file with `[steps.NAME]` tables, or the folder that it lies in")),
+        false => Ok(files),
+    }
+}
+
+/// Whether the text has steps, also if it is no TOML any more.
+fn has_steps(text: &str) -> bool {
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        ["[steps.", "[steps]", "steps.", "steps "].iter().any(|start| line.starts_with(start))
+    })
 }
 
 /// Reads and judges a file.
@@ -78,10 +134,7 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
-    read_text(path).map_err(|error| {
-        let fault = Fault::refused(format!("{}: {error}", path.display()));
-        if path.is_dir() { fault.hint("name the workflow's TOML file in it") } else { fault }
-    })
+    read_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))
 }
 
 /// Loads the component at a path; a source folder is built first.

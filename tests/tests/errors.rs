@@ -1,0 +1,189 @@
+//! What every command says when it can't do what it was asked for: one conversation after the other, as a person sees
+//! them, by command. Faults that come with the user's rights are made in ways that hold for every user.
+//!
+//! `INSTA_UPDATE=always cargo test -p downbeat-tests` writes the snapshots anew; read the difference before you keep it.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Child;
+
+use downbeat_tests::{Bench, repository};
+use insta::assert_snapshot;
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Some conversations, one after the other.
+fn talks(bench: &Bench, conversations: &[&[&str]]) -> String {
+    conversations.iter().map(|arguments| bench.talk(arguments)).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A bench with a file where folders are expected, a text that is no component, a file that is no text, and workflows
+/// that are wrong in different ways.
+fn littered() -> Bench {
+    let bench = bench();
+    bench.write("file", "");
+    std::fs::write(bench.path().join("bytes.toml"), [0xff, 0xfe, b'a']).unwrap();
+    bench.write("broken.toml", "name = \"x\"\n[steps.a\nuse = 1\n");
+    bench.write("empty/readme", "");
+    bench.write("two/a.toml", "[steps.a]\n");
+    bench.write("two/b.toml", "[steps.b]\n");
+    bench.write("two/other.toml", "[package]\n");
+    bench.write("text.wasm", "this is text");
+    bench
+}
+
+#[test]
+fn errors_of_check() {
+    let bench = littered();
+    assert_snapshot!(talks(
+        &bench,
+        &[
+            &["check"],
+            &["check", "nowhere.toml"],
+            &["check", "file/below.toml"],
+            &["check", "bytes.toml"],
+            &["check", "broken.toml"],
+            &["check", "broken.toml", "--json"],
+            &["check", "empty"],
+            &["check", "nowhere.toml", "broken.toml"],
+            &["check", "two"],
+            &["check", "two/a.toml", "--cache", "file/cache"],
+            &["check", "two/a.toml", "--jsn"],
+        ]
+    ));
+}
+
+#[test]
+fn errors_of_run() {
+    let bench = littered();
+    bench.build("plugins/hello");
+    let hello = "{repo}/workflows/hello/hello.toml";
+    assert_snapshot!(talks(
+        &bench,
+        &[
+            &["run"],
+            &["run", "nowhere.toml"],
+            &["run", "broken.toml"],
+            &["run", "empty"],
+            &["run", "two"],
+            &["run", hello, "hello.toml"],
+            &["run", hello, "--state", "file"],
+            &["run", hello, "--state", "file/below"],
+            &["run", hello, "--cache", "file/cache"],
+            &["run", hello, "--input"],
+            &["run", hello, "--input", "name=@nowhere.txt"],
+            &["run", hello, "--color", "sometimes"],
+        ]
+    ));
+}
+
+#[test]
+fn errors_of_commands_that_look() {
+    let bench = littered();
+    // None, one that is a folder, one that is something else, and one whose place can't be.
+    bench.write("folder/journal.db/file", "");
+    bench.write("text/journal.db", "this is no database, but it is long enough to be taken for a page of one");
+    let runs: [&[&str]; 5] = [&["list"], &["show"], &["logs"], &["resume"], &["cancel"]];
+    let mut said = String::new();
+    for command in runs {
+        for state in ["nowhere", "folder", "text", "file/below"] {
+            said.push_str(&bench.talk(&[command, &["--state", state]].concat()));
+            said.push_str("\n\n");
+        }
+    }
+    assert_snapshot!(said);
+    assert!(!bench.path().join("nowhere").exists(), "looking made a folder");
+}
+
+#[test]
+fn errors_about_runs() {
+    let bench = bench();
+    let hello = "{repo}/workflows/hello/hello.toml";
+    bench.build("plugins/hello");
+    assert_eq!(bench.run(&["run", hello]).code, 0);
+    let mut said = String::new();
+    for command in ["show", "logs", "resume", "cancel"] {
+        for run in ["zzz", "", "not an id"] {
+            said.push_str(&bench.talk(&[command, run]));
+            said.push_str("\n\n");
+        }
+    }
+    said.push_str(&talks(
+        &bench,
+        &[
+            &["resume"],
+            &["cancel"],
+            &["logs", "--step", "nobody"],
+            &["list", "--limit", "-1"],
+            &["list", "--limit", "many"],
+            &["show", "a", "b"],
+        ],
+    ));
+    assert_snapshot!(said);
+}
+
+#[test]
+fn errors_of_plugin_commands() {
+    let bench = littered();
+    bench.write("source/Cargo.toml", "[package]\n");
+    assert_snapshot!(talks(
+        &bench,
+        &[
+            &["plugin"],
+            &["plugin", "build"],
+            &["plugin", "build", "nowhere"],
+            &["plugin", "build", "file"],
+            &["plugin", "build", "empty"],
+            &["plugin", "inspect", "nowhere.wasm"],
+            &["plugin", "inspect", "text.wasm"],
+            &["plugin", "inspect", "empty"],
+            &["plugin", "mend", "file"],
+        ]
+    ));
+}
+
+#[test]
+fn errors_of_commands_for_editors_and_shells() {
+    let bench = littered();
+    assert_snapshot!(talks(
+        &bench,
+        &[
+            &["schema", "plans"],
+            &["completions"],
+            &["completions", "tcsh"],
+            &["man", "--dir"],
+            &["man", "--dir", "file"],
+            &["man", "--dir", "file/below"],
+        ]
+    ));
+}
+
+#[test]
+fn errors_while_another_process_drives() {
+    let bench = bench();
+    bench.build("plugins/process");
+    let toml = r#"
+        name = "waiting"
+        [plugins]
+        process = "{repo}/plugins/process"
+        [steps.wait]
+        use = "process"
+        with = { program = "sh", args = ["-c", "while [ ! -e ${workflow.directory}/go ]; do sleep 0.02; done"] }
+        grant = { process = ["sh"] }
+    "#;
+    bench.write("waiting.toml", &toml.replace("{repo}", &repository().display().to_string()));
+    let mut engine = bench.spawn(&["run", "waiting.toml", "--json"]);
+    let pid = engine.id();
+    wait_for_start(&mut engine);
+    let said = talks(&bench, &[&["run", "waiting.toml"], &["resume"], &["list"], &["show"], &["cancel"]]);
+    assert_eq!(engine.wait().unwrap().code(), Some(5));
+    assert_snapshot!(said.replace(&pid.to_string(), "<pid>"));
+}
+
+fn wait_for_start(engine: &mut Child) {
+    let mut lines = BufReader::new(engine.stdout.as_mut().expect("standard output is piped")).lines();
+    assert!(lines.any(|line| line.unwrap().contains("attempt-started")));
+}
