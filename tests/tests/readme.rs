@@ -78,6 +78,7 @@ fn links_between_documents_lead_somewhere() {
         "README.md",
         "engine/ARCHITECTURE.md",
         "docs/workflows.md",
+        "docs/operators.md",
         "workflows/README.md",
         "workflows/release/README.md",
         "workflows/scale/README.md",
