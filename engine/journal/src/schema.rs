@@ -69,7 +69,7 @@ pub(crate) const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX request_of_run ON request (run);
 ", "
-    -- One row an append instead of one an event: a commit costs by the row. Never updated, never deleted from.
+    -- Mostly one row an append, instead of one an event: a commit costs by the row. Never updated, never deleted from.
     CREATE TABLE append (
         position  INTEGER PRIMARY KEY,  -- of its last record; records are counted over all runs
         run       INTEGER NOT NULL REFERENCES run (key),
