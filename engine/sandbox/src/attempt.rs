@@ -137,7 +137,7 @@ impl Sandbox {
             }
             Raced::Guest(Ok(Err(failure))) => End::Failed(failure::of_guest(failure)),
             Raced::Guest(Err(error)) => {
-                End::Failed(failure::of_error(&error, store.data().meter.denied(), &call.limits, timeout))
+                End::Failed(failure::of_error(&error, store.data().meter.denied(), &call.limits, timeout, &log))
             }
             Raced::TimedOut => End::Failed(failure::timed_out(timeout, None)),
             Raced::Cancelled => End::Cancelled,

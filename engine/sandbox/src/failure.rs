@@ -7,12 +7,14 @@ use std::time::Duration;
 use downbeat_workflow::capability::Limits;
 use downbeat_workflow::event::{Failure, FailureKind};
 use downbeat_workflow::json::Json;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::attempt::failed;
 use crate::bindings::exports::downbeat::step::step;
-use crate::store::{DeadlinePassed, MESSAGE_MAX};
+use crate::host::log::Log;
+use crate::store::{DeadlinePassed, HANDLES_MAX, MESSAGE_MAX};
 use crate::text;
 
 /// Bytes of a message that are kept. Journaled with every failure; a page of text is 4 KiB.
@@ -55,17 +57,15 @@ fn parse_details(details: String) -> Result<Json, String> {
 /// The guest answered: is it an answer?
 pub(crate) fn of_output(output: String, limits: &Limits) -> Result<Json, Failure> {
     if output.len() as u64 > limits.output {
-        return Err(over_output(&format!("the output has {} bytes", output.len()), limits));
+        let message = format!(
+            "the output has {} bytes, and the limit `output` is {}; hand over large data as an artifact, or raise \
+             `limit = {{ output = … }}`",
+            output.len(),
+            limits.output
+        );
+        return Err(failed(FailureKind::Limit { limit: "output".into() }, message));
     }
     Json::parse(output).map_err(|error| failed(FailureKind::InvalidOutput, format!("the output is {error}")))
-}
-
-fn over_output(what: &str, limits: &Limits) -> Failure {
-    let message = format!(
-        "{what}, and the limit `output` is {}; hand over large data as an artifact, or raise `limit = {{ output = … }}`",
-        limits.output
-    );
-    failed(FailureKind::Limit { limit: "output".into() }, message)
 }
 
 /// The attempt took too long.
@@ -74,13 +74,25 @@ pub(crate) fn timed_out(timeout: Duration, backtrace: Option<String>) -> Failure
     Failure { backtrace, ..failed(FailureKind::TimedOut, message) }
 }
 
-/// The guest did not come back by itself. `denied` is the limit that the meter enforced, if any.
+/// The guest did not come back by itself. `denied` is the limit that the meter enforced, if any. A breakdown is told with
+/// what the guest said last in its log, which has to be complete by now.
 pub(crate) fn of_error(
     error: &wasmtime::Error,
     denied: Option<&'static str>,
     limits: &Limits,
     timeout: Duration,
+    log: &Log,
 ) -> Failure {
+    let mut failure = judge(error, denied, limits, timeout);
+    if failure.kind == FailureKind::Trap
+        && let Some(words) = log.last_words()
+    {
+        write!(failure.message, "; its last words: {words}").expect("writing to a string succeeds");
+    }
+    failure
+}
+
+fn judge(error: &wasmtime::Error, denied: Option<&'static str>, limits: &Limits, timeout: Duration) -> Failure {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(backtrace);
     if error.is::<DeadlinePassed>() {
         return timed_out(timeout, backtrace);
@@ -104,13 +116,27 @@ pub(crate) fn of_error(
         };
         return Failure { backtrace, ..failed(FailureKind::Limit { limit: limit.into() }, message) };
     }
-    // wasmtime keeps this error's type to itself; a test holds the text.
+    // The host's table and the component's own have the same bound; a handle that is lent counts as well. wasmtime keeps the
+    // types of this error and the next two to itself; tests hold the texts.
+    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    if full || root_text(error).contains("handle limit exceeded") {
+        let message = format!(
+            "the component held more than {HANDLES_MAX} handles at once (streams, files, requests, moments to wait for)"
+        );
+        return Failure { backtrace, ..failed(FailureKind::Limit { limit: "handles".into() }, message) };
+    }
+    if let Some(what) = root_text(error).strip_prefix("resource limit exceeded: ") {
+        let message = format!("the component is made of too many core instances ({what})");
+        return Failure { backtrace, ..failed(FailureKind::Limit { limit: "instances".into() }, message) };
+    }
     if root_text(error).contains("fuel allocated for hostcalls has been exhausted") {
         // Without a frame, the guest was not running: what was too large is its answer.
+        let most = limits.output.max(MESSAGE_MAX as u64);
         if backtrace.is_none() {
-            return over_output(&format!("the output has more than {MESSAGE_MAX} bytes"), limits);
+            let message = format!("the answer has more than {most} bytes, the most that one call may carry");
+            return failed(FailureKind::Limit { limit: "output".into() }, message);
         }
-        let message = format!("the component handed more than {MESSAGE_MAX} bytes to the host in one call");
+        let message = format!("the component handed more than {most} bytes to the host in one call");
         return Failure { backtrace, ..failed(FailureKind::Limit { limit: "message".into() }, message) };
     }
     Failure { backtrace, ..failed(FailureKind::Trap, reason(error)) }

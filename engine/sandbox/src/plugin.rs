@@ -249,11 +249,12 @@ impl Sandbox {
     async fn call_describe(&self, pre: &PluginPre<State>) -> Result<step::Description, Failure> {
         let _running = self.ticker.run();
         let limits = Arc::new(Limits::default());
+        let log = Arc::new(Log::new(Arc::new(Nobody), 0));
         let setup = Setup {
             host: self.host.clone(),
             grants: Arc::new(Grants::default()),
             limits: limits.clone(),
-            log: Arc::new(Log::new(Arc::new(Nobody), 0)),
+            log: log.clone(),
             directory: Arc::from(Path::new("/")),
             workspace: PathBuf::new(),
             started: Instant::now(),
@@ -267,7 +268,10 @@ impl Sandbox {
         .await;
         match called {
             Ok(Ok(description)) => Ok(description),
-            Ok(Err(error)) => Err(failure::of_error(&error, store.data().meter.denied(), &limits, DESCRIBE_MAX)),
+            Ok(Err(error)) => {
+                log.flush();
+                Err(failure::of_error(&error, store.data().meter.denied(), &limits, DESCRIBE_MAX, &log))
+            }
             Err(_) => Err(failure::timed_out(DESCRIBE_MAX, None)),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) const MESSAGE_MAX: usize = 64 << 20;
 
 /// Handles that a guest may hold at once: streams, files, requests, blobs being written. Programs stay in the tens; each
 /// may hold a file descriptor of the engine's.
-const HANDLES_MAX: usize = 1_000;
+pub(crate) const HANDLES_MAX: usize = 1_000;
 
 /// What the host keeps for one attempt.
 pub(crate) struct State {

@@ -1,6 +1,7 @@
 //! The interface `log`, and the one place where an attempt's lines are made visible, counted and bounded: the guest's
 //! messages, its standard output and error, and the output of its native programs all come through here.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,14 @@ use crate::text;
 /// A line is cut into several after this many bytes, so that output without line ends is not held back in memory.
 const LINE_MAX: usize = 64 << 10;
 
+/// Lines of trouble that are remembered for the message of a trap: a panic's place and text, or the end of a traceback.
+/// Apart from the limit `log`, which a chatty guest has used up by the time it breaks down.
+const TROUBLE_LINES: usize = 32;
+
+/// Bytes of each of them, and of all of them in a message: a panic's text is for reading, a dump belongs into the log.
+const TROUBLE_LINE_MAX: usize = 1024;
+const LAST_WORDS_MAX: usize = 4096;
+
 /// One attempt's log.
 pub(crate) struct Log {
     observer: Arc<dyn Observer>,
@@ -23,6 +32,8 @@ pub(crate) struct Log {
     offered: AtomicU64,
     stdout: Mutex<Lines>,
     stderr: Mutex<Lines>,
+    /// The latest lines of level `error` and of standard error.
+    trouble: Mutex<VecDeque<String>>,
 }
 
 impl Log {
@@ -33,14 +44,18 @@ impl Log {
             offered: AtomicU64::new(0),
             stdout: Mutex::new(Lines::new(Level::Info)),
             stderr: Mutex::new(Lines::new(Level::Warn)),
+            trouble: Mutex::default(),
         }
     }
 
     /// Keeps one line, or as much of it as the limit still takes. A line counts its bytes and one more for its end, so
-    /// that a flood of empty lines ends as well.
+    /// that a flood of empty lines ends as well. What there is no room for is counted and not looked at: a guest may call
+    /// this with tens of MiB at a time, and nothing interrupts a host function.
     pub(crate) fn line(&self, level: Level, line: &str) {
+        let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
+        let (line, rest) = line.split_at(line.floor_char_boundary(room));
         let line = text::visible(line, false);
-        let size = line.len() as u64 + 1;
+        let size = (line.len() + rest.len() + 1) as u64;
         let before = self.offered.fetch_add(size, Ordering::Relaxed);
         let room = self.max.saturating_sub(before);
         if room == 0 {
@@ -50,20 +65,74 @@ impl Log {
         self.observer.log(level, kept);
     }
 
+    /// What the limit still takes.
+    fn room(&self) -> u64 {
+        self.max.saturating_sub(self.offered.load(Ordering::Relaxed))
+    }
+
     fn message(&self, level: Level, message: &str) {
-        message.lines().for_each(|line| self.line(level, line));
+        if level == Level::Error {
+            let last: Vec<&str> = message.lines().rev().take(TROUBLE_LINES).collect();
+            last.into_iter().rev().for_each(|line| self.in_trouble(line));
+        }
+        let mut rest = message;
+        while self.room() > 0
+            && let Some(line) = rest.split_inclusive('\n').next()
+        {
+            rest = &rest[line.len()..];
+            let line = line.strip_suffix('\n').unwrap_or(line);
+            self.line(level, line.strip_suffix('\r').unwrap_or(line));
+        }
+        if !rest.is_empty() {
+            let unfinished = u64::from(!rest.ends_with('\n'));
+            self.offered.fetch_add(rest.len() as u64 + unfinished, Ordering::Relaxed);
+        }
     }
 
     /// A piece of the guest's standard output or error.
     pub(crate) fn stream(&self, stream: Stream, bytes: &[u8]) {
-        self.lines(stream).push(bytes, |level, line| self.line(level, line));
+        self.lines(stream).push(bytes, |level, line| self.spoken(stream, level, line));
     }
 
     /// Lets go of unfinished lines. To be called when the attempt has ended.
     pub(crate) fn flush(&self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.lines(stream).flush(|level, line| self.line(level, line));
+            self.lines(stream).flush(|level, line| self.spoken(stream, level, line));
         }
+    }
+
+    fn spoken(&self, stream: Stream, level: Level, line: &str) {
+        if matches!(stream, Stream::Stderr) {
+            self.in_trouble(line);
+        }
+        self.line(level, line);
+    }
+
+    fn in_trouble(&self, line: &str) {
+        // Advice to the person at a terminal; where it broke down is in the backtrace.
+        if line.trim().is_empty() || line.starts_with("note: run with `RUST_BACKTRACE=") {
+            return;
+        }
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_panic(line) {
+            trouble.clear();
+        } else if trouble.len() == TROUBLE_LINES {
+            // The beginning of a panic says more than the end of its stack.
+            if trouble.front().is_some_and(|first| is_panic(first)) {
+                return;
+            }
+            trouble.pop_front();
+        }
+        trouble.push_back(text::bounded(line.trim(), TROUBLE_LINE_MAX).into_owned());
+    }
+
+    /// What the guest said last about its trouble, in one line: a panic from its beginning, else
+    /// the last line alone. For people: why a guest broke down is in its own words or nowhere.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = if is_panic(trouble.front()?) { 0 } else { trouble.len() - 1 };
+        let words = trouble.range(from..).map(String::as_str).collect::<Vec<_>>().join(" ");
+        Some(text::message(&words, LAST_WORDS_MAX))
     }
 
     /// Bytes kept and bytes dropped.
@@ -83,6 +152,11 @@ impl Log {
         };
         lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a panic begins with this line, as Rust and Go write it.
+fn is_panic(line: &str) -> bool {
+    line.contains("panicked at ") || line.starts_with("panic: ")
 }
 
 /// The guest's two output streams.
@@ -191,6 +265,44 @@ mod tests {
             log.stream(Stream::Stdout, b"e\ntwo\r\nthr");
         };
         check(100, pieces, &["Info one", "Info two", "Info thr", "Warn oops"], (17, 0));
+    }
+
+    #[test]
+    fn a_message_beyond_the_limit_is_counted_without_being_looked_at() {
+        check(3, |log| log.message(Level::Info, "ab\ncd\n\u{1b}[2J"), &["Info ab"], (3, 8));
+        check(2, |log| log.message(Level::Info, "\u{1b}\u{1b}\u{1b}"), &["Info \\u"], (2, 12));
+        check(0, |log| log.message(Level::Error, "one\ntwo"), &[], (0, 8));
+    }
+
+    #[test]
+    fn last_words_are_the_panic_or_the_last_line_whatever_the_limit() {
+        let words = |lines: &[&str]| {
+            let log = Log::new(Arc::new(Kept::default()), 0);
+            lines.iter().for_each(|line| log.stream(Stream::Stderr, format!("{line}\n").as_bytes()));
+            log.last_words()
+        };
+        assert_eq!(words(&[]), None);
+        assert_eq!(words(&["careful", "oops\u{1b}", ""]).unwrap(), "oops\\u{1b}");
+        let rust = ["careful", "", "thread 'a' (1) panicked at b.rs:1:2:", "left: 1", " right: 2"];
+        let rust =
+            [&rust[..], &["note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"]].concat();
+        assert_eq!(words(&rust).unwrap(), "thread 'a' (1) panicked at b.rs:1:2: left: 1 right: 2");
+        assert_eq!(
+            words(&["careful", "panic: oops", "goroutine 1 [running]:"]).unwrap(),
+            "panic: oops goroutine 1 [running]:"
+        );
+        let flood = vec!["x".repeat(1 << 20); 100];
+        let flood: Vec<&str> = [&["panic: big"][..], &flood.iter().map(String::as_str).collect::<Vec<_>>()].concat();
+        let kept = words(&flood).unwrap();
+        assert!(kept.starts_with("panic: big xxx") && kept.len() < 2 * LAST_WORDS_MAX, "{} bytes", kept.len());
+    }
+
+    #[test]
+    fn the_last_words_are_also_what_was_logged_as_an_error() {
+        let log = Log::new(Arc::new(Kept::default()), 100);
+        log.message(Level::Error, "panicked at a.rs:1:2:\nno");
+        log.message(Level::Warn, "well");
+        assert_eq!(log.last_words().unwrap(), "panicked at a.rs:1:2: no");
     }
 
     #[test]

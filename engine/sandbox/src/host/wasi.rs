@@ -10,6 +10,9 @@
 //! | `http` | every request is denied (`http.rs`) |
 //! | (none grants it) | sockets and name lookup are denied |
 //!
+//! None of this is a refusal in the attempt's record, `http` apart: runtimes ask for their directories and variables when
+//! they start, so that asking says nothing about what a step is after, and a record full of it would hide what does.
+//!
 //! A sleep without `clock` is skipped if nothing that the step may reach could change meanwhile; with `process`, `http`,
 //! `files` or `workspace` it takes its real time, since a step that polls the world for something has to wait for it.
 //!
