@@ -67,7 +67,7 @@ impl Place {
             })?,
         };
         let artifacts = self.state.join("artifacts");
-        Sandbox::new(Options { cache, artifacts, instances_max: Options::INSTANCES_MAX }).map_err(Fault::engine)
+        Sandbox::new(Options { cache, artifacts, ..Options::below(&self.state) }).map_err(Fault::engine)
     }
 }
 

@@ -32,6 +32,8 @@ mod engine;
 
 mod cache;
 
+mod bulk;
+
 mod meter;
 
 mod cpu;

@@ -1,12 +1,13 @@
 //! The middle lifetime: a component that was read, compiled, checked against what the host offers, pre-linked, and asked
 //! what it is. Once for each digest; from here on an attempt costs microseconds.
 //!
-//! Compiling is the one thing done to a component before anything bounds it. Its size is bounded, and waiting for it is;
-//! the compiler's own time and memory on hostile input can't be, so that a compilation given up goes on in its thread
-//! until it ends.
+//! Compiling is the one thing done to a component before anything bounds it, and it can't be interrupted. So what follows
+//! from the code is judged before (`bulk.rs`), and waiting is bounded: a compilation given up goes on in its thread until it
+//! ends.
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, mpsc};
@@ -23,6 +24,7 @@ use wasmtime::{Engine, Store};
 use crate::attempt::Observer;
 use crate::bindings::exports::downbeat::step::step;
 use crate::bindings::{Plugin as Bindings, PluginPre};
+use crate::bulk::{self, Bulk};
 use crate::engine::{SLOTS_MAX, TABLES_PER_SLOT};
 use crate::host::log::Log;
 use crate::sandbox::Sandbox;
@@ -33,14 +35,11 @@ use downbeat_workflow::log::Level;
 /// A component's size in bytes. CPython with its standard library is 35 MiB, the largest that people run.
 pub const COMPONENT_MAX: u64 = 64 << 20;
 
-/// How long to wait for the compiler. 35 MiB take about a minute on one slow core.
-const COMPILE_MAX: Duration = Duration::from_secs(300);
-
-/// How long `describe` may take. It returns constants; starting an interpreter may take a second.
-const DESCRIBE_MAX: Duration = Duration::from_secs(10);
-
 /// A schema's size in bytes. The largest that people write by hand are some 100 KiB.
 const SCHEMA_MAX: usize = 1 << 20;
+
+/// Capabilities that a component may want. There are eight to be granted.
+const WANTS_MAX: usize = 64;
 
 /// The interface that makes a component a step.
 const STEP: &str = "downbeat:step/step@0.1.0";
@@ -124,9 +123,19 @@ pub enum LoadFault {
     /// The compiler refused it.
     #[error("is not valid: {0}")]
     Invalid(String),
+    /// The compiler is not asked: it would take too long, or too much memory.
+    #[error("is too much for the compiler: {what} are {found}, and at most {max} are compiled")]
+    TooMuchCode {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// How much there may be.
+        max: u64,
+    },
     /// The compiler did not finish.
-    #[error("was not compiled within {COMPILE_MAX:?}")]
-    CompileTimeout,
+    #[error("was not compiled within {0:?}")]
+    CompileTimeout(Duration),
     /// It needs what the host does not have.
     #[error(
         "imports what a step may not import: {}; a step may import the interfaces of downbeat:step@0.1 and WASI 0.2",
@@ -155,6 +164,15 @@ pub enum LoadFault {
     /// `describe` answered nonsense.
     #[error("does not describe itself properly: {0}")]
     InvalidDescription(String),
+}
+
+impl From<Bulk> for LoadFault {
+    fn from(bulk: Bulk) -> LoadFault {
+        match bulk {
+            Bulk::Malformed(reason) => LoadFault::Invalid(reason),
+            Bulk::TooMuch { what, found, max } => LoadFault::TooMuchCode { what, found, max },
+        }
+    }
 }
 
 fn list(exports: &[String]) -> String {
@@ -194,7 +212,8 @@ impl Sandbox {
         let code = match self.cache.code(&self.engine, &digest) {
             Some(code) => code,
             None => {
-                let code = compile(self.engine.clone(), bytes)?;
+                bulk::check(&bytes)?;
+                let code = compile(self.engine.clone(), bytes, self.compile_max)?;
                 cache_fault = self.cache.keep_code(&digest, &code).err().map(|error| error.to_string());
                 code
             }
@@ -250,6 +269,7 @@ impl Sandbox {
         let _running = self.ticker.run();
         let limits = Arc::new(Limits::default());
         let log = Arc::new(Log::new(Arc::new(Nobody), 0));
+        let max = self.describe_max;
         let setup = Setup {
             host: self.host.clone(),
             grants: Arc::new(Grants::default()),
@@ -258,10 +278,10 @@ impl Sandbox {
             directory: Arc::from(Path::new("/")),
             workspace: PathBuf::new(),
             started: Instant::now(),
-            timeout: DESCRIBE_MAX,
+            timeout: max,
         };
         let mut store = store::build(&self.engine, setup)?;
-        let called = tokio::time::timeout(DESCRIBE_MAX + Duration::from_secs(1), async {
+        let called = tokio::time::timeout(max + Duration::from_secs(1), async {
             let instance = pre.instantiate_async(&mut store).await?;
             instance.downbeat_step_step().call_describe(&mut store).await
         })
@@ -270,9 +290,9 @@ impl Sandbox {
             Ok(Ok(description)) => Ok(description),
             Ok(Err(error)) => {
                 log.flush();
-                Err(failure::of_error(&error, store.data().meter.denied(), &limits, DESCRIBE_MAX, &log))
+                Err(failure::of_error(&error, store.data().meter.denied(), &limits, max, &log))
             }
-            Err(_) => Err(failure::timed_out(DESCRIBE_MAX, None)),
+            Err(_) => Err(failure::timed_out(max, None)),
         }
     }
 }
@@ -286,7 +306,8 @@ impl Observer for Nobody {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadFault> {
-    let file = File::open(path)?;
+    // Opening a pipe would wait for somebody who writes to it.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(LoadFault::NotAComponent("it is not a file"));
@@ -322,15 +343,15 @@ fn is_component(bytes: &[u8]) -> Result<(), LoadFault> {
     }
 }
 
-fn compile(engine: Engine, bytes: Vec<u8>) -> Result<Component, LoadFault> {
+fn compile(engine: Engine, bytes: Vec<u8>, max: Duration) -> Result<Component, LoadFault> {
     let (send, receive) = mpsc::channel();
     std::thread::Builder::new().name("downbeat-compile".into()).spawn(move || {
         // Nobody may be waiting any more.
         send.send(Component::from_binary(&engine, &bytes)).ok();
     })?;
-    match receive.recv_timeout(COMPILE_MAX) {
+    match receive.recv_timeout(max) {
         Ok(compiled) => compiled.map_err(|error| LoadFault::Invalid(format!("{error:#}"))),
-        Err(RecvTimeoutError::Timeout) => Err(LoadFault::CompileTimeout),
+        Err(RecvTimeoutError::Timeout) => Err(LoadFault::CompileTimeout(max)),
         Err(RecvTimeoutError::Disconnected) => Err(LoadFault::Invalid("the compiler panicked on it".into())),
     }
 }
@@ -354,6 +375,9 @@ fn check(description: step::Description) -> Result<Description, String> {
             "its name {:?} is not made of lower case words joined by `-`",
             text::visible(&name, false)
         ));
+    }
+    if description.wants.len() > WANTS_MAX {
+        return Err(format!("it wants {} capabilities, and the bound is {WANTS_MAX}", description.wants.len()));
     }
     let line = |text: &str, max| text::visible(&text::bounded(text, max), false).into_owned();
     Ok(Description {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use downbeat_workflow::description::Digest;
 use tokio::sync::Semaphore;
@@ -27,12 +28,23 @@ pub struct Options {
     /// Attempts that may live at once; more wait. Each slot takes 4 GiB of address space (not of memory) and some 10 KiB
     /// of memory while in use. At least 1.
     pub instances_max: u32,
+    /// How long the compiler may take for one component. It can't be interrupted: what takes longer is refused, and goes on
+    /// in the background until it is done.
+    pub compile_max: Duration,
+    /// How long a component may take to say what it is.
+    pub describe_max: Duration,
 }
 
 impl Options {
     /// [`Options::instances_max`]: as many as one machine plausibly has native programs and requests in flight; a guest
     /// that computes needs no more places than there are processors.
     pub const INSTANCES_MAX: u32 = 1_000;
+
+    /// [`Options::compile_max`]: 35 MiB, the largest that people run, take about a minute on one slow core.
+    pub const COMPILE_MAX: Duration = Duration::from_secs(300);
+
+    /// [`Options::describe_max`]: `describe` returns constants; starting an interpreter may take a second.
+    pub const DESCRIBE_MAX: Duration = Duration::from_secs(10);
 
     /// The defaults, with both directories below `directory`.
     pub fn below(directory: impl Into<PathBuf>) -> Options {
@@ -41,6 +53,8 @@ impl Options {
             cache: directory.join("cache"),
             artifacts: directory.join("artifacts"),
             instances_max: Options::INSTANCES_MAX,
+            compile_max: Options::COMPILE_MAX,
+            describe_max: Options::DESCRIBE_MAX,
         }
     }
 }
@@ -74,6 +88,8 @@ pub struct Sandbox {
     /// One permit for each slot of the pool: wasmtime refuses to instantiate when the pool is exhausted, here one waits.
     pub(crate) places: Semaphore,
     pub(crate) slots: u32,
+    pub(crate) compile_max: Duration,
+    pub(crate) describe_max: Duration,
     /// Held while a component is asked what it is: that has its own places in the pool, enough for one component.
     pub(crate) describing: Mutex<()>,
     /// What is loaded and still in use.
@@ -100,6 +116,8 @@ impl Sandbox {
             host,
             places: Semaphore::new(slots as usize),
             slots,
+            compile_max: options.compile_max,
+            describe_max: options.describe_max,
             describing: Mutex::default(),
             plugins: Mutex::default(),
             allocation,
