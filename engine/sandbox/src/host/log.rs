@@ -15,6 +15,10 @@ use crate::text;
 /// A line is cut into several after this many bytes, so that output without line ends is not held back in memory.
 const LINE_MAX: usize = 64 << 10;
 
+/// Lines of one attempt that are kept, whatever their length. Some 10,000 fill the limit `log` by default. Each is a row of the
+/// journal: a mebibyte of line ends in one message would keep a thread busy for many seconds, and nothing interrupts it.
+const LINES_MAX: u64 = 16_384;
+
 /// Lines of trouble that are remembered for the message of a trap: a panic's place and text, or the end of a traceback.
 /// Apart from the limit `log`, which a chatty guest has used up by the time it breaks down.
 const TROUBLE_LINES: usize = 32;
@@ -28,8 +32,11 @@ pub(crate) struct Log {
     observer: Arc<dyn Observer>,
     /// The limit `log`.
     max: u64,
-    /// Bytes taken from the limit; exceeds it by what was dropped.
+    /// Bytes that came, kept or not.
     offered: AtomicU64,
+    /// Bytes and lines that were kept.
+    kept: AtomicU64,
+    lines: AtomicU64,
     stdout: Mutex<Lines>,
     stderr: Mutex<Lines>,
     /// The latest lines of level `error` and of standard error.
@@ -42,6 +49,8 @@ impl Log {
             observer,
             max,
             offered: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            lines: AtomicU64::new(0),
             stdout: Mutex::new(Lines::new(Level::Info)),
             stderr: Mutex::new(Lines::new(Level::Warn)),
             trouble: Mutex::default(),
@@ -58,16 +67,20 @@ impl Log {
         let size = (line.len() + rest.len() + 1) as u64;
         let before = self.offered.fetch_add(size, Ordering::Relaxed);
         let room = self.max.saturating_sub(before);
-        if room == 0 {
+        if room == 0 || self.lines.fetch_add(1, Ordering::Relaxed) >= LINES_MAX {
             return;
         }
+        self.kept.fetch_add(size.min(room), Ordering::Relaxed);
         let kept = if size <= room { &line[..] } else { &line[..line.floor_char_boundary(room as usize)] };
         self.observer.log(level, kept);
     }
 
-    /// What the limit still takes.
+    /// Bytes that the bounds still take.
     fn room(&self) -> u64 {
-        self.max.saturating_sub(self.offered.load(Ordering::Relaxed))
+        match self.lines.load(Ordering::Relaxed) {
+            ..LINES_MAX => self.max.saturating_sub(self.offered.load(Ordering::Relaxed)),
+            _ => 0,
+        }
     }
 
     fn message(&self, level: Level, message: &str) {
@@ -91,13 +104,13 @@ impl Log {
 
     /// A piece of the guest's standard output or error.
     pub(crate) fn stream(&self, stream: Stream, bytes: &[u8]) {
-        self.lines(stream).push(bytes, |level, line| self.spoken(stream, level, line));
+        self.pieces(stream).push(bytes, |level, line| self.spoken(stream, level, line));
     }
 
     /// Lets go of unfinished lines. To be called when the attempt has ended.
     pub(crate) fn flush(&self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.lines(stream).flush(|level, line| self.spoken(stream, level, line));
+            self.pieces(stream).flush(|level, line| self.spoken(stream, level, line));
         }
     }
 
@@ -137,15 +150,15 @@ impl Log {
 
     /// Bytes kept and bytes dropped.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        let offered = self.offered.load(Ordering::Relaxed);
-        (offered.min(self.max), offered.saturating_sub(self.max))
+        let kept = self.kept.load(Ordering::Relaxed);
+        (kept, self.offered.load(Ordering::Relaxed).saturating_sub(kept))
     }
 
     pub(crate) fn observer(&self) -> &dyn Observer {
         &*self.observer
     }
 
-    fn lines(&self, stream: Stream) -> MutexGuard<'_, Lines> {
+    fn pieces(&self, stream: Stream) -> MutexGuard<'_, Lines> {
         let lines = match stream {
             Stream::Stdout => &self.stdout,
             Stream::Stderr => &self.stderr,
@@ -272,6 +285,17 @@ mod tests {
         check(3, |log| log.message(Level::Info, "ab\ncd\n\u{1b}[2J"), &["Info ab"], (3, 8));
         check(2, |log| log.message(Level::Info, "\u{1b}\u{1b}\u{1b}"), &["Info \\u"], (2, 12));
         check(0, |log| log.message(Level::Error, "one\ntwo"), &[], (0, 8));
+    }
+
+    #[test]
+    fn a_flood_of_short_lines_ends_as_well() {
+        let kept = vec!["Info "; LINES_MAX as usize];
+        check(
+            1 << 20,
+            |log| log.message(Level::Info, &"\n".repeat(1 << 20)),
+            &kept,
+            (LINES_MAX, (1 << 20) - LINES_MAX),
+        );
     }
 
     #[test]
