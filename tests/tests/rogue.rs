@@ -1,17 +1,18 @@
 //! The rogue guest: every misbehaviour is stopped within its bound, told apart and recorded, while a well-behaved step in
-//! the same process goes its way.
+//! the same process goes its way. What the guest does and what comes of it is written down in its README, as tables; they
+//! are read and played here, so that they say what is true.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use downbeat_tests::Bench;
+use downbeat_tests::{Bench, repository};
 use serde_json::Value;
 
 /// One workflow with one step for each row: its name, more keys of its table, its input.
 fn play(steps: &[(&str, &str, &str)]) -> Played {
     let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
-    let rogue = downbeat_tests::repository().join("tests/guests/rogue");
+    let rogue = repository().join("tests/guests/rogue");
     let mut toml = format!("name = \"rogue\"\n[plugins]\nrogue = {:?}\n", rogue.display().to_string());
     for (name, more, with) in steps {
         toml.push_str(&format!("[steps.{name}]\nuse = \"rogue\"\nwith = {with}\n{more}\n"));
@@ -21,17 +22,22 @@ fn play(steps: &[(&str, &str, &str)]) -> Played {
     let events: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.last().is_some_and(|event| event["event"] == "run-finished"), "{}", answer.stderr);
     let mut ends = HashMap::new();
+    let mut order = Vec::new();
     for event in &events {
         if ["attempt-succeeded", "attempt-failed"].iter().any(|end| event["event"] == *end) {
-            ends.insert(event["step"].as_str().unwrap().to_owned(), event.clone());
+            let step = event["step"].as_str().unwrap().to_owned();
+            order.push(step.clone());
+            ends.insert(step, event.clone());
         }
     }
-    Played { bench, ends, code: answer.code }
+    Played { bench, ends, order, code: answer.code }
 }
 
 struct Played {
     bench: Bench,
     ends: HashMap<String, Value>,
+    /// The steps as their attempts ended.
+    order: Vec<String>,
     code: i32,
 }
 
@@ -45,12 +51,18 @@ impl Played {
         }
     }
 
-    fn message(&self, step: &str) -> &str {
-        self.ends[step]["failure"]["message"].as_str().unwrap_or_default()
+    /// What a person gets to read of its end: the message of a failure, the output of a success.
+    fn said(&self, step: &str) -> String {
+        let end = &self.ends[step];
+        end["failure"]["message"].as_str().map_or_else(|| end["output"].to_string(), str::to_owned)
     }
 
     fn output(&self, step: &str) -> &Value {
         &self.ends[step]["output"]
+    }
+
+    fn usage(&self, step: &str, key: &str) -> u64 {
+        self.ends[step]["usage"][key].as_u64().unwrap_or(0)
     }
 
     fn refused(&self, step: &str) -> Vec<&str> {
@@ -59,84 +71,164 @@ impl Played {
     }
 }
 
+/// The rows of the table below a heading of the guest's README, cells without their backticks.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let readme = std::fs::read_to_string(repository().join("tests/guests/rogue/README.md")).unwrap();
+    let section = readme.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let cell = |cell: &str| {
+        let cell = cell.trim();
+        cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).unwrap_or(cell).to_owned()
+    };
+    let row = |line: &str| {
+        let line = line.strip_prefix('|')?.strip_suffix('|')?;
+        Some(line.split('|').map(cell).collect::<Vec<_>>())
+    };
+    let rows: Vec<_> = section.lines().filter_map(row).skip(2).collect();
+    assert!(rows.len() > 10, "the table of {heading} is there");
+    rows
+}
+
+/// Plays the rows of a table, each a step, beside three well-behaved steps in a row. `with` and `more` are columns; what
+/// stands in `more`, separated by semicolons, are further keys of the step.
+fn play_table(rows: &[Vec<String>], with: usize, more: Option<usize>) -> Played {
+    let steps: Vec<(String, String, String)> = rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| {
+            let more = more.map_or(String::new(), |more| row[more].replace("; ", "\n"));
+            (format!("row_{index}"), more, row[with].clone())
+        })
+        .collect();
+    let echo = r#"{ do = "echo", text = "well" }"#;
+    let mut all =
+        vec![("good", "", echo), ("better", "needs = [\"good\"]", echo), ("best", "needs = [\"better\"]", echo)];
+    all.extend(steps.iter().map(|(name, more, with)| (name.as_str(), more.as_str(), with.as_str())));
+    let played = play(&all);
+    for step in ["good", "better", "best"] {
+        assert_eq!((played.kind(step).as_str(), &played.output(step)["input"]["text"]), ("succeeded", &"well".into()));
+    }
+    played
+}
+
 #[test]
-fn misbehaviour_is_told_apart_while_a_good_step_completes() {
+fn misbehaviour_is_stopped_told_apart_and_recorded_while_good_steps_complete() {
+    let rows = table("Misbehaviour");
+    let played = play_table(&rows, 1, Some(2));
+    let mut wrong = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let step = format!("row_{index}");
+        let [attack, _, _, outcome, says] = &row[..] else { panic!("{row:?}") };
+        let (kind, said) = (played.kind(&step), played.said(&step));
+        if kind != *outcome || !said.replace('`', "").contains(&says[..]) {
+            let said: String = said.chars().take(300).collect();
+            wrong.push(format!("{attack}: {kind}: {said}"));
+        }
+        // Stopped within its bound, and on record with what it used.
+        assert!(said.len() < 128 << 10 || kind == "succeeded", "{attack}: a message of {} bytes", said.len());
+        for key in ["wall-us", "cpu-us", "memory-peak", "bytes-in"] {
+            assert!(played.usage(&step, key) > 0, "{attack}: {key} is on record");
+        }
+        if kind == "timed-out" {
+            let wall = played.usage(&step, "wall-us");
+            assert!((4_000_000..14_000_000).contains(&wall), "{attack}: stopped after {wall} µs");
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // The well-behaved went their way while the endless were at it.
+    let place = |step: &str| played.order.iter().position(|other| other == step).unwrap();
+    let endless = (0..rows.len()).filter(|index| rows[*index][3] == "timed-out").map(|index| format!("row_{index}"));
+    let first = endless.min_by_key(|step| place(step)).unwrap();
+    assert!(place("best") < place(&first), "{:?}", played.order);
+    assert_eq!(played.code, 1);
+}
+
+#[test]
+fn a_breakdown_is_on_record_with_its_place_and_its_use() {
     let played = play(&[
-        ("good", "", r#"{ do = "echo", text = "well" }"#),
         ("loops", r#"timeout = "300ms""#, r#"{ do = "loop" }"#),
         ("hoards", r#"limit = { memory = "32MiB" }"#, r#"{ do = "hoard" }"#),
         ("traps", "", r#"{ do = "trap" }"#),
         ("panics", "", r#"{ do = "panic", text = "that was too much" }"#),
-        ("recurses", "", r#"{ do = "stack" }"#),
-        ("exits", "", r#"{ do = "exit" }"#),
-        ("garbles", "", r#"{ do = "bad-json" }"#),
-        ("blurts", r#"limit = { output = "1MiB" }"#, r#"{ do = "big-output" }"#),
-        ("refuses", "", r#"{ do = "fail-invalid" }"#),
         ("gives_up", "", r#"{ do = "fail-permanent" }"#),
-        ("wavers", "", r#"{ do = "fail-transient" }"#),
         ("recovers", r#"retry = { attempts = 2, delay = "1ms" }"#, r#"{ do = "fail-until", attempt = 2 }"#),
     ]);
-    assert_eq!(played.code, 1);
-    let kinds = [
-        ("good", "succeeded"),
-        ("loops", "timed-out"),
-        ("hoards", "limit memory"),
-        ("traps", "trap"),
-        ("panics", "trap"),
-        ("recurses", "trap"),
-        ("exits", "trap"),
-        ("garbles", "invalid-output"),
-        ("blurts", "limit output"),
-        ("refuses", "invalid-input"),
-        ("gives_up", "permanent"),
-        ("wavers", "transient"),
-        ("recovers", "succeeded"),
-    ];
-    let found: Vec<(&str, String)> = kinds.iter().map(|(step, _)| (*step, played.kind(step))).collect();
-    let expected: Vec<(&str, String)> = kinds.iter().map(|(step, kind)| (*step, (*kind).to_owned())).collect();
-    assert_eq!(found, expected);
-    assert_eq!(played.output("good")["input"]["text"], "well");
     assert_eq!(played.ends["gives_up"]["failure"]["details"]["requested"], true);
-    assert_eq!(played.ends["recovers"]["attempt"], 2);
-    // The bounds are reported, not only enforced.
-    let peak = played.ends["hoards"]["usage"]["memory-peak"].as_u64().unwrap();
+    assert_eq!((played.kind("recovers").as_str(), &played.ends["recovers"]["attempt"]), ("succeeded", &2.into()));
+    let peak = played.usage("hoards", "memory-peak");
     assert!((16 << 20..=32 << 20).contains(&peak), "{peak}");
-    let cpu = played.ends["loops"]["usage"]["cpu-us"].as_u64().unwrap();
-    assert!(cpu > 0, "a busy guest uses CPU time");
-    // Where it broke down is kept.
     for step in ["loops", "traps", "panics"] {
         let trace = played.ends[step]["failure"]["backtrace"].as_str().unwrap_or_default();
         assert!(trace.contains("rogue"), "{step}: {trace}");
     }
     let logs = played.bench.run(&["logs", "--step", "panics"]).stdout;
     assert!(logs.contains("that was too much"), "a panic's message is in the log: {logs}");
-    assert!(played.bench.run(&["show"]).stdout.contains("limit `memory`"));
+    let shown = played.bench.run(&["show"]).stdout;
+    assert!(shown.contains("limit `memory`") && shown.contains("that was too much"), "{shown}");
 }
 
 #[test]
 fn what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it() {
-    let played = play(&[
-        ("reads", "", r#"{ do = "read-file", path = "/etc/passwd" }"#),
-        ("writes", "", r#"{ do = "write-file", path = "./rogue-was-here", text = "x" }"#),
-        ("lists", "", r#"{ do = "list", path = "/" }"#),
-        ("connects", "", r#"{ do = "connect", address = "127.0.0.1:1" }"#),
-        ("asks", "", r#"{ do = "http", address = "127.0.0.1:1" }"#),
-        ("runs", "", r#"{ do = "process", program = "id" }"#),
-        ("puts", "", r#"{ do = "put", text = "x" }"#),
-        ("peeks", "", r#"{ do = "env" }"#),
-    ]);
+    let rows = table("Reaching for what was not granted");
+    let played = play_table(&rows, 1, None);
     assert_eq!(played.code, 0, "being refused is no failure by itself");
-    for step in ["reads", "writes", "lists", "connects", "asks", "puts"] {
-        assert!(played.output(step)["error"].is_string(), "{step}: {}", played.output(step));
+    let mut wrong = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let step = format!("row_{index}");
+        let [attack, _, gets, record] = &row[..] else { panic!("{row:?}") };
+        let recorded: Vec<&str> = Some(record.as_str()).filter(|record| !record.is_empty()).into_iter().collect();
+        if !played.said(&step).contains(&gets[..]) || played.refused(&step) != recorded {
+            wrong.push(format!("{attack}: {}: {:?}", played.said(&step), played.refused(&step)));
+        }
     }
-    assert_eq!(played.output("peeks")["saw"]["variables"], Value::Array(Vec::new()));
-    assert_eq!(played.output("runs")["saw"]["refused"]["capability"], "process");
-    assert_eq!(played.refused("runs"), [r#"grant = { process = ["id"] }"#]);
-    assert_eq!(played.refused("puts"), ["grant = { artifacts = true }"]);
-    assert_eq!(played.refused("asks"), [r#"grant = { http = ["127.0.0.1:1"] }"#]);
+    assert_eq!(wrong, Vec::<String>::new());
     assert!(!played.bench.path().join("rogue-was-here").exists());
     let shown = played.bench.run(&["show"]).stdout;
-    assert!(shown.contains(r#"hint: to allow it, add to [steps.runs]: grant = { process = ["id"] }"#), "{shown}");
+    assert!(shown.contains(r#"to allow it, add to [steps.row_5]: grant = { process = ["id"] }"#), "{shown}");
+}
+
+/// The source of each test of a file, by its name.
+fn tests(file: &str) -> HashMap<String, String> {
+    let source = std::fs::read_to_string(repository().join("engine/sandbox/tests/sandbox").join(file)).unwrap();
+    let test = |item: &str| {
+        let (attributes, rest) = item.split_once("fn ")?;
+        let name = rest.split_once('(')?.0;
+        let marked = attributes.lines().any(|line| line.starts_with("#[") && line.contains("test"));
+        marked.then(|| (name.to_owned(), rest.to_owned()))
+    };
+    source.split("\n}\n").filter_map(test).collect()
+}
+
+#[test]
+fn every_hostile_component_names_a_test_that_speaks_of_its_outcome() {
+    let mut wrong = Vec::new();
+    let mut named = BTreeSet::new();
+    for row in table("Hostile components") {
+        let [attack, outcome, test] = &row[..] else { panic!("{row:?}") };
+        let (file, test) = test.split_once("` `").unwrap();
+        named.insert((file.to_owned(), test.to_owned()));
+        let source = tests(file).remove(test).unwrap_or_default();
+        let speaks = match outcome.split_once(' ') {
+            Some(("limit", limit)) => source.contains(&format!("limit(\"{limit}\")")),
+            _ => match &outcome[..] {
+                "trap" => source.contains("FailureKind::Trap"),
+                "timed-out" => source.contains("FailureKind::TimedOut"),
+                "cancelled" => source.contains("End::Cancelled"),
+                "refused" => ["check(", "refused(", "try_load", "load("].iter().any(|word| source.contains(word)),
+                "harmless" => !source.is_empty(),
+                _ => false,
+            },
+        };
+        if !speaks {
+            wrong.push(format!("{attack}: {file} has no test `{test}` that speaks of `{outcome}`"));
+        }
+    }
+    for test in tests("hostile.rs").into_keys() {
+        if !named.contains(&("hostile.rs".to_owned(), test.clone())) {
+            wrong.push(format!("hostile.rs: `{test}` is in no row"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]
@@ -175,7 +267,7 @@ fn what_was_granted_is_there_and_nothing_else() {
 #[test]
 fn a_program_is_never_looked_up_where_the_guest_may_write() {
     let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
-    let process = downbeat_tests::repository().join("plugins/process");
+    let process = repository().join("plugins/process");
     let toml = format!(
         "name = \"x\"\n[plugins]\np = {:?}\n[steps.a]\nuse = \"p\"\nwith = {{ program = \"./tool\" }}\n\
          grant = {{ process = [\"./tool\"], workspace = true }}\n",
@@ -205,14 +297,6 @@ fn a_flood_of_log_lines_is_cut_and_counted() {
     let played =
         play(&[("floods", r#"limit = { log = "64KiB" }"#, r#"{ do = "log-flood", text = "again and again" }"#)]);
     assert_eq!(played.kind("floods"), "succeeded");
-    let usage = &played.ends["floods"]["usage"];
-    assert!(usage["log-bytes"].as_u64().unwrap() <= 64 << 10, "{usage}");
-    assert!(usage["log-dropped"].as_u64().unwrap() > 1 << 20, "{usage}");
-}
-
-#[test]
-fn a_message_of_a_guest_cannot_write_on_the_terminal() {
-    let played = play(&[("forges", "", r#"{ do = "fail-permanent", text = "red \u001b[31m alert" }"#)]);
-    assert_eq!(played.kind("forges"), "permanent");
-    assert!(!played.message("forges").contains('\u{1b}'), "{:?}", played.message("forges"));
+    assert!(played.usage("floods", "log-bytes") <= 64 << 10);
+    assert!(played.usage("floods", "log-dropped") > 1 << 20);
 }

@@ -27,9 +27,15 @@ impl Bench {
     }
 
     pub(crate) fn with_instances(instances_max: u32) -> Bench {
+        Bench::with(|options| options.instances_max = instances_max)
+    }
+
+    /// With eight places, and what `change` makes of the options.
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Bench {
         let directory = tempfile::tempdir().unwrap();
-        let sandbox = sandbox(directory.path(), instances_max);
-        Bench { sandbox, observer: Arc::default(), directory }
+        let mut options = Options { instances_max: 8, ..Options::below(directory.path()) };
+        change(&mut options);
+        Bench { sandbox: Sandbox::new(options).unwrap(), observer: Arc::default(), directory }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -38,7 +44,7 @@ impl Bench {
 
     /// A second sandbox on the same directory, as after a restart.
     pub(crate) fn restarted(&self) -> Sandbox {
-        sandbox(self.path(), 8)
+        Sandbox::new(Options { instances_max: 8, ..Options::below(self.path()) }).unwrap()
     }
 
     pub(crate) fn write(&self, bytes: &[u8]) -> PathBuf {
@@ -79,10 +85,6 @@ impl Bench {
         let plugin = self.load(guest);
         self.sandbox.attempt(&plugin, call, self.observer.clone(), cancelled).await
     }
-}
-
-fn sandbox(directory: &Path, instances_max: u32) -> Sandbox {
-    Sandbox::new(Options { instances_max, ..Options::below(directory) }).unwrap()
 }
 
 /// The output of an attempt that succeeded, without the line end that a shell leaves.

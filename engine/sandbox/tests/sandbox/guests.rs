@@ -55,6 +55,11 @@ const WASI: &str = r#"
             get-environment: func() -> list<tuple<string, string>>;
         }
     }
+    package wasi:random@0.3.0 {
+        interface random {
+            get-random-u64: func() -> u64;
+        }
+    }
     package test:strange@1.0.0 {
         interface one { f: func(); }
         interface two { f: func(); }
@@ -68,6 +73,7 @@ const WASI: &str = r#"
         import wasi:cli/stdout@0.2.6;
         import wasi:cli/exit@0.2.6;
         import wasi:cli/environment@0.2.6;
+        import wasi:random/random@0.3.0;
         import test:strange/one@1.0.0;
         import test:strange/two@1.0.0;
     }
@@ -92,7 +98,7 @@ pub(crate) struct Guest {
     describe: String,
     schema: String,
     run: String,
-    realloc: bool,
+    realloc: String,
 }
 
 impl Guest {
@@ -106,7 +112,7 @@ impl Guest {
             describe: "i32.const 64".into(),
             schema: "{}".into(),
             run: body.into(),
-            realloc: true,
+            realloc: REALLOC.into(),
         }
     }
 
@@ -136,6 +142,12 @@ impl Guest {
         self
     }
 
+    /// Another body of the function that the host calls for room for what it hands over.
+    pub(crate) fn realloc(mut self, body: &str) -> Guest {
+        self.realloc = format!(r#"(func $alloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {body})"#);
+        self
+    }
+
     /// The component's bytes.
     pub(crate) fn build(&self) -> Vec<u8> {
         component(&self.module(), "guest")
@@ -161,7 +173,6 @@ impl Guest {
             globals += &format!("(global ${name} i32 (i32.const {at})) (global ${name}_len i32 (i32.const {len}))");
         }
         let heap = (1024 + data.len()).next_multiple_of(4096);
-        let realloc = if self.realloc { REALLOC } else { "" };
         format!(
             r#"(module
                 {imports}
@@ -190,6 +201,7 @@ impl Guest {
                     {run}))"#,
             imports = self.imports,
             pages = heap / 65536 + 1,
+            realloc = self.realloc,
             description = escape(&description),
             data = escape(&data),
             functions = self.functions,

@@ -6,6 +6,7 @@
 mod attempts;
 mod bench;
 mod guests;
+mod hostile;
 mod loading;
 mod processes;
 mod wasi;

@@ -87,7 +87,7 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
 
         // Failures.
         "fail-invalid" => Err(invalid(message())),
-        "fail-permanent" => Err(permanent(message())),
+        "fail-permanent" => Err(permanent(message() + &padding(input.number("bytes", 0)))),
         "fail-transient" => Err(transient(message(), input.0["retry-after-ms"].as_u64())),
         "fail-until" if u64::from(context.attempt) < input.number("attempt", 2) => {
             Err(transient(format!("attempt {} is too early", context.attempt), None))
@@ -95,7 +95,7 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
         "fail-until" => saw(json!(context.attempt)),
 
         // Endings that are none of them.
-        "panic" => panic!("{}", message()),
+        "panic" => panic!("{}{}", message(), padding(input.number("bytes", 0))),
         "trap" => trap(),
         "exit" => std::process::exit(i32::try_from(input.number("code", 1)).unwrap_or(1)),
 
@@ -103,11 +103,19 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
         "loop" => loop {
             black_box(());
         },
+        "call-forever" => call_forever(input),
         "sleep" => {
             std::thread::sleep(Duration::from_millis(input.number("ms", 1_000)));
             saw(Value::Null)
         }
         "hoard" => hoard(input.number("bytes", u64::MAX)),
+        "handles" => handles(),
+        "open-files" => loop {
+            match std::fs::File::create(input.text("path")) {
+                Ok(file) => std::mem::forget(file),
+                Err(error) => return seen::<Value>(Err(error)),
+            }
+        },
         "stack" => saw(json!(deeper(input.number("depth", u64::MAX)))),
         "frames" => saw(json!(wider(input.number("depth", u64::MAX)))),
 
@@ -119,6 +127,10 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             }
             saw(Value::Null)
         }
+        "log-big" => {
+            log::write(log::Level::Info, &message().repeat(length(input.number("count", 1))));
+            saw(Value::Null)
+        }
         "print" => {
             for line in 0..input.number("count", 1) {
                 println!("out {line}: {}", message());
@@ -126,19 +138,28 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             }
             saw(Value::Null)
         }
-        "big-output" => Ok(format!(r#"{{"saw":"{}"}}"#, "x".repeat(length(input.number("bytes", 20 << 20))))),
+        "big-output" => Ok(big_output(length(input.number("bytes", 20 << 20)))),
 
         // Not what was promised.
+        "answer" => {
+            let middle = input.text("text").repeat(length(input.number("count", 1)));
+            Ok([input.text("before"), &middle, input.text("after")].concat())
+        }
         "bad-json" => Ok("{ this is no JSON".to_owned()),
         "wrong-output" => Ok(json!({ "saw": 1, "unpromised": true }).to_string()),
         "bad-details" => Err(Failure::Permanent(types::Problem {
             message: "with details that are no JSON".to_owned(),
             details: Some("{ this is no JSON".to_owned()),
         })),
+        "big-details" => Err(Failure::Permanent(types::Problem {
+            message: "with more details than anybody reads".to_owned(),
+            details: Some(format!(r#"{{"padding":"{}"}}"#, padding(input.number("bytes", 1 << 20)))),
+        })),
 
         // What it sees.
         "clock" => clock(input.number("ms", 0)),
         "random" => saw(json!([random(), random(), random()])),
+        "random-big" => saw(json!(random_bytes(input.number("bytes", 1 << 30)))),
         "env" => {
             let variables: Vec<(String, String)> = std::env::vars().collect();
             saw(json!({ "variables": variables, "arguments": std::env::args().collect::<Vec<_>>() }))
@@ -154,6 +175,12 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             Ok(names)
         })),
         "connect" => seen(std::net::TcpStream::connect(input.text("address")).map(|_| "connected")),
+        "listen" => seen(std::net::TcpListener::bind(input.text("address")).map(|_| "listening")),
+        "udp" => seen(std::net::UdpSocket::bind(input.text("address")).map(|_| "bound")),
+        "lookup" => {
+            use std::net::ToSocketAddrs as _;
+            seen(input.text("address").to_socket_addrs().map(|found| found.count()))
+        }
         "http" => seen(http_status(input.text("scheme"), input.text("address"))),
         "process" => run_process(input),
         "put" => seen(artifacts::put(message().as_bytes()).map_err(|error| format!("{error:?}"))),
@@ -231,6 +258,47 @@ fn wider(depth: u64) -> u64 {
     }
 }
 
+/// Calls one host function again and again.
+fn call_forever(input: &Input<'_>) -> ! {
+    let text = input.text("text");
+    loop {
+        match input.text("what") {
+            "log" => log::write(log::Level::Info, text),
+            "progress" => progress::report(0, None, text),
+            "print" => println!("{text}"),
+            "clock" => drop(black_box(Instant::now())),
+            "random" => drop(black_box(random())),
+            "sleep" => std::thread::sleep(Duration::from_nanos(1)),
+            "get" => drop(black_box(artifacts::get(text))),
+            "put" => drop(black_box(artifacts::put(text.as_bytes()))),
+            "process" => drop(black_box(run_process(input))),
+            "http" => drop(black_box(http_status("http", "127.0.0.1:1"))),
+            "read" => drop(black_box(std::fs::read(input.text("path")))),
+            other => panic!("there is nothing to call that is called `{other}`"),
+        }
+    }
+}
+
+/// So many bytes of text.
+fn padding(bytes: u64) -> String {
+    "x".repeat(length(bytes))
+}
+
+/// An output of so many bytes and a few more. Allocated once: what counts is what crosses the boundary.
+fn big_output(bytes: usize) -> String {
+    let (before, after) = (r#"{"saw":""#, r#""}"#);
+    let mut output = String::with_capacity(before.len() + bytes + after.len());
+    output.push_str(before);
+    let piece = padding(1 << 16);
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(piece.len());
+        output.push_str(&piece[..now]);
+        left -= now;
+    }
+    output + after
+}
+
 /// Both clocks, before and after a sleep.
 fn clock(ms: u64) -> Result<String, Failure> {
     let wall = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
@@ -288,6 +356,30 @@ fn run_process(input: &Input<'_>) -> Result<String, Failure> {
         Err(process::Error::TimedOut(completed)) => saw(json!({ "timed-out": text(&completed.stdout) })),
         Err(process::Error::Failed(reason)) => saw(json!({ "failed": reason })),
     }
+}
+
+/// Opens handles and never lets go of one.
+#[cfg(target_arch = "wasm32")]
+fn handles() -> ! {
+    loop {
+        std::mem::forget(wasip2::clocks::monotonic_clock::subscribe_duration(1));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn handles() -> ! {
+    trap()
+}
+
+/// How many random bytes came back of so many that were asked for at once.
+#[cfg(target_arch = "wasm32")]
+fn random_bytes(bytes: u64) -> usize {
+    wasip2::random::random::get_random_bytes(bytes).len()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn random_bytes(_: u64) -> usize {
+    0
 }
 
 #[cfg(target_arch = "wasm32")]
