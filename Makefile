@@ -1,26 +1,27 @@
 # The front door. Every recipe is a line that you could type; `make -n TARGET` shows them.
 #
-# What is missing for compiling plugins is installed on the way (plugins/toolchain.sh says how). cargo-deny, where there
+# What is missing for compiling plugins is installed on the way (plugins/toolchain.sh and toolchain-javascript.sh say how). cargo-deny, where there
 # is none, goes to a cache directory of ours, not among your own tools.
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/downbeat/tools
 PLUGINS := --manifest-path plugins/Cargo.toml --target-dir plugins/target
-export PATH := $(PATH):$(TOOLS)/bin
+NODE := $(or $(DOWNBEAT_NODE),$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/downbeat/node)
+export PATH := $(PATH):$(TOOLS)/bin:$(NODE)/bin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test bench lint toolchain
+.PHONY: help demo test bench lint toolchain toolchain-javascript
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.* ## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.* ## /\t/' | expand -t 24
 
 # With the tests, so that `make test` finds everything compiled: their dependencies switch on features of shared crates.
 demo: toolchain ## Build the engine and its steps, then run the release workflow on a real application
 	cargo build --locked --workspace --bins --tests
 	$(TARGET)/debug/downbeat run workflows/release/release.toml
 
-test: toolchain ## Run all tests: the plugins' own, then the engine's
+test: toolchain toolchain-javascript ## Run all tests: the plugins' own, then the engine's
 	cargo test --locked $(PLUGINS) --workspace
 	cargo test --locked --workspace
 
@@ -40,5 +41,8 @@ lint: ## Check format, lints, licences, duplicates and sources of both workspace
 	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then cargo deny --offline check advisories; \
 	else echo "advisories: not checked, no database on this machine (\`cargo deny fetch db\` gets one)"; fi
 
-toolchain: ## Install what compiling plugins needs, if it is missing
+toolchain: ## Install what compiling plugins in Rust needs, if it is missing
 	plugins/toolchain.sh
+
+toolchain-javascript: ## Install what building plugins in JavaScript needs, if it is missing
+	plugins/toolchain-javascript.sh

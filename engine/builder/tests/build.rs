@@ -145,9 +145,12 @@ fn a_lock_file_that_does_not_fit_is_an_error_not_an_update() {
 #[test]
 fn a_folder_without_a_manifest_gets_a_hint_for_other_languages() {
     let folder = folder(&[("main.go", "package main\n")]);
-    let error = build_quietly(folder.path()).expect_err("not a Rust plugin");
+    let error = build_quietly(folder.path()).expect_err("not a plugin");
     let text = error.to_string();
-    assert!(text.contains("has no Cargo.toml") && text.contains("give the path of the .wasm"), "{text}");
+    assert!(
+        text.contains("has neither a Cargo.toml nor a package.json") && text.contains("give the path of the .wasm"),
+        "{text}"
+    );
 }
 
 #[test]

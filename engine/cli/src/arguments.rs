@@ -275,8 +275,25 @@ pub enum PluginCommand {
     #[command(after_help = INSPECT_HELP)]
     Inspect(PluginInspect),
     /// Set up what is needed to build plugins, unless it is there
-    #[command(after_help = "Example:\n  downbeat plugin toolchain")]
-    Toolchain,
+    #[command(after_help = "Example:\n  downbeat plugin toolchain\n  downbeat plugin toolchain javascript")]
+    Toolchain(PluginToolchain),
+}
+
+/// `downbeat plugin toolchain`
+#[derive(Debug, Args)]
+pub struct PluginToolchain {
+    /// The language that plugins are written in
+    #[arg(value_enum, default_value = "rust")]
+    pub language: Language,
+}
+
+/// A language that is built from source.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Language {
+    /// A Rust with the standard library of wasm32-wasip2
+    Rust,
+    /// Node.js with npm
+    Javascript,
 }
 
 const INSPECT_HELP: &str = "\
@@ -287,7 +304,7 @@ Example:
 /// `downbeat plugin build`
 #[derive(Debug, Args)]
 pub struct PluginBuild {
-    /// The folder with the plugin's Cargo.toml
+    /// The folder with the plugin's Cargo.toml or package.json
     pub folder: PathBuf,
 }
 

@@ -2,7 +2,7 @@
 
 use downbeat_sandbox::Plugin;
 
-use crate::arguments::{PluginBuild, PluginInspect};
+use crate::arguments::{Language, PluginBuild, PluginInspect, PluginToolchain};
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::talk;
@@ -33,10 +33,18 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
 }
 
 /// `downbeat plugin toolchain`
-pub(crate) fn toolchain() -> Result<Exit, Fault> {
+pub(crate) fn toolchain(arguments: &PluginToolchain) -> Result<Exit, Fault> {
     let mut talk = |line: &str| talk::say(line);
-    let route = downbeat_builder::install_toolchain(&mut talk).map_err(Fault::engine)?;
-    talk::say(format_args!("plugins can be built: {route}"));
+    match arguments.language {
+        Language::Rust => {
+            let route = downbeat_builder::install_toolchain(&mut talk).map_err(Fault::engine)?;
+            talk::say(format_args!("plugins can be built: {route}"));
+        }
+        Language::Javascript => {
+            let route = downbeat_builder::install_node(&mut talk).map_err(Fault::engine)?;
+            talk::say(format_args!("plugins in JavaScript can be built: {route}"));
+        }
+    }
     Ok(Exit::Success)
 }
 
