@@ -1,11 +1,13 @@
 //! The only place where the engine asks what time it is.
 //!
-//! Records are stamped with wall-clock time, which may jump; a run must not see it go back. So a clock is read through a
-//! value that a test can replace by virtual time.
+//! Records are stamped with wall-clock time, which may be set to anything at any moment; delays and time-outs are counted
+//! in the same stamps. So the wall clock is read once, when the clock is made, and from then on time passes as the
+//! machine's uptime does: setting the wall clock neither stalls a retry nor lets a run time out. What passes while no
+//! engine runs only the wall clock can tell; a run that is taken up under a clock that was set back meanwhile goes on
+//! from its latest record ([`Clock::not_before`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use downbeat_workflow::event::Timestamp;
 
@@ -13,39 +15,85 @@ use downbeat_workflow::event::Timestamp;
 #[derive(Clone)]
 pub struct Clock {
     source: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    latest: Arc<AtomicU64>,
+    /// What is added to what the source says, in milliseconds.
+    ahead_ms: u64,
 }
 
 impl Clock {
-    /// The system's wall clock. When it is set back, time stands still until it has caught up.
+    /// Wall-clock time as of now, from here on at the pace of [`uptime`]. Where that is the system's uptime, the time for
+    /// which a machine sleeps counts: a run's `timeout` and the waits between attempts pass meanwhile.
     pub fn system() -> Clock {
-        Clock::new(|| {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Timestamp(since_epoch.as_millis() as u64)
-        })
+        Clock::anchored(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), uptime)
     }
 
-    /// A clock that reads `source`.
+    /// A clock that reads `source`, which must never go back.
     pub fn new(source: impl Fn() -> Timestamp + Send + Sync + 'static) -> Clock {
-        Clock { source: Arc::new(source), latest: Arc::new(AtomicU64::new(0)) }
+        Clock { source: Arc::new(source), ahead_ms: 0 }
+    }
+
+    /// `wall` (since the Unix epoch) as of now, and from here on as much later as `uptime` has grown.
+    fn anchored(wall: Duration, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Clock {
+        let began = uptime();
+        Clock::new(move || Timestamp((wall + uptime().saturating_sub(began)).as_millis() as u64))
     }
 
     /// The time, in milliseconds since the Unix epoch.
     pub fn now(&self) -> Timestamp {
-        let read = (self.source)().0;
-        Timestamp(self.latest.fetch_max(read, Ordering::Relaxed).max(read))
+        (self.source)().plus_ms(self.ahead_ms)
     }
+
+    /// This clock, set forward if need be, so that it tells no time before `latest`.
+    pub(crate) fn not_before(&self, latest: Timestamp) -> Clock {
+        let ahead_ms = self.ahead_ms.saturating_add(latest.0.saturating_sub(self.now().0));
+        Clock { source: self.source.clone(), ahead_ms }
+    }
+}
+
+/// How long the system has been up, the time for which it slept included.
+#[cfg(target_os = "linux")]
+fn uptime() -> Duration {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(up.tv_sec.unsigned_abs(), up.tv_nsec as u32)
+}
+
+/// How long since this was asked first; what the system sleeps may be left out.
+#[cfg(not(target_os = "linux"))]
+fn uptime() -> Duration {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(std::time::Instant::now).elapsed()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
-    fn a_clock_that_is_set_back_stands_still() {
-        let times = std::sync::Mutex::new(vec![7, 9, 3, 5].into_iter());
-        let clock = Clock::new(move || Timestamp(times.lock().unwrap().next().unwrap()));
-        let seen: Vec<u64> = (0..4).map(|_| clock.now().0).collect();
-        assert_eq!(seen, [7, 9, 9, 9]);
+    fn time_passes_as_the_uptime_does_from_the_wall_clocks_time_at_the_start() {
+        let uptimes = Mutex::new(vec![50, 50, 51, 7_000_050].into_iter());
+        let clock = Clock::anchored(Duration::from_secs(1_000), move || {
+            Duration::from_millis(uptimes.lock().unwrap().next().unwrap())
+        });
+        assert_eq!([0; 3].map(|_| clock.now().0), [1_000_000, 1_000_001, 8_000_000]);
+    }
+
+    #[test]
+    fn the_systems_clock_tells_the_wall_clocks_time_and_does_not_go_back() {
+        let wall = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let before = wall();
+        let clock = Clock::system();
+        let told = [0; 1_000].map(|_| clock.now());
+        assert!(told.is_sorted());
+        // An hour: the test is not about a clock that is set while it runs, and must not fail then.
+        assert!(told[0].0.abs_diff(before) < 3_600_000, "{} is not about {before}", told[0].0);
+    }
+
+    #[test]
+    fn a_clock_set_forward_goes_on_from_there_and_one_that_is_ahead_stays_as_it_is() {
+        let clock = Clock::new(|| Timestamp(100));
+        assert_eq!(clock.not_before(Timestamp(250)).now(), Timestamp(250));
+        assert_eq!(clock.not_before(Timestamp(250)).not_before(Timestamp(300)).now(), Timestamp(300));
+        assert_eq!(clock.not_before(Timestamp(99)).now(), Timestamp(100));
     }
 }

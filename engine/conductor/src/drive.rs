@@ -30,7 +30,8 @@ use crate::pool::{Place, Pools};
 /// the attempts in it.
 const ATTEMPTS_IN_FLIGHT_MAX: usize = 1024;
 
-/// A run that waits for a time looks at the clock again after this long, as the system's clock may have been set forward.
+/// A run that waits for a time looks at the clock again after this long: timers stand still while the machine sleeps,
+/// the clock does not.
 const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long an orderly stop waits for cancelled attempts to come home. They are recorded as interrupted by a crash
@@ -82,6 +83,8 @@ pub(crate) struct Shared<P> {
 pub(crate) struct Driver<P: Perform> {
     shared: Arc<Shared<P>>,
     prepared: P::Prepared,
+    /// The time of this run: no record is stamped before the one that precedes it, whoever wrote that.
+    clock: Clock,
     run: Run,
     /// The plan's digest and text, while the journal does not know the run.
     unknown: Option<(Digest, Arc<str>)>,
@@ -114,6 +117,7 @@ impl<P: Perform> Driver<P> {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (cut, _) = watch::channel(false);
         Driver {
+            clock: shared.clock.not_before(run.latest()),
             shared,
             prepared,
             run,
@@ -211,7 +215,7 @@ impl<P: Perform> Driver<P> {
 
     /// Decides, commits, carries out. Returns when to look again.
     async fn turn(&mut self) -> Result<Option<Timestamp>, DriveError> {
-        let now = self.shared.clock.now();
+        let now = self.clock.now();
         let mut chores = Vec::new();
         let wake_at = loop {
             let room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight);
@@ -264,7 +268,7 @@ impl<P: Perform> Driver<P> {
     /// Waits until something happens, then takes in all that has.
     async fn wait(&mut self, wake_at: Option<Timestamp>) -> Result<(), DriveError> {
         let pause = wake_at.map(|at| {
-            let ms = at.0.saturating_sub(self.shared.clock.now().0);
+            let ms = at.0.saturating_sub(self.clock.now().0);
             Duration::from_millis(ms).min(CLOCK_LOOK_MAX)
         });
         let Driver { inbox, own, stop, .. } = self;
@@ -340,7 +344,7 @@ impl<P: Perform> Driver<P> {
     }
 
     fn record(&mut self, event: Event) -> Result<(), DriveError> {
-        self.note(self.shared.clock.now(), event)
+        self.note(self.clock.now(), event)
     }
 
     fn note(&mut self, at: Timestamp, event: Event) -> Result<(), DriveError> {
@@ -389,7 +393,13 @@ impl<P: Perform> Driver<P> {
             idempotency_key: self.run.idempotency_key(step),
             input,
         };
-        let reporter = Arc::new(Reporter { shared: self.shared.clone(), run: order.run.clone(), step, attempt });
+        let reporter = Arc::new(Reporter {
+            shared: self.shared.clone(),
+            clock: self.clock.clone(),
+            run: order.run.clone(),
+            step,
+            attempt,
+        });
         let mut cut = self.cut.subscribe();
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
         let future = guarded(async move {
@@ -497,6 +507,7 @@ impl Drop for Reply {
 /// Takes an attempt's lines to the journal and to whoever watches.
 struct Reporter<P> {
     shared: Arc<Shared<P>>,
+    clock: Clock,
     run: RunId,
     step: StepId,
     attempt: u32,
@@ -504,8 +515,8 @@ struct Reporter<P> {
 
 impl<P: Send + Sync> Observer for Reporter<P> {
     fn log(&self, level: Level, line: &str) {
-        let Shared { journal, watch, clock, .. } = &*self.shared;
-        let at = clock.now();
+        let Shared { journal, watch, .. } = &*self.shared;
+        let at = self.clock.now();
         let kept = LogLine { step: self.step, attempt: self.attempt, at, level, message: line.to_owned() };
         journal.append_log(&self.run, vec![kept]);
         watch.logged(&self.run, self.step, self.attempt, level, line);

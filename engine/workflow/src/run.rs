@@ -92,6 +92,8 @@ pub struct Run {
     inputs: Value,
     seed: u64,
     created: Timestamp,
+    /// Of its records, the latest time.
+    latest: Timestamp,
     phase: Phase,
     /// Records applied.
     version: u64,
@@ -184,6 +186,7 @@ impl Run {
             inputs: Value::Null,
             seed: 0,
             created: Timestamp(0),
+            latest: Timestamp(0),
             phase: Phase::Blank,
             version: 0,
             steps,
@@ -219,6 +222,7 @@ impl Run {
         match self.take_in(record) {
             Some(()) => {
                 self.version += 1;
+                self.latest = self.latest.max(record.at);
                 Ok(())
             }
             None => {
@@ -383,6 +387,11 @@ impl Run {
     /// How many records were applied: the version that the next append expects.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The latest time that a record of it bears: where the time of whoever drives it on begins, at the least.
+    pub fn latest(&self) -> Timestamp {
+        self.latest
     }
 
     /// The plan that it keeps.

@@ -84,9 +84,14 @@ impl House {
 
     /// A conductor like that of a process that opens the journal anew.
     pub(crate) fn over(journal: Journal) -> House {
+        House::at(journal, Timestamp(0))
+    }
+
+    /// One whose clock says `now`.
+    pub(crate) fn at(journal: Journal, now: Timestamp) -> House {
         let script = Script::default();
         let start = tokio::time::Instant::now();
-        let clock = Clock::new(move || Timestamp(start.elapsed().as_millis() as u64));
+        let clock = Clock::new(move || now.plus_ms(start.elapsed().as_millis() as u64));
         let conductor = Conductor::new(journal.clone(), script.clone(), Arc::new(()), clock);
         House { journal, script, conductor }
     }
