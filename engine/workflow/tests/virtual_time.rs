@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
@@ -24,20 +25,29 @@ fn check(toml: &str, script: &[(&str, &str)], expected: &str) {
     let plan = Arc::new(plan(toml));
     let live = Play::of(&plan, script, None);
     assert_eq!(live.log.join("\n"), expected.trim_matches('\n'), "\nthe log differs");
+    crash_everywhere(&plan, script, &live);
+}
+
+/// Plays it again with a crash after each record, and compares with what was live.
+fn crash_everywhere(plan: &Arc<Plan>, script: &[(&str, &str)], live: &Play) {
     for crash_after in 1..live.records.len() {
-        let crashed = Play::of(&plan, script, Some(crash_after));
-        let story = format!("crash after record {crash_after}: {:#?}", crashed.log);
-        assert_eq!(crashed.outcome(), live.outcome(), "{story}");
-        assert_eq!(crashed.ends(), live.ends(), "{story}");
+        let crashed = Play::of(plan, script, Some(crash_after));
+        let story = || format!("crash after record {crash_after}: {:#?}", crashed.log);
+        assert_eq!(crashed.outcome(), live.outcome(), "{}", story());
+        assert_eq!(crashed.ends(), live.ends(), "{}", story());
         let mut seen = BTreeSet::new();
         for record in &crashed.records {
             if let Event::AttemptStarted { step, attempt } = record.event {
-                assert!(seen.insert((step, attempt)), "attempt recorded twice: {story}");
+                assert!(seen.insert((step, attempt)), "attempt recorded twice: {}", story());
             }
         }
-        assert!(crashed.performed <= live.performed + crashed.lost, "repeated more than was in flight: {story}");
+        assert!(crashed.performed <= live.performed + crashed.lost, "repeated more than was in flight: {}", story());
     }
 }
+
+/// Up to this many steps, replay is compared with the live run at every turn; beyond that, which costs the square of the
+/// run's length, at the crash alone.
+const STEPS_REPLAYED: usize = 50;
 
 struct Play {
     plan: Arc<Plan>,
@@ -50,6 +60,7 @@ struct Play {
     flying: BTreeMap<(u64, u32), u32>,
     pools: HashMap<PoolId, (u32, VecDeque<StepId>)>,
     places: HashMap<StepId, PoolId>,
+    failures: HashMap<StepId, usize>,
     performed: usize,
     lost: usize,
 }
@@ -72,6 +83,7 @@ impl Play {
             flying: BTreeMap::new(),
             pools,
             places: HashMap::new(),
+            failures: HashMap::new(),
             performed: 0,
             lost: 0,
         };
@@ -103,7 +115,9 @@ impl Play {
                     break;
                 }
             }
-            play.check_replay();
+            if plan.steps.len() <= STEPS_REPLAYED {
+                play.check_replay();
+            }
             if play.run.outcome().is_some() {
                 return play;
             }
@@ -128,6 +142,9 @@ impl Play {
         let record = Record { at: Timestamp(self.now), event };
         self.log.extend(self.line(&record.event));
         self.run.apply(&record).unwrap();
+        if let Event::AttemptFailed { step, .. } = record.event {
+            *self.failures.entry(step).or_default() += 1;
+        }
         self.records.push(record);
     }
 
@@ -165,8 +182,7 @@ impl Play {
 
     /// How the current attempt of a step ends: by how many have failed, so that a repeated attempt ends the same way.
     fn end_of(&self, step: StepId) -> (String, u64) {
-        let failed = |record: &&Record| matches!(record.event, Event::AttemptFailed { step: s, .. } if s == step);
-        let failures = self.records.iter().filter(failed).count();
+        let failures = self.failures.get(&step).copied().unwrap_or(0);
         let script = self.scripts.get(&self.plan.step(step).name);
         let end = script.map_or("ok", |ends| &ends[failures.min(ends.len() - 1)]);
         end.split_once('@').map_or((end.into(), 0), |(end, took)| (end.into(), took.parse().unwrap()))
@@ -212,6 +228,7 @@ impl Play {
     }
 
     fn crash(&mut self) {
+        self.check_replay();
         self.log.push("crash".into());
         self.lost += self.run.in_flight().len();
         self.run = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
@@ -679,6 +696,50 @@ fn a_record_that_does_not_follow_is_refused_and_changes_nothing() {
         assert_eq!(refused.position, 1);
     }
     assert_eq!(run.next(Timestamp(1), 1).len(), 1);
+}
+
+/// Four times a step that opens, six lanes of eight steps side by side (every other lane through a pool of two, every
+/// fourth step with two retries) and a step whose rule is false; in the last lane a step that fails for good.
+#[test]
+fn a_run_of_two_hundred_steps_ends_the_same_after_a_crash_at_any_record() {
+    let mut toml = "pools.narrow = { size = 2 }\n".to_owned();
+    let mut script = Vec::new();
+    let mut step = |name: &str, needs: &[String], more: &str, ends: String| {
+        writeln!(toml, "[steps.{name}]\nuse = \"any\"\nneeds = {needs:?}\n{more}").unwrap();
+        script.push((name.to_owned(), ends));
+        name.to_owned()
+    };
+    let mut ends: Vec<String> = Vec::new();
+    for round in 0..4 {
+        let needs: Vec<String> = ends.drain(..).map(|end| format!("{end}.finished")).collect();
+        let open = step(&format!("r{round}"), &needs, "", "ok={\"go\":false}@3".to_owned());
+        let never = format!("when = \"steps.{open}.output.go\"");
+        step(&format!("r{round}_never"), std::slice::from_ref(&open), &never, String::new());
+        for lane in 0..6 {
+            let mut before = open.clone();
+            for place in 0..8 {
+                let took = 1 + (round + 3 * lane + 5 * place) % 7;
+                let (more, ends) = match (lane % 2, place % 4) {
+                    (_, 3) => (
+                        "retry = { attempts = 3, delay = \"4ms\" }",
+                        format!("transient@{took} timeout@{took} ok={{\"place\":{place}}}@{took}"),
+                    ),
+                    (0, _) => ("pool = \"narrow\"", format!("ok={{\"place\":{place}}}@{took}")),
+                    _ if (round, lane, place) == (3, 5, 6) => ("", format!("permanent@{took}")),
+                    _ => ("", format!("ok@{took}")),
+                };
+                before = step(&format!("r{round}_{lane}_{place}"), &[before], more, ends);
+            }
+            ends.push(before);
+        }
+    }
+    let plan = Arc::new(plan(&toml));
+    assert_eq!(plan.steps.len(), 200);
+    let script: Vec<(&str, &str)> = script.iter().map(|(step, ends)| (&**step, &**ends)).collect();
+    let live = Play::of(&plan, &script, None);
+    assert_eq!(live.outcome(), Some(Outcome::Failed));
+    assert!(live.records.len() > 600, "{} records", live.records.len());
+    crash_everywhere(&plan, &script, &live);
 }
 
 /// 100,000 steps must cost a hundred thousand times a step. Counted in looks at the plan's steps it would be exact; a run
