@@ -412,3 +412,18 @@ async fn a_run_and_its_log_are_read_by_pages() {
         assert_eq!(lines, journal.load_log(&run, LogFilter::default()).unwrap(), "{bytes}");
     }
 }
+
+#[tokio::test]
+async fn records_keep_the_order_of_their_appends_whatever_their_times() {
+    with_each_backend(async |journal| {
+        let run = run_id("r1");
+        journal.create(create(&run, 900)).await.unwrap();
+        journal.append(append(&run, 1, vec![at(5, started(0)), at(7, started(1))])).await.unwrap();
+        journal.append(append(&run, 3, vec![at(6, started(2)), at(0, started(3))])).await.unwrap();
+        let loaded: Vec<u64> = journal.load(&run).unwrap().records.iter().map(|record| record.at.0).collect();
+        let tailed: Vec<u64> = journal.tail(Position(0), 10).unwrap().iter().map(|entry| entry.record.at.0).collect();
+        assert_eq!(loaded, [900, 5, 7, 6, 0]);
+        assert_eq!(tailed, loaded);
+    })
+    .await;
+}

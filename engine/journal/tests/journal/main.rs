@@ -6,6 +6,7 @@
 mod conversation;
 mod crash;
 mod opening;
+mod torn;
 
 use std::sync::Arc;
 
