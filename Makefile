@@ -9,6 +9,7 @@ NODE := $(or $(DOWNBEAT_NODE),$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/downbe
 export PATH := $(PATH):$(TOOLS)/bin:$(NODE)/bin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+MODEL := --manifest-path engine/journal/model/Cargo.toml --target-dir $(TARGET)/model
 
 .PHONY: help demo test bench lint toolchain toolchain-javascript
 .DEFAULT_GOAL := help
@@ -21,8 +22,9 @@ demo: toolchain ## Build the engine and its steps, then run the release workflow
 	cargo build --locked --workspace --bins --tests
 	$(TARGET)/debug/downbeat run workflows/release/release.toml
 
-test: toolchain toolchain-javascript ## Run all tests: the plugins' own, then the engine's
+test: toolchain toolchain-javascript ## Run all tests: the plugins' own, the model of the journal's queue, then the engine's
 	cargo test --locked $(PLUGINS) --workspace
+	cargo run --locked $(MODEL)
 	cargo test --locked --workspace
 
 bench: ## Measure attempts and commits beside their bare limits (compiles everything anew, optimised: some ten minutes)
@@ -30,14 +32,17 @@ bench: ## Measure attempts and commits beside their bare limits (compiles everyt
 	$(TARGET)/release/examples/attempt_cost
 	$(TARGET)/release/examples/throughput
 
-lint: ## Check format, lints, licences, duplicates and sources of both workspaces
+lint: ## Check format, lints, licences, duplicates and sources of all workspaces
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
+	cargo fmt --check --manifest-path engine/journal/model/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked $(PLUGINS) --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(MODEL) -- -D warnings
 	cargo deny --version 2>/dev/null || cargo install --locked --debug --no-default-features --root $(TOOLS) cargo-deny
 	cargo deny --locked check -A unmatched-skip -A unnecessary-skip licenses bans sources
 	cargo deny --locked --manifest-path plugins/Cargo.toml --config deny.toml check -A unmatched-skip -A unnecessary-skip licenses bans sources
+	cargo deny --locked --manifest-path engine/journal/model/Cargo.toml --config deny.toml check -A unmatched-skip -A unnecessary-skip licenses bans sources
 	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then cargo deny --offline check advisories; \
 	else echo "advisories: not checked, no database on this machine (\`cargo deny fetch db\` gets one)"; fi
 

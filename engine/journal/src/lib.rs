@@ -38,6 +38,7 @@ mod record;
 mod schema;
 mod sqlite;
 mod storage;
+mod sync;
 mod watcher;
 mod writer;
 

@@ -4,22 +4,23 @@
 //! next group or go by themselves after a while. There is no artificial wait: a writer that sleeps is woken by the first
 //! urgent entry, and what arrives during a commit is the next group.
 //!
-//! Small and apart so that it can be model-checked: a mutex, a condition variable, no other state.
+//! Small and apart so that it can be model-checked (`model/`): a mutex, a condition variable, no other state.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// How long lazy entries wait for an urgent one to ride with. A person who follows a log does not notice a tenth of a
 /// second, and a chatty guest costs ten commits a second instead of one a line.
 const LAZY_DELAY: Duration = Duration::from_millis(100);
 
 /// The weight of lazy entries at which they no longer wait for company.
-const LAZY_WEIGHT_DUE: usize = LAZY_WEIGHT_MAX / 4;
+pub(crate) const LAZY_WEIGHT_DUE: usize = LAZY_WEIGHT_MAX / 4;
 
 /// The weight of lazy entries that may wait, in bytes. Reached only when the disk can't keep up with what attempts say:
 /// 8 MiB are 40 ms of its work.
-const LAZY_WEIGHT_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const LAZY_WEIGHT_MAX: usize = 8 * 1024 * 1024;
 
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
