@@ -28,6 +28,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Record, RunId};
 use tokio::sync::{oneshot, watch};
 
+mod holder;
 mod inbox;
 mod lock;
 mod log;
@@ -42,6 +43,7 @@ mod sync;
 mod watcher;
 mod writer;
 
+pub use holder::Holder;
 pub use inbox::{Inbox, Pending, Request, RequestError, RequestId};
 pub use lock::Driver;
 pub use log::{LogFilter, LogLine};

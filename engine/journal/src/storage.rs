@@ -10,6 +10,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::holder::{self, Holder};
+
 /// How long a connection waits for a lock that another program holds. A request or a short look by another tool is over
 /// in milliseconds; what lasts five seconds is a transaction that somebody forgot.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,14 +72,16 @@ pub enum StorageError {
     },
     /// Another program holds a lock for longer than [`BUSY_TIMEOUT`].
     #[error(
-        "{} has been locked by another program for {} s: end that program's transaction (a database browser, a backup) \
-         and try again",
+        "{} has been locked by {} for {} s: end that program's transaction (a database browser, a backup) and try again",
         path.display(),
+        holder.as_ref().map_or("another program".to_owned(), ToString::to_string),
         BUSY_TIMEOUT.as_secs()
     )]
     Locked {
         /// The file.
         path: PathBuf,
+        /// Who that is, where the system tells.
+        holder: Option<Holder>,
     },
     /// The file is not what SQLite wrote.
     #[error(
@@ -199,7 +203,9 @@ impl Database {
             Some(ErrorCode::DiskFull) => StorageError::Full { path },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StorageError::ReadOnly { path },
             Some(ErrorCode::CannotOpen) => StorageError::Closed { path, detail },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::Locked { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                StorageError::Locked { holder: holder::of(&path), path }
+            }
             Some(ErrorCode::DatabaseCorrupt) => StorageError::Corrupt { path, detail },
             Some(ErrorCode::NotADatabase) => StorageError::NotADatabase { path },
             _ => StorageError::Failed { path, detail },
