@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use regex::Regex;
 use tempfile::TempDir;
 
+pub mod storm;
+
 /// A folder of its own, with its own state; compiled components are shared by all tests.
 pub struct Bench {
     folder: TempDir,
@@ -128,4 +130,25 @@ pub fn redact(text: &str) -> String {
         false => spaces.replace_all(line, "$1  ").into_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Numbers that look random and are the same for the same seed, so that a failure can be played again.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice that begin at `seed`.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number below `bound`, which is at least 1. SplitMix64 (G. Steele, D. Lea, C. Flood, OOPSLA 2014); that small
+    /// numbers are a little likelier does not matter here.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
 }
