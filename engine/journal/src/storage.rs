@@ -40,7 +40,8 @@ const READER_CACHE_KIB: u32 = 16 * 1024;
 /// What went wrong with the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// No space is left, or a quota is used up.
+    /// No space is left. A used-up quota, or a limit on the size of files, that SQLite runs into while it writes is
+    /// [`StorageError::Failed`]: it reports both as any other I/O error.
     #[error(
         "there is no space left for {}: free some and try again. Nothing that was acknowledged is lost",
         path.display()
@@ -101,7 +102,10 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// Reading, writing or syncing failed, or something that should not happen.
-    #[error("{} failed ({detail}): check the disk and the system's log", path.display())]
+    #[error(
+        "{} failed ({detail}): check the disk, quotas, limits on the size of files and the system's log",
+        path.display()
+    )]
     Failed {
         /// The file.
         path: PathBuf,
