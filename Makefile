@@ -27,10 +27,9 @@ test: toolchain toolchain-javascript ## Run all tests: the plugins' own, the mod
 	cargo run --locked $(MODEL)
 	cargo test --locked --workspace
 
-bench: ## Measure attempts and commits beside their bare limits (compiles everything anew, optimised: some ten minutes)
-	cargo build --locked --release --workspace --examples
-	$(TARGET)/release/examples/attempt_cost
-	$(TARGET)/release/examples/throughput
+bench: toolchain ## Measure every figure of engine/BENCHMARKS.md (compiles everything anew, optimised: some ten minutes)
+	cargo build --locked --release --workspace --bins
+	$(TARGET)/release/downbeat-bench
 
 lint: ## Check format, lints, licences, duplicates and sources of all workspaces
 	cargo fmt --all --check

@@ -21,8 +21,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sandbox", &["workflow"]),
     ("journal", &["workflow"]),
     ("builder", &[]),
+    ("bench", &["conductor", "sandbox", "journal", "workflow"]),
     ("workflow", &[]),
 ];
+
+/// The room that is no part of the program: it measures it beside the bare engines, which it may therefore use.
+const BESIDE: &str = "bench";
 
 /// Packages that one room alone may use: the ending `*` stands for the rest of the name.
 const OWNERS: &[(&str, &str)] = &[
@@ -122,6 +126,17 @@ fn a_second_user_of_a_package_with_one_owner_is_found() {
 }
 
 #[test]
+fn only_the_harness_may_use_the_bare_engines_as_well() {
+    assert_eq!(owners(&arrows(&[("bench", &["wasmtime", "rusqlite"])])), Vec::<String>::new());
+    assert_eq!(owners(&arrows(&[("cli", &["rusqlite"])])), ["cli → rusqlite: only journal may use rusqlite"]);
+}
+
+#[test]
+fn nobody_may_know_the_harness() {
+    assert_eq!(rooms(&arrows(&[("journal", &["bench"])])), ["journal → bench: journal may only know workflow"]);
+}
+
+#[test]
 fn a_package_is_found_through_others_and_the_way_to_it_is_shown() {
     let graph = arrows(&[("workflow", &["serde", "rules"]), ("rules", &["http"]), ("http", &["tokio-util"])]);
     let broken = reach(&graph, "workflow", &["tokio*"]);
@@ -185,7 +200,7 @@ fn rooms(direct: &Arrows) -> Vec<String> {
 fn owners(direct: &Arrows) -> Vec<String> {
     let mut broken = Vec::new();
     for (package, owner) in OWNERS {
-        for (room, _) in ROOMS.iter().filter(|(room, _)| room != owner) {
+        for (room, _) in ROOMS.iter().filter(|(room, _)| room != owner && *room != BESIDE) {
             for other in direct.get(*room).into_iter().flatten().filter(|other| matches(package, other)) {
                 broken.push(format!("{room} → {other}: only {owner} may use {package}"));
             }

@@ -1,0 +1,38 @@
+//! The figures, one file each: what is measured, what its limit is, and what must be reached.
+
+mod attempt;
+mod durable_runs;
+mod durable_step;
+mod hello;
+mod long_run;
+mod memory_run;
+mod parked;
+mod process;
+mod recovery;
+
+use anyhow::Result;
+
+use crate::report::Figure;
+use crate::workshop::Workshop;
+
+pub(crate) use hello::downbeat;
+pub(crate) use parked::{Parked, weigh};
+
+/// How often each side is measured.
+const ROUNDS: usize = 7;
+
+/// A figure: the word that chooses it on the command line, and how it is measured.
+pub(crate) type Measure = (&'static str, fn(&Workshop) -> Result<Figure>);
+
+/// All of them, in the order of the table.
+pub(crate) const ALL: &[Measure] = &[
+    ("attempt", attempt::measure),
+    ("memory-run", memory_run::measure),
+    ("durable-runs", durable_runs::measure),
+    ("durable-step", durable_step::measure),
+    ("process", process::measure),
+    ("long-run", long_run::measure),
+    ("recovery", recovery::measure),
+    ("hello", hello::measure),
+    ("parked", parked::measure),
+];

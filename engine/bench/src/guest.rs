@@ -1,0 +1,164 @@
+//! The guest that the figures are measured with, its input, and the workflows made of it. Everything is text here: which
+//! engine runs it is decided by whoever measures.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use downbeat_sandbox::Sandbox;
+use downbeat_workflow::description::{Component, Description, Digest};
+use downbeat_workflow::diagnostic;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::Plan;
+use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::spec::{Source, Spec};
+use serde_json::{Map, Value};
+
+/// Bytes of the JSON that goes into a step and comes out of it.
+pub(crate) const PAYLOAD: usize = 1024;
+
+/// The component's bytes.
+pub(crate) fn component() -> Result<Vec<u8>> {
+    wat::parse_str(include_str!("../guest/echo.wat")).context("guest/echo.wat is no component")
+}
+
+/// Writes the component into a folder, and gives its path.
+pub(crate) fn write_component(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("echo.wasm");
+    std::fs::write(&path, component()?).with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(path)
+}
+
+/// The text that makes [`input`] a payload.
+pub(crate) fn text() -> String {
+    "x".repeat(PAYLOAD - r#"{"text":""}"#.len())
+}
+
+/// A step's input: a JSON object of [`PAYLOAD`] bytes.
+pub(crate) fn input() -> String {
+    format!(r#"{{"text":"{}"}}"#, text())
+}
+
+/// A workflow of so many steps, each of which takes the one before's output for its input.
+pub(crate) fn chain(steps: usize) -> String {
+    let mut toml = head("chain");
+    for step in 0..steps {
+        match step.checked_sub(1) {
+            None => toml.push_str("[steps.s0]\nuse = \"echo\"\nwith = { text = \"${inputs.text}\" }\n"),
+            Some(before) => write!(
+                toml,
+                "[steps.s{step}]\nneeds = [\"s{before}\"]\nuse = \"echo\"\n\
+                 with = {{ text = \"${{steps.s{before}.output.text}}\" }}\n"
+            )
+            .expect("a String takes any text"),
+        }
+    }
+    toml
+}
+
+/// A workflow of so many steps, none of which needs another.
+pub(crate) fn wide(steps: usize) -> String {
+    let mut toml = head("wide");
+    for step in 0..steps {
+        write!(toml, "[steps.s{step}]\nuse = \"echo\"\nwith = {{ text = \"${{inputs.text}}\" }}\n")
+            .expect("a String takes any text");
+    }
+    toml
+}
+
+/// A workflow of so many steps in a row whose first one gets a setback and is tried again an hour later.
+pub(crate) fn parked(steps: usize) -> String {
+    let first = "[steps.s0]\nuse = \"echo\"\nwith = { text = \"${inputs.text}\" }\n";
+    chain(steps).replace(first, "[steps.s0]\nuse = \"echo\"\nwith = {}\nretry = { attempts = 2, delay = \"1h\" }\n")
+}
+
+/// A workflow of so many steps in a row, each of which counts one up in a document of a kibibyte: what a shell script, a
+/// Makefile or a Python script would do as well. The guest lies beside the workflow's file.
+pub(crate) fn count(steps: usize) -> String {
+    let mut toml = head("count");
+    for step in 0..steps {
+        let (needs, from) = match step.checked_sub(1) {
+            None => (String::new(), "inputs".to_owned()),
+            Some(before) => (format!("needs = [\"s{before}\"]\n"), format!("steps.s{before}.output")),
+        };
+        write!(
+            toml,
+            "[steps.s{step}]\n{needs}use = \"echo\"\nwith = {{ n = \"${{{from}.n + 1}}\", text = \"${{{from}.text}}\" }}\n"
+        )
+        .expect("a String takes any text");
+    }
+    write!(toml, "[outputs]\nn = \"${{steps.s{}.output.n}}\"\n", steps.saturating_sub(1))
+        .expect("a String takes any text");
+    toml.replace("[plugins]", "n = { type = \"integer\" }\n[plugins]")
+}
+
+fn head(name: &str) -> String {
+    format!("name = \"{name}\"\n[inputs]\ntext = {{ type = \"string\" }}\n[plugins]\necho = \"echo.wasm\"\n")
+}
+
+/// The guest as a sandbox has loaded it.
+pub(crate) fn load(sandbox: &Sandbox, component: &Path) -> Result<Loaded> {
+    let plugin = sandbox.load(component)?;
+    Ok(Loaded { component: plugin.component().clone(), path: component.display().to_string() })
+}
+
+/// The guest as it says of itself, for runs without any WebAssembly.
+pub(crate) fn described() -> Loaded {
+    let anything = || Json::from(Value::Object(Map::new()));
+    let description = Description {
+        name: "echo".into(),
+        version: "0.1.0".into(),
+        summary: "Answers with its input.".into(),
+        input_schema: anything(),
+        output_schema: anything(),
+        wants: Vec::new(),
+    };
+    let component = Component { digest: Digest::of(b"echo"), description };
+    Loaded { component, path: "/echo.wasm".into() }
+}
+
+/// The plan of one of these workflows.
+pub(crate) fn plan(toml: String, echo: Loaded) -> Result<Plan> {
+    let source = Source { path: "bench.toml".into(), text: toml };
+    let (spec, mut diagnostics) = Spec::parse(&source);
+    let plugins = [("echo".to_owned(), Ok(echo))].into();
+    let resolution = spec.map(|spec| resolve(&source, &spec, &Surroundings { directory: "/".into(), plugins }));
+    let plan = resolution.and_then(|resolution| {
+        diagnostics.extend(resolution.diagnostics);
+        resolution.plan
+    });
+    plan.ok_or_else(|| anyhow!(diagnostic::render(&diagnostics, &source, false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_sandbox::Options;
+
+    use super::*;
+
+    #[test]
+    fn every_workflow_of_the_figures_resolves_without_a_complaint() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = write_component(folder.path()).unwrap();
+        let sandbox = Sandbox::new(Options::below(folder.path())).unwrap();
+        for (toml, steps) in [(chain(3), 3), (wide(4), 4), (parked(5), 5), (count(6), 6)] {
+            let plan = plan(toml, load(&sandbox, &component).unwrap()).unwrap();
+            assert_eq!(plan.steps.len(), steps);
+        }
+    }
+
+    #[test]
+    fn the_guest_is_what_it_is_described_as_without_webassembly() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = write_component(folder.path()).unwrap();
+        let sandbox = Sandbox::new(Options::below(folder.path())).unwrap();
+        let loaded = load(&sandbox, &component).unwrap();
+        assert_eq!(loaded.component.description, described().component.description);
+    }
+
+    #[test]
+    fn the_input_is_a_payload_of_a_kibibyte() {
+        let value: Value = serde_json::from_str(&input()).unwrap();
+        assert_eq!((value["text"].as_str(), input().len()), (Some(text().as_str()), PAYLOAD));
+    }
+}
