@@ -11,7 +11,7 @@ export PATH := $(PATH):$(TOOLS)/bin:$(NODE)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 MODEL := --manifest-path engine/journal/model/Cargo.toml --target-dir $(TARGET)/model
 
-.PHONY: help demo test bench lint toolchain toolchain-javascript
+.PHONY: help demo test bench instructions lint toolchain toolchain-javascript
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -30,6 +30,10 @@ test: toolchain toolchain-javascript ## Run all tests: the plugins' own, the mod
 bench: toolchain ## Measure every figure of engine/BENCHMARKS.md (compiles everything anew, optimised: some ten minutes)
 	cargo build --locked --release --workspace --bins
 	$(TARGET)/release/downbeat-bench
+
+instructions: ## Count the instructions of a step, and compare them with the committed counts (needs valgrind)
+	cargo build --locked --workspace --bins --tests
+	$(TARGET)/debug/downbeat-bench instructions --check
 
 lint: ## Check format, lints, licences, duplicates and sources of all workspaces
 	cargo fmt --all --check

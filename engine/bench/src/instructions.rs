@@ -150,11 +150,19 @@ pub(crate) fn chain(kept: Kept, steps: usize, text: usize) -> Result<()> {
 struct Scripted;
 
 impl Perform for Scripted {
+    type Prepared = ();
+
     async fn prepare(&self, _: &Arc<Plan>) -> Result<(), PrepareError> {
         Ok(())
     }
 
-    async fn perform(&self, order: Order, _: Arc<dyn Observer>, _: impl Future<Output = ()> + Send + 'static) -> Ended {
+    async fn perform(
+        &self,
+        (): &(),
+        order: Order,
+        _: Arc<dyn Observer>,
+        _: impl Future<Output = ()> + Send + 'static,
+    ) -> Ended {
         Ended { end: End::Succeeded(order.input), usage: Usage::default() }
     }
 }
