@@ -178,11 +178,18 @@ fn a_folder_that_can_not_be_built_is_told_what_is_missing() {
 fn without_node_it_says_what_to_install() {
     let bench = bench();
     hello(&bench);
+    bench.write("greeting.toml", &blocks("toml")[0]);
     let nowhere = bench.path().join("nowhere");
-    let mut command = bench.command(&["plugin", "build", "hello-js"]);
-    let output = command.env("PATH", &nowhere).env("DOWNBEAT_NODE", &nowhere).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    let without_node = |arguments: &[&str]| {
+        let mut command = bench.command(arguments);
+        let output = command.env("PATH", &nowhere).env("DOWNBEAT_NODE", &nowhere).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let stderr = without_node(&["check", "greeting.toml"]);
+    let hint = "\nhint: run `downbeat plugin toolchain javascript`, which installs it without root, or see https://nodejs.org\n";
+    assert!(stderr.contains(hint), "{stderr}");
+    let stderr = without_node(&["plugin", "build", "hello-js"]);
     for part in ["Node.js 18 or later", "hint: run `downbeat plugin toolchain javascript`", "its path ends in .wasm"] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }

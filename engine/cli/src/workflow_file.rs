@@ -146,10 +146,16 @@ pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
             path.display()
         ));
     }
-    let wasm = component_path(path)?;
+    let wasm = component_path(path).map_err(|error| with_one_hint(&error))?;
     let plugin = sandbox.load(&wasm).map_err(|error| error.to_string())?;
     let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
     Ok(Loaded { component: plugin.component().clone(), path: wasm.display().to_string() })
+}
+
+/// A builder's error as a diagnostic has it: one line, and the first of its hints in a second one.
+fn with_one_hint(error: &str) -> String {
+    let in_one_line = |part: &str| part.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    error.split("\n  hint: ").take(2).map(in_one_line).collect::<Vec<_>>().join("\n")
 }
 
 /// The `.wasm` that a path stands for; a source folder is built if it changed.
