@@ -57,12 +57,15 @@ fn say(line: &str) {
 }
 
 impl Perform for Announced {
+    type Prepared = ();
+
     async fn prepare(&self, _plan: &Arc<Plan>) -> Result<(), PrepareError> {
         Ok(())
     }
 
     async fn perform(
         &self,
+        (): &(),
         order: Order,
         _observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
