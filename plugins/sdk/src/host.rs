@@ -10,8 +10,12 @@ mod double;
 #[cfg(target_arch = "wasm32")]
 pub use component::{Exported, bindings};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use component::{Reader, Writer, get_artifact, put_artifact, report_progress, run_process, send_http};
+pub(crate) use component::{
+    Reader, Writer, directories, get_artifact, put_artifact, report_progress, run_process, send_http, symlink,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use double::{Host, Progress};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use double::{Reader, Writer, get_artifact, put_artifact, report_progress, run_process, send_http};
+pub(crate) use double::{
+    Reader, Writer, directories, get_artifact, put_artifact, report_progress, run_process, send_http, symlink,
+};

@@ -3,7 +3,7 @@
 //! A step is a function from a typed input to a typed output. The attribute [`macro@step`] turns it into a component:
 //! JSON becomes the input type, the output type becomes JSON, and the two JSON Schemas that the workflow checker reads
 //! come from the same types. What a step does besides computing, it does through the modules here, each of them one
-//! grant in the workflow: [`process`], [`http`], [`artifacts`]. [`log`] and [`progress`] need none.
+//! grant in the workflow: [`process`], [`http`], [`artifacts`], [`files`]. [`log`] and [`progress`] need none.
 //!
 //! ```
 //! use downbeat_sdk::prelude::*;
@@ -58,6 +58,7 @@ mod host;
 mod step;
 
 pub mod artifacts;
+pub mod files;
 pub mod http;
 pub mod process;
 pub mod progress;

@@ -3,15 +3,18 @@
 
 mod outgoing_http;
 
+use std::io;
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
 use serde_json::Value;
+use wasip2::filesystem::preopens;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode};
 
 use self::bindings::downbeat::step as wit;
 use self::bindings::exports::downbeat::step::step::{self as exported, Guest};
-use crate::{Context, Failure, Kind, Refused, Step, artifacts, process};
+use crate::{Context, Failure, Kind, Refused, Step, artifacts, files, process};
 
 pub(crate) use self::outgoing_http::send as send_http;
 
@@ -202,6 +205,26 @@ impl From<wit::artifacts::Error> for artifacts::Error {
             wit::artifacts::Error::Failed(reason) => artifacts::Error::Failed(reason),
         }
     }
+}
+
+pub(crate) fn directories() -> Vec<files::Directory> {
+    preopens::get_directories().into_iter().map(|(descriptor, path)| directory(&descriptor, path)).collect()
+}
+
+fn directory(descriptor: &Descriptor, path: String) -> files::Directory {
+    let write = descriptor.get_flags().is_ok_and(|flags| flags.contains(DescriptorFlags::MUTATE_DIRECTORY));
+    files::Directory { path, write }
+}
+
+pub(crate) fn symlink(directory: &files::Directory, target: &str, below: &str, _: &str) -> io::Result<()> {
+    let found = preopens::get_directories().into_iter().find(|(_, path)| *path == directory.path);
+    let (descriptor, _) = found.ok_or(io::ErrorKind::NotFound)?;
+    descriptor.symlink_at(target, below).map_err(|code| match code {
+        ErrorCode::Exist => io::ErrorKind::AlreadyExists.into(),
+        ErrorCode::NoEntry => io::ErrorKind::NotFound.into(),
+        ErrorCode::Access | ErrorCode::NotPermitted | ErrorCode::ReadOnly => io::ErrorKind::PermissionDenied.into(),
+        code => io::Error::other(code.message()),
+    })
 }
 
 impl From<wit::types::Refusal> for Refused {

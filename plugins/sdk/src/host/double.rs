@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Once;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::http::Target;
-use crate::{Refused, artifacts, http, process};
+use crate::{Refused, artifacts, files, http, process};
 
 /// What a step reported by [`progress::report`](crate::progress::report).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ struct State {
     on_process: Option<Rc<RefCell<OnProcess>>>,
     on_http: Option<Rc<RefCell<OnHttp>>>,
     artifacts: Option<HashMap<String, Vec<u8>>>,
+    directories: Vec<files::Directory>,
 }
 
 thread_local! {
@@ -94,6 +96,11 @@ impl Host {
     /// Grants artifacts, kept in memory.
     pub fn grant_artifacts(&self) {
         self.state.borrow_mut().artifacts.get_or_insert_default();
+    }
+
+    /// Grants a directory, which natively is the real one at this path: have the test make a temporary one.
+    pub fn grant_files(&self, path: impl Into<String>, write: bool) {
+        self.state.borrow_mut().directories.push(files::Directory { path: path.into(), write });
     }
 
     /// What was logged so far, as `info: text`.
@@ -188,6 +195,21 @@ pub(crate) fn get_artifact(digest: &str) -> Result<Vec<u8>, artifacts::Error> {
     })
 }
 
+pub(crate) fn directories() -> Vec<files::Directory> {
+    current().map(|state| state.borrow().directories.clone()).unwrap_or_default()
+}
+
+#[cfg(unix)]
+pub(crate) fn symlink(_: &files::Directory, target: &str, _: &str, link: &str) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Links to files and to directories are two things there, and which one it is may not be known yet.
+#[cfg(not(unix))]
+pub(crate) fn symlink(_: &files::Directory, _: &str, _: &str, _: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn with_artifacts<T>(
     wanted: &str,
     action: impl FnOnce(&mut HashMap<String, Vec<u8>>) -> Result<T, artifacts::Error>,
@@ -222,11 +244,11 @@ impl Writer {
 }
 
 #[derive(Debug)]
-pub(crate) struct Reader(std::io::Cursor<Vec<u8>>);
+pub(crate) struct Reader(io::Cursor<Vec<u8>>);
 
 impl Reader {
     pub(crate) fn open(digest: &str) -> Result<Reader, artifacts::Error> {
-        get_artifact(digest).map(|blob| Reader(std::io::Cursor::new(blob)))
+        get_artifact(digest).map(|blob| Reader(io::Cursor::new(blob)))
     }
 
     pub(crate) fn size(&self) -> u64 {
