@@ -44,6 +44,7 @@ fn a_run_of_two_hundred_steps_survives_a_kill_at_any_moment() {
 }
 
 /// Kills and resumes until there have been so many kills, and then until the run is over.
+#[allow(clippy::print_stdout, reason = "whoever asks for a thousand kills wants to see them counted")]
 fn survive(kills: u64, seed: u64, expected: &BTreeMap<String, Value>) {
     let mut dice = Dice::new(seed);
     let (mut killed, mut runs) = (0, 0);
