@@ -106,7 +106,10 @@ mod tests {
         };
         let records = [record(7), record(ROW_BYTES_MAX), record(8), record(9)];
         let rows = encode(&records);
-        assert_eq!(rows.iter().map(|row| (row.records, row.at)).collect::<Vec<_>>(), [(2, ROW_BYTES_MAX as i64), (2, 9)]);
+        assert_eq!(
+            rows.iter().map(|row| (row.records, row.at)).collect::<Vec<_>>(),
+            [(2, ROW_BYTES_MAX as i64), (2, 9)]
+        );
         let decoded = rows.iter().flat_map(|row| decode(std::str::from_utf8(&row.body).unwrap()).unwrap());
         assert_eq!(decoded.collect::<Vec<_>>(), records);
         assert!(encode(&[]).is_empty());
