@@ -122,8 +122,7 @@ async fn after_a_crash_at_any_record_a_run_of_two_hundred_steps_comes_to_the_sam
     assert_eq!(ending, Ending::Finished(Outcome::Failed));
     let whole = live.journal.load(&run).unwrap().records;
     check_attempts(&whole, "undisturbed");
-    let (text, digest) = plan.to_json();
-    let plan_json: Arc<str> = text.into();
+    let (plan_json, digest) = plan.to_json();
     for length in 1..whole.len() {
         let journal = Journal::in_memory();
         let create = Create {
