@@ -52,9 +52,9 @@ enum Action {
         #[arg(long, conflicts_with = "check")]
         accept: bool,
     },
-    /// Drive one run of so many scripted steps: what callgrind looks at
+    /// Drive so many runs of scripted steps one after the other: what callgrind looks at
     #[command(hide = true)]
-    Chain { journal: instructions::Kept, steps: usize, text: usize },
+    Chain { journal: instructions::Kept, runs: usize, text: usize },
     /// Park ten thousand and print the bytes that each takes: for the figure, which needs a process of its own
     #[command(hide = true)]
     Weigh { what: figures::Parked, directory: PathBuf },
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
         None => measure(&arguments),
         Some(Action::Publish) => publish(),
         Some(Action::Instructions { check, accept }) => instructions::command(check, accept),
-        Some(Action::Chain { journal, steps, text }) => instructions::chain(journal, steps, text),
+        Some(Action::Chain { journal, runs, text }) => instructions::chain(journal, runs, text),
         Some(Action::Weigh { what, directory }) => {
             println!("{}", figures::weigh(&Workshop::below(&directory)?, what)?);
             Ok(())
