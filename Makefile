@@ -27,8 +27,7 @@ test: toolchain toolchain-javascript ## Run all tests: the plugins' own, the mod
 	cargo run --locked $(MODEL)
 	cargo test --locked --workspace
 
-# Only these two: linking a program across all crates takes five minutes of processor time.
-bench: toolchain ## Measure every figure of engine/BENCHMARKS.md (compiles everything anew, optimised: some fifteen minutes)
+bench: toolchain ## Measure every figure of engine/BENCHMARKS.md (compiles everything anew, optimised: some ten minutes)
 	cargo build --locked --release -p downbeat-cli -p downbeat-bench
 	$(TARGET)/release/downbeat-bench
 
