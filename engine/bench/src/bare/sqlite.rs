@@ -29,9 +29,9 @@ impl Sqlite {
         connection.execute_batch(
             "PRAGMA page_size = 16384; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
              PRAGMA wal_autocheckpoint = 1000; PRAGMA cache_size = -16384;
-             CREATE TABLE event (position INTEGER PRIMARY KEY, run INTEGER NOT NULL, seq INTEGER NOT NULL,
-                                 at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
-             CREATE UNIQUE INDEX event_of_run ON event (run, seq);",
+             CREATE TABLE append (position INTEGER PRIMARY KEY, run INTEGER NOT NULL, seq INTEGER NOT NULL,
+                                  records INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+             CREATE UNIQUE INDEX append_of_run ON append (run, seq);",
         )?;
         Ok(Sqlite { connection, rows: 0 })
     }
@@ -45,7 +45,7 @@ impl Sqlite {
         spread: Spread,
     ) -> Result<Vec<Duration>> {
         let body = "x".repeat(bytes);
-        let mut insert = self.connection.prepare("INSERT INTO event (run, seq, at, body) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = self.connection.prepare("INSERT INTO append (run, seq, records, at, body) VALUES (?1, ?2, 2, ?3, ?4)")?;
         let mut durations = Vec::with_capacity(transactions);
         for _ in 0..transactions {
             let started = Instant::now();

@@ -81,7 +81,8 @@ pub(super) async fn drive(engine: &Arc<Engine<Sandboxed>>, plan: &Arc<Plan>, run
 pub(super) fn bytes_per_step(journal: &Journal, run: &RunId) -> Result<usize> {
     let mut bytes = 0;
     for record in journal.load(run)?.records {
-        bytes += serde_json::to_string(&record.event)?.len();
+        // With what stands between two in a row.
+        bytes += serde_json::to_string(&(record.at, &record.event))?.len() + 1;
     }
     Ok(bytes / STEPS)
 }
