@@ -31,10 +31,10 @@ pub(crate) struct Copying {
 }
 
 impl Copying {
-    pub(crate) fn run(self, context: &Context) -> Result<Output, Failure> {
+    pub(crate) fn run(mut self, context: &Context) -> Result<Output, Failure> {
         let choice = Choice::new(&self.wanted, &self.except)?;
-        files::check_file(&self.from, Access::Read)?;
-        files::check_file(&self.to, Access::Write)?;
+        self.from = files::check_file(&self.from, Access::Read)?;
+        self.to = files::check_file(&self.to, Access::Write)?;
         let metadata = fs::metadata(&self.from).map_err(|error| trouble::io(&self.from, "copied", &error))?;
         let output = match metadata.is_dir() {
             true => self.copy_folder(context, &choice)?,

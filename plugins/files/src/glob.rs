@@ -27,8 +27,8 @@ pub(crate) struct Finding {
 impl Finding {
     pub(crate) fn run(self) -> Result<Output, Failure> {
         let choice = Choice::new(&self.wanted, &self.except)?;
-        files::check_folder(&self.folder, Access::Read)?;
-        let entries = walk(&self.folder, &choice)?;
+        let folder = files::check_folder(&self.folder, Access::Read)?;
+        let entries = walk(&folder, &choice)?;
         let paths: Vec<String> = entries.into_iter().filter(|entry| entry.is_file()).map(|entry| entry.path).collect();
         Ok(Output { files: paths.len() as u64, paths: Some(paths), ..Output::default() })
     }

@@ -34,9 +34,9 @@ pub(crate) struct Hashing {
 }
 
 impl Hashing {
-    pub(crate) fn run(self) -> Result<Output, Failure> {
+    pub(crate) fn run(mut self) -> Result<Output, Failure> {
         let choice = Choice::new(&self.wanted, &self.except)?;
-        files::check_file(&self.path, Access::Read)?;
+        self.path = files::check_file(&self.path, Access::Read)?;
         let metadata = fs::metadata(&self.path).map_err(|error| trouble::io(&self.path, "read", &error))?;
         if !metadata.is_dir() {
             choice.only_for_folders(&self.path)?;

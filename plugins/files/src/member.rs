@@ -149,6 +149,8 @@ fn walk(
             return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
         }
     }
+    // What follows tar's end mark is read as well: only at its own end, gzip compares its checksum with what it gave.
+    io::copy(&mut content.into_inner(), &mut io::sink()).map_err(damaged)?;
     match next.is_empty() {
         true => Ok(()),
         false => Err(damaged(io::ErrorKind::UnexpectedEof.into())),

@@ -53,7 +53,7 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    pub(crate) fn run(self, context: &Context) -> Result<Output, Failure> {
+    pub(crate) fn run(mut self, context: &Context) -> Result<Output, Failure> {
         let gzip = match self.to.as_str() {
             to if to.ends_with(".tar") => false,
             to if to.ends_with(".tar.gz") || to.ends_with(".tgz") => true,
@@ -65,7 +65,7 @@ impl Packing {
         };
         let mut choice = Choice::new(&self.wanted, &self.except)?;
         let executable = Choice::only(&self.executable)?;
-        files::check_folder(&self.folder, Access::Read)?;
+        self.folder = files::check_folder(&self.folder, Access::Read)?;
         if lies_in(&self.to, &self.folder) {
             // An archive from before is not part of the folder.
             choice.leave_out(&self.folder, &self.to);

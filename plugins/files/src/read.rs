@@ -45,8 +45,8 @@ fn four_mib() -> u64 {
 
 impl Reading {
     pub(crate) fn run(self) -> Result<Output, Failure> {
-        let path = self.path.as_str();
-        files::check_file(path, Access::Read)?;
+        let path = files::check_file(&self.path, Access::Read)?;
+        let path = path.as_str();
         let file = File::open(path).map_err(|error| trouble::io(path, "read", &error))?;
         let mut bytes = Vec::new();
         // One more than allowed shows that there is more.

@@ -233,8 +233,87 @@ fn removing_comes_to_the_same_end_however_often() {
     assert_eq!((remove("d"), remove("d")), (json!(2), json!(0)));
     assert_eq!((remove("f"), remove("f")), (json!(1), json!(0)));
     assert_eq!(place.tree(""), Vec::<String>::new());
-    let (_, text) = failure(json!({ "remove": { "path": place.folder.path() } }));
-    assert!(text.ends_with("it is the granted directory itself; name what is in it"), "{text}");
+}
+
+#[test]
+fn a_granted_directory_stays_with_what_is_in_it_however_it_is_written() {
+    let place = place(&[("keep/x", "1"), ("keep/d/y", "2")]);
+    let host = Host::new();
+    host.grant_files(place.path("keep"), true);
+    for end in ["", "/", "//.", "/./"] {
+        let (_, text) = failure(json!({ "remove": { "path": place.path("keep") + end } }));
+        assert!(text.ends_with("it is the granted directory itself; name what is in it"), "{end}: {text}");
+    }
+    let (_, text) = failure(json!({ "remove": { "path": place.path("keep/d/..") } }));
+    assert!(text.ends_with("it ends with `..`; name the folder itself"), "{text}");
+    // A grant that ends with a slash is the same one.
+    let host = Host::new();
+    host.grant_files(place.path("keep/"), true);
+    assert!(failure(json!({ "remove": { "path": place.path("keep") } })).1.contains("the granted directory itself"));
+    assert_eq!(place.tree("keep"), ["d/", "d/y: 2", "x: 1"]);
+}
+
+#[test]
+fn a_path_is_used_as_the_grant_begins_it() {
+    let place = place(&[("d/x", "1")]);
+    let none = place.path("d/none");
+    let winding = none.replace("/d/none", "/.//d/./none/");
+    for input in [
+        json!({ "read": { "path": winding } }),
+        json!({ "glob": { "folder": winding } }),
+        json!({ "hash": { "path": winding } }),
+        json!({ "copy": { "from": winding, "to": place.path("to") } }),
+        json!({ "pack": { "folder": winding, "to": place.path("to.tar") } }),
+        json!({ "unpack": { "archive": winding, "to": place.path("to") } }),
+    ] {
+        assert!(failure(input).1.starts_with(&format!("`{none}` can't be ")));
+    }
+    let file = winding.replace("/none/", "/x");
+    for input in [
+        json!({ "write": { "path": format!("{file}/inside"), "text": "" } }),
+        json!({ "copy": { "from": place.path("d/x"), "to": format!("{file}/inside") } }),
+        json!({ "unpack": { "archive": place.archive("x.tar", &[]), "to": file } }),
+        json!({ "make-folder": { "path": file } }),
+    ] {
+        assert_eq!(
+            failure(input).1,
+            format!("`{}` can't be made: a file of this name is in the way", place.path("d/x"))
+        );
+    }
+    assert_eq!(output(json!({ "remove": { "path": file } }))["files"], 1);
+    assert_eq!(place.tree("d"), Vec::<String>::new());
+}
+
+#[test]
+fn more_can_be_removed_than_is_walked_through() {
+    let place = place(&[]);
+    place.put("d/deep/0", "");
+    for i in 1..=tree::ENTRIES_MAX {
+        fs::File::create(place.path(&format!("d/{i}"))).expect("it can be made");
+    }
+    let (_, text) = failure(json!({ "glob": { "folder": place.path("d") } }));
+    assert!(text.ends_with("more than 1000 entries; leave folders out with `except = [\"name/**\"]`"), "{text}");
+    assert_eq!(output(json!({ "remove": { "path": place.path("d") } }))["files"], tree::ENTRIES_MAX + 1);
+    assert_eq!(place.tree(""), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_killed_attempt_left_behind_is_no_content() {
+    let place = place(&[("d/a", "1"), ("d/.downbeat.part", "2")]);
+    let hash = json!({ "hash": { "path": place.path("d") } });
+    let (packed, hashed) = (pack(&place, "d", "clean.tar"), output(hash.clone()));
+    let context = Context::default();
+    let mut half = whole::Whole::begin(&context, &place.path("d/b")).expect("it can be written");
+    half.write_all(b"ha").expect("it can be written");
+    std::mem::forget(half);
+    assert_eq!(place.tree("d").len(), 3);
+
+    assert_eq!(pack(&place, "d", "again.tar"), packed);
+    assert_eq!(output(hash), hashed);
+    assert_eq!(output(json!({ "glob": { "folder": place.path("d") } }))["paths"], json!([".downbeat.part", "a"]));
+    output(json!({ "copy": { "from": place.path("d"), "to": place.path("copy") } }));
+    assert_eq!(place.tree("copy"), [".downbeat.part: 2", "a: 1"]);
+    assert_eq!(output(json!({ "remove": { "path": place.path("d") } }))["files"], 3);
 }
 
 #[cfg(unix)]
@@ -439,6 +518,28 @@ fn a_damaged_archive_and_what_is_none_are_told() {
     );
     assert!(unpack("x.xz").contains("it is compressed by xz"));
     assert!(!Path::new(&place.path("to")).exists());
+}
+
+#[test]
+fn one_flipped_bit_in_a_compressed_archive_is_found_before_anything_is_written() {
+    let place = place(&[]);
+    let tar = place.archive("x.tar", &[(EntryType::Regular, "a", "", "some text")]);
+    // Stored as it is, so that it is still gzip, and tar, with any bit flipped.
+    let mut stored = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    stored.write_all(&fs::read(tar).expect("it is there")).expect("memory takes it");
+    let mut bytes = stored.finish().expect("memory takes it");
+    let at = bytes.windows(9).position(|part| part == b"some text").expect("it is stored as it is");
+    let unpack = json!({ "unpack": { "archive": place.path("x.tgz"), "to": place.path("to") } });
+
+    bytes[at] ^= 1;
+    place.put("x.tgz", &bytes);
+    let (_, text) = failure(unpack.clone());
+    assert!(text.contains("it is damaged, or no tar archive: ") && text.ends_with("checksum"), "{text}");
+    assert!(!Path::new(&place.path("to")).exists());
+
+    bytes[at] ^= 1;
+    place.put("x.tgz", &bytes);
+    assert_eq!(output(unpack)["bytes"], 9);
 }
 
 #[test]

@@ -52,9 +52,9 @@ fn hundred_thousand() -> usize {
 }
 
 impl Unpacking {
-    pub(crate) fn run(self) -> Result<Output, Failure> {
-        files::check_file(&self.archive, Access::Read)?;
-        files::check_folder(&self.to, Access::Write)?;
+    pub(crate) fn run(mut self) -> Result<Output, Failure> {
+        self.archive = files::check_file(&self.archive, Access::Read)?;
+        self.to = files::check_folder(&self.to, Access::Write)?;
         let bounds = Bounds { bytes: self.max_bytes, entries: self.max_entries, strip: self.strip };
 
         let mut judge = Judge::new(&self.archive);

@@ -14,25 +14,34 @@ use crate::trouble;
 /// Bytes that are written at once. Each write is a call to the host: 64 KiB is what it takes in one piece.
 pub(crate) const BUFFER: usize = 64 << 10;
 
+/// How the name of a file begins and ends that is being written.
+const PARTIAL_START: &str = ".downbeat-";
+const PARTIAL_END: &str = ".part";
+
+/// Whether a file of this name is being written, or was left behind by an attempt that was killed: nobody's content.
+pub(crate) fn is_partial(name: &str) -> bool {
+    name.strip_prefix(PARTIAL_START).is_some_and(|rest| rest.ends_with(PARTIAL_END))
+}
+
 /// A file that is being written. Dropped before [`Whole::finish`], it leaves nothing behind.
-pub(crate) struct Whole<'p> {
-    path: &'p str,
+pub(crate) struct Whole {
+    path: String,
     partial: String,
     file: io::BufWriter<File>,
     bytes: u64,
     finished: bool,
 }
 
-impl<'p> Whole<'p> {
+impl Whole {
     /// Begins the file at `path`, after making the folders above it.
-    pub(crate) fn begin(context: &Context, path: &'p str) -> Result<Whole<'p>, Failure> {
-        files::check_file(path, Access::Write)?;
-        let folder = folder_of(path);
+    pub(crate) fn begin(context: &Context, path: &str) -> Result<Whole, Failure> {
+        let path = files::check_file(path, Access::Write)?;
+        let folder = folder_of(&path);
         make_folders(folder)?;
         // The same name in every attempt of a step: what an interrupted one left is overwritten by the next.
         let name = hex(&Sha256::digest(format!("{}\0{path}", context.idempotency_key)));
-        let partial = below(folder, &format!(".downbeat-{}.part", &name[..16]));
-        let file = File::create(&partial).map_err(|error| trouble::io(path, "written", &error))?;
+        let partial = below(folder, &format!("{PARTIAL_START}{}{PARTIAL_END}", &name[..16]));
+        let file = File::create(&partial).map_err(|error| trouble::io(&path, "written", &error))?;
         let file = io::BufWriter::with_capacity(BUFFER, file);
         Ok(Whole { path, partial, file, bytes: 0, finished: false })
     }
@@ -41,14 +50,14 @@ impl<'p> Whole<'p> {
     pub(crate) fn finish(mut self) -> Result<u64, Failure> {
         let placed = (self.file.flush())
             .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.partial, self.path));
-        placed.map_err(|error| trouble::io(self.path, "written", &error))?;
+            .and_then(|()| fs::rename(&self.partial, &self.path));
+        placed.map_err(|error| trouble::io(&self.path, "written", &error))?;
         self.finished = true;
         Ok(self.bytes)
     }
 }
 
-impl Write for Whole<'_> {
+impl Write for Whole {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.bytes += written as u64;
@@ -60,7 +69,7 @@ impl Write for Whole<'_> {
     }
 }
 
-impl Drop for Whole<'_> {
+impl Drop for Whole {
     fn drop(&mut self) {
         if !self.finished {
             // The attempt has failed for a reason of its own; a leftover is overwritten by the next one.
@@ -70,14 +79,14 @@ impl Drop for Whole<'_> {
 }
 
 /// A file that is being written as a whole, and hashed on the way.
-pub(crate) struct Hashed<'p> {
-    whole: Whole<'p>,
+pub(crate) struct Hashed {
+    whole: Whole,
     hasher: Sha256,
 }
 
-impl<'p> Hashed<'p> {
+impl Hashed {
     /// As [`Whole::begin`].
-    pub(crate) fn begin(context: &Context, path: &'p str) -> Result<Hashed<'p>, Failure> {
+    pub(crate) fn begin(context: &Context, path: &str) -> Result<Hashed, Failure> {
         Ok(Hashed { whole: Whole::begin(context, path)?, hasher: Sha256::new() })
     }
 
@@ -88,7 +97,7 @@ impl<'p> Hashed<'p> {
     }
 }
 
-impl Write for Hashed<'_> {
+impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.whole.write(bytes)?;
         self.hasher.update(&bytes[..written]);

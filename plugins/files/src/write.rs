@@ -48,8 +48,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn run(self) -> Result<Output, Failure> {
-        files::check_folder(&self.path, Access::Write)?;
-        make_folders(&self.path)?;
+        make_folders(&files::check_folder(&self.path, Access::Write)?)?;
         Ok(Output::default())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The files themselves are read and written through `std::fs`. What that can't tell is whether a path is missing or was
 //! never granted: [`check_file`] and [`check_folder`] can, before anything is touched, and their refusal carries the line
-//! to add to the workflow. It also can't make symbolic links on WASI; [`symlink`] can.
+//! to add to the workflow. Nor does it find `./data/x` where `data` is granted, as it compares texts: what they give back
+//! is the path as it finds it. It also can't make symbolic links on WASI; [`symlink`] can.
 //!
 //! ```
 //! use downbeat_sdk::prelude::*;
@@ -10,7 +11,7 @@
 //!
 //! let host = downbeat_sdk::testing::Host::new();
 //! host.grant_files("data", false);
-//! files::check_file("data/report.json", Access::Read)?;
+//! assert_eq!(files::check_file("./data//report.json", Access::Read)?, "data/report.json");
 //! let refused = files::check_file("data/report.json", Access::Write).expect_err("it may only be read");
 //! assert_eq!(refused.hint, r#"grant = { files = [{ path = "data", write = true }] }"#);
 //! # Ok::<(), Failure>(())
@@ -46,12 +47,13 @@ pub fn granted() -> Vec<Directory> {
     host::directories()
 }
 
-/// Whether the file at `path` may be reached. Whether it is there, `std::fs` will say.
+/// Whether the file at `path` may be reached. Whether it is there, `std::fs` will say, if it is asked for the path that
+/// this gives back: the granted directory as the workflow writes it, and the names below it. `..` below it stays.
 ///
 /// # Errors
 ///
 /// No granted directory holds the path, or none that may be written to. The hint grants the directory that it lies in.
-pub fn check_file(path: &str, access: Access) -> Result<(), Refused> {
+pub fn check_file(path: &str, access: Access) -> Result<String, Refused> {
     check(&granted(), path, access, parent(path))
 }
 
@@ -60,7 +62,7 @@ pub fn check_file(path: &str, access: Access) -> Result<(), Refused> {
 /// # Errors
 ///
 /// As [`check_file`].
-pub fn check_folder(path: &str, access: Access) -> Result<(), Refused> {
+pub fn check_folder(path: &str, access: Access) -> Result<String, Refused> {
     check(&granted(), path, access, path)
 }
 
@@ -76,12 +78,13 @@ pub fn symlink(target: &str, link: &str) -> io::Result<()> {
     host::symlink(directory, target, &below.join("/"), link)
 }
 
-fn check(directories: &[Directory], path: &str, access: Access, folder: &str) -> Result<(), Refused> {
-    let found = find(directories, path).map(|(directory, _)| directory);
-    let granted = match found {
-        Some(directory) if directory.write || access == Access::Read => return Ok(()),
+fn check(directories: &[Directory], path: &str, access: Access, folder: &str) -> Result<String, Refused> {
+    let granted = match find(directories, path) {
+        Some((directory, below)) if directory.write || access == Access::Read => {
+            return Ok(canonical(directory, &below));
+        }
         // The grant that is there lacks `write`.
-        Some(directory) => directory.path.as_str(),
+        Some((directory, _)) => directory.path.as_str(),
         None => folder,
     };
     let in_workspace = parts(path).is_some_and(|parts| parts.first() == Some(&"workspace")) && path.starts_with('/');
@@ -105,6 +108,24 @@ fn find<'d, 'p>(directories: &'d [Directory], path: &'p str) -> Option<(&'d Dire
         })
         .max_by_key(|(_, depth, _)| *depth)
         .map(|(directory, _, below)| (directory, below))
+}
+
+/// The one text by which `std::fs` finds what lies below a granted directory. On WASI it looks for a directory whose text
+/// the path begins with, as it stands; only, of the directory's text it leaves out every leading `/` and `./` before.
+fn canonical(directory: &Directory, below: &[&str]) -> String {
+    let root = if directory.path.starts_with('/') { "/" } else { "" };
+    let mut granted = directory.path.as_str();
+    while let Some(rest) = granted.strip_prefix('/').or_else(|| granted.strip_prefix("./")) {
+        granted = rest;
+    }
+    let below = below.join("/");
+    match (granted, below.as_str()) {
+        ("" | ".", "") if root.is_empty() => ".".to_owned(),
+        ("" | ".", below) => format!("{root}{below}"),
+        (granted, "") => format!("{root}{granted}"),
+        // Of a directory granted as `data/`, this leaves `data/` to whoever cuts off a name.
+        (granted, below) => format!("{root}{granted}/{below}"),
+    }
 }
 
 /// A path's names, without those that lead nowhere. `None`: there is no such path.
@@ -174,6 +195,35 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_given_back_as_the_grant_begins_it() {
+        for (granted, path, canonical) in [
+            ("keep", "keep/x", "keep/x"),
+            ("keep", "./keep/x", "keep/x"),
+            ("keep", "././/keep//./a/../x/", "keep/a/../x"),
+            ("keep", "./keep/", "keep"),
+            ("./keep", "keep/x", "keep/x"),
+            ("./keep", "./keep/x", "keep/x"),
+            (".//keep", "./keep", "keep"),
+            ("keep/", "./keep/x", "keep//x"),
+            ("a//b/./c", "a/b/c/x", "a//b/./c/x"),
+            (".", "./x", "x"),
+            ("./", "x/y", "x/y"),
+            (".", "./", "."),
+            (".hidden", "./.hidden/x", ".hidden/x"),
+            ("../up", "./../up/x", "../up/x"),
+            ("/abs", "/./abs//x", "/abs/x"),
+            ("/./abs", "/abs/x", "/abs/x"),
+            ("/", "//x", "/x"),
+            ("/", "/", "/"),
+        ] {
+            let given = check(&directories(&[granted]), path, Access::Read, "").expect(path);
+            assert_eq!(given, canonical, "{granted}: {path}");
+            // It is its own canonical path.
+            assert_eq!(check(&directories(&[granted]), &given, Access::Read, "").as_ref(), Ok(&given));
+        }
+    }
+
+    #[test]
     fn a_refusal_is_the_line_that_would_allow_it() {
         check_hint(&[], "data/in/a.json", Access::Read, r#"files = [{ path = "data/in" }]"#);
         check_hint(&[], "a.json", Access::Read, r#"files = [{ path = "." }]"#);
@@ -189,7 +239,7 @@ mod tests {
         let host = Host::new();
         assert!(check_folder("data", Access::Read).is_err());
         host.grant_files("data", true);
-        assert_eq!(check_folder("data", Access::Write), Ok(()));
+        assert_eq!(check_folder("./data", Access::Write), Ok("data".to_owned()));
         assert_eq!(
             check_folder("other", Access::Read).expect_err("not granted").hint,
             r#"grant = { files = [{ path = "other" }] }"#

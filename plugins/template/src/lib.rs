@@ -108,7 +108,7 @@ fn text(name: &str, source: &Source) -> Result<String, Failure> {
 }
 
 fn read(path: &str) -> Result<String, Failure> {
-    files::check_file(path, Access::Read)?;
+    let path = &files::check_file(path, Access::Read)?;
     let fault = |reason: &dyn std::fmt::Display| {
         Failure::permanent(format!("the template file `{path}` can't be read: {reason}"))
             .details(serde_json::json!({ "path": path }))

@@ -147,6 +147,9 @@ fn a_template_is_read_from_a_granted_file() {
     host.grant_files(folder.path().display().to_string(), false);
     assert_eq!(run(input("mail.txt")).expect("it is granted")["text"], "Hi Bo,\nbye");
     assert!(failure(input("none.txt")).1.contains("none.txt` can't be read: "));
+    // Read by the one path that the sandbox finds.
+    let none = format!("`{}` can't be read: ", path("none.txt"));
+    assert!(failure(input(".//./none.txt")).1.contains(&none));
     assert!(failure(input("latin1.txt")).1.ends_with("it is no UTF-8 after byte 0"));
 }
 
