@@ -46,8 +46,20 @@ export function asFailure(thrown) {
   return permanent(explain(thrown), { cause: thrown });
 }
 
-/** An exception as text: what it says, where it was thrown, and what caused it. */
+// How many causes of an exception are followed. 8: more layers than a step has, and a cause may lead back to itself.
+const CAUSES_MAX = 8;
+
+/** An exception as text: what it says, where it was thrown, and what caused it, `…` after 8 causes. */
 export function explain(thrown) {
+  const texts = [];
+  for (let error = thrown; texts.length <= CAUSES_MAX; error = error.cause) {
+    texts.push(explainAlone(error));
+    if (!(error instanceof Error) || error.cause === undefined) return texts.join("\ncaused by ");
+  }
+  return [...texts, "…"].join("\ncaused by ");
+}
+
+function explainAlone(thrown) {
   if (!(thrown instanceof Error)) return `the step threw ${describe(thrown)}, which is no Error and has no stack`;
   // V8 repeats the message at the head of a stack, QuickJS does not. What is below the step's own code is the same each time.
   const frames = (thrown.stack ?? "").split("\n").filter((line) => line.trimStart().startsWith("at "));
@@ -55,8 +67,7 @@ export function explain(thrown) {
   // An error of the host is its variant, and its message does not say which.
   const { payload } = thrown;
   const message = payload === undefined ? `${thrown.name}: ${thrown.message}` : `${thrown.name}: the host said ${describe(payload)}`;
-  const text = [message, ...frames.slice(0, end === -1 ? undefined : end)].join("\n");
-  return thrown.cause === undefined ? text : `${text}\ncaused by ${explain(thrown.cause)}`;
+  return [message, ...frames.slice(0, end === -1 ? undefined : end)].join("\n");
 }
 
 function describe(value) {

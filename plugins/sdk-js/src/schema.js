@@ -18,7 +18,25 @@ export function checkSchema(schema, name, path = name) {
     if (!ANNOTATIONS.has(keyword) && !Object.hasOwn(KEYWORDS, keyword)) {
       throw new TypeError(`defineStep: \`${path}\` uses \`${keyword}\`, which this SDK does not check`);
     }
+    const fault = faultOf(keyword, value);
+    if (fault) throw new TypeError(`defineStep: \`${path}.${keyword}\` ${fault}`);
     for (const [inner, key] of subschemas(keyword, value)) checkSchema(inner, name, `${path}.${keyword}${key}`);
+  }
+}
+
+// What only shows when a value is checked, and would then be the fault of whoever gave the value.
+function faultOf(keyword, value) {
+  if (keyword === "type") {
+    const wrong = [value].flat().filter((type) => !Object.hasOwn(TYPES, type));
+    return wrong.length === 0 ? undefined : `is ${JSON.stringify(wrong[0])}; types are ${Object.keys(TYPES).join(", ")}`;
+  }
+  if (keyword !== "pattern") return undefined;
+  if (typeof value !== "string") return "must be a text";
+  try {
+    new RegExp(value, "u");
+    return undefined;
+  } catch (error) {
+    return `is no regular expression: ${error.message}`;
   }
 }
 
@@ -93,7 +111,7 @@ const KEYWORDS = {
 
   required({ value, path, is }) {
     if (!isObject(value)) return undefined;
-    return first(is, (key) => (value[key] === undefined ? `${within(path, key)} is missing` : undefined));
+    return first(is, (key) => (Object.hasOwn(value, key) && value[key] !== undefined ? undefined : `${within(path, key)} is missing`));
   },
   properties({ value, path, root, is }) {
     if (!isObject(value)) return undefined;

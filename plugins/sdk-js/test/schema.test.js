@@ -26,6 +26,7 @@ test("fields are required, known, or of another schema", () => {
 
 test("what an object inherits is no field", () => {
   check({ required: [], properties: { toString: { type: "string" } } }, [{}]);
+  check({ required: ["constructor"] }, [{ constructor: 1 }], [{}, "constructor is missing"], [{ constructor: undefined }, "constructor is missing"]);
   check({ additionalProperties: false }, [JSON.parse('{"__proto__":1}'), "there is no `__proto__`"]);
 });
 

@@ -60,6 +60,11 @@ test("a wrong definition is an error when the step is built", () => {
     [{ input: undefined }, /`input` must be a JSON Schema/],
     [{ inputs: {} }, /there is no `inputs`/],
     [{ output: { properties: { x: { dependentRequired: {} } } } }, /`output\.properties\.x` uses `dependentRequired`/],
+    [{ input: { properties: { x: { type: "int" } } } }, /`input\.properties\.x\.type` is "int"; types are null, boolean, string, /],
+    [{ input: { type: ["string", "toString"] } }, /`input\.type` is "toString"; types are /],
+    [{ input: { type: undefined } }, /`input\.type` is undefined; types are /],
+    [{ output: { items: { pattern: "a(" } } }, /`output\.items\.pattern` is no regular expression: .*a\(/],
+    [{ output: { pattern: 1 } }, /`output\.pattern` must be a text/],
   ];
   for (const [change, message] of cases) assert.throws(() => stepOf(() => null, change), message);
 });
@@ -104,6 +109,22 @@ test("any other exception is a permanent failure with its stack and its causes",
   assert.equal(first, "TypeError: that went wrong");
   assert.match(second, /^    at .*guilty .*step\.test\.js:\d+:\d+/);
   assert.match(failure.message, /\ncaused by Error: because of this\n    at /);
+});
+
+test("eight causes are shown, also of an exception that is its own cause", () => {
+  const causes = (failure) => failure.message.split("\n").filter((line) => line.startsWith("caused by "));
+  const chain = (length) => {
+    let error = new Error("cause 1 from the end");
+    for (let i = 2; i <= length; i += 1) error = new Error(`cause ${i} from the end`, { cause: error });
+    return stepOf(() => { throw new TypeError("that went wrong", { cause: error }); });
+  };
+  assert.equal(causes(failureOf(chain(8))).at(-1), "caused by Error: cause 1 from the end");
+  assert.deepEqual(causes(failureOf(chain(9))).slice(7), ["caused by Error: cause 2 from the end", "caused by …"]);
+
+  const circle = new Error("again");
+  circle.cause = circle;
+  const shown = causes(failureOf(stepOf(() => { throw circle; })));
+  assert.deepEqual(shown, [...Array(8).fill("caused by Error: again"), "caused by …"]);
 });
 
 test("what is thrown and no error is shown as it is", () => {
