@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use downbeat_journal::{Journal, Pending, ReadError, Request};
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::RunId;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
@@ -88,7 +89,7 @@ pub enum StartError {
 impl<P: Perform> Conductor<P> {
     /// A conductor over a journal that this process drives.
     pub fn new(journal: Journal, performer: P, watch: Arc<dyn Watch>, clock: Clock) -> Conductor<P> {
-        let shared = Shared { journal, performer, watch, clock, pools: Pools::default() };
+        let shared = Shared { journal, performer, watch, clock, pools: Pools::default(), plans: Plans::default() };
         let (stop, _) = watch::channel(false);
         Conductor { shared: Arc::new(shared), stop: Arc::new(stop), mailboxes: Arc::default() }
     }
@@ -107,7 +108,7 @@ impl<P: Perform> Conductor<P> {
 
     /// Takes up a run that is not over: one that was stopped, or whose engine died.
     pub async fn resume(&self, id: &RunId) -> Result<Handle, StartError> {
-        let run = replay(&self.shared.journal, id)?;
+        let run = replay(&self.shared.journal, &self.shared.plans, id)?;
         let prepared = self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
         let (mut driver, registration) = self.driver(run, prepared)?;
         driver.recover(self.shared.journal.requests(id)?).await?;
@@ -134,7 +135,7 @@ impl<P: Perform> Conductor<P> {
     }
 
     async fn end_parked(&self, pending: Pending) -> Result<(), StartError> {
-        let run = replay(&self.shared.journal, &pending.run)?;
+        let run = replay(&self.shared.journal, &self.shared.plans, &pending.run)?;
         let Shared { journal, watch, clock, .. } = &*self.shared;
         let mut driver = parked::driver(journal, run, watch.clone(), clock);
         let _registration = self.register(&driver)?;
@@ -194,13 +195,31 @@ impl Handle {
     }
 }
 
+/// The plans of runs that were taken up, by digest, while some run keeps them: runs of one workflow share one, which is
+/// read and compiled once.
+#[derive(Default)]
+pub(crate) struct Plans(Mutex<HashMap<Digest, Weak<Plan>>>);
+
+impl Plans {
+    fn of(&self, journal: &Journal, id: &RunId, digest: &Digest) -> Result<Arc<Plan>, StartError> {
+        if let Some(plan) = lock(&self.0).get(digest).and_then(Weak::upgrade) {
+            return Ok(plan);
+        }
+        let text = journal.plan(digest)?;
+        let unreadable = |error: serde_json::Error| StartError::Plan { run: id.clone(), message: error.to_string() };
+        let plan = Arc::new(Plan::from_json(&text).map_err(unreadable)?);
+        let mut plans = lock(&self.0);
+        plans.retain(|_, plan| plan.strong_count() > 0);
+        plans.insert(digest.clone(), Arc::downgrade(&plan));
+        Ok(plan)
+    }
+}
+
 /// A run as the journal has it, if it is not over.
-pub(crate) fn replay(journal: &Journal, id: &RunId) -> Result<Run, StartError> {
+pub(crate) fn replay(journal: &Journal, plans: &Plans, id: &RunId) -> Result<Run, StartError> {
     let loaded = journal.load(id)?;
-    let text = journal.plan(&loaded.plan)?;
-    let unreadable = |error: serde_json::Error| StartError::Plan { run: id.clone(), message: error.to_string() };
-    let plan = Plan::from_json(&text).map_err(unreadable)?;
-    let run = Run::replay(Arc::new(plan), id.clone(), &loaded.records).map_err(DriveError::from)?;
+    let plan = plans.of(journal, id, &loaded.plan)?;
+    let run = Run::replay(plan, id.clone(), &loaded.records).map_err(DriveError::from)?;
     match run.outcome() {
         Some(_) => Err(StartError::Over(id.clone())),
         None => Ok(run),
@@ -208,5 +227,5 @@ pub(crate) fn replay(journal: &Journal, id: &RunId) -> Result<Run, StartError> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics while the mailboxes are locked")
+    mutex.lock().expect("nothing panics while mailboxes or plans are locked")
 }

@@ -22,6 +22,7 @@ use downbeat_workflow::run::{Action, Attempt, Misplaced, Run};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
+use crate::conductor::Plans;
 use crate::perform::{Order, Perform, Watch};
 use crate::pool::{Place, Pools};
 
@@ -78,6 +79,7 @@ pub(crate) struct Shared<P> {
     pub(crate) watch: Arc<dyn Watch>,
     pub(crate) clock: Clock,
     pub(crate) pools: Pools,
+    pub(crate) plans: Plans,
 }
 
 pub(crate) struct Driver<P: Perform> {

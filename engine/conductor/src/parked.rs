@@ -8,7 +8,7 @@ use downbeat_workflow::run::Run;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::conductor::{StartError, replay};
+use crate::conductor::{Plans, StartError, replay};
 use crate::drive::{Driver, Shared};
 use crate::perform::{Nothing, Watch};
 use crate::pool::Pools;
@@ -22,7 +22,7 @@ pub async fn end_parked(
     watch: Arc<dyn Watch>,
     clock: &Clock,
 ) -> Result<(), StartError> {
-    let mut driver = driver(journal, replay(journal, id)?, watch, clock);
+    let mut driver = driver(journal, replay(journal, &Plans::default(), id)?, watch, clock);
     driver.cancel_parked(reason.to_owned())?;
     driver.drive().await?;
     Ok(())
@@ -30,8 +30,14 @@ pub async fn end_parked(
 
 /// A driver that can start nothing.
 pub(crate) fn driver(journal: &Journal, run: Run, watch: Arc<dyn Watch>, clock: &Clock) -> Driver<Nothing> {
-    let shared =
-        Shared { journal: journal.clone(), performer: Nothing, watch, clock: clock.clone(), pools: Pools::default() };
+    let shared = Shared {
+        journal: journal.clone(),
+        performer: Nothing,
+        watch,
+        clock: clock.clone(),
+        pools: Pools::default(),
+        plans: Plans::default(),
+    };
     // Nobody can stop it: it only records, and is soon over.
     let (_stop, stopped) = watch::channel(false);
     Driver::new(Arc::new(shared), run, (), stopped)
