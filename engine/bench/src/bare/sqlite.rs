@@ -45,7 +45,8 @@ impl Sqlite {
         spread: Spread,
     ) -> Result<Vec<Duration>> {
         let body = "x".repeat(bytes);
-        let mut insert = self.connection.prepare("INSERT INTO append (run, seq, records, at, body) VALUES (?1, ?2, 2, ?3, ?4)")?;
+        let mut insert =
+            self.connection.prepare("INSERT INTO append (run, seq, records, at, body) VALUES (?1, ?2, 2, ?3, ?4)")?;
         let mut durations = Vec::with_capacity(transactions);
         for _ in 0..transactions {
             let started = Instant::now();

@@ -81,7 +81,7 @@ fn read(bare: &Connection, runs: &[RunId]) -> Result<usize> {
     for RunId(id) in runs {
         let mut found = select.query([&**id])?;
         while let Some(row) = found.next()? {
-            events += row.get::<_, usize>(1)?;
+            events += row.get::<_, u32>(1)? as usize;
             bytes += row.get_ref(2)?.as_bytes()?.len();
         }
     }
