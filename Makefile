@@ -1,7 +1,7 @@
 # The front door. Every recipe is a line that you could type; `make -n TARGET` shows them.
 #
-# What is missing for compiling plugins is installed on the way (plugins/toolchain.sh and toolchain-javascript.sh say how). cargo-deny, where there
-# is none, goes to a cache directory of ours, not among your own tools.
+# What is missing for compiling plugins is installed on the way (plugins/toolchain.sh and toolchain-javascript.sh say
+# how). cargo-deny, where there is none, goes to a cache directory of ours, not among your own tools.
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/downbeat/tools
 PLUGINS := --manifest-path plugins/Cargo.toml --target-dir plugins/target

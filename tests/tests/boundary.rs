@@ -32,36 +32,14 @@ enum Documented {
 
 const STEPS: [Step; 10] = [
     Step {
-        folder: "hello",
-        documented: Some(("/greeting", Documented::Text("Hello, Ada!"))),
-        carries: Some((r#"{ name = "${inputs.text}" }"#, "/greeting")),
-        more: "",
-        wrong: ("name", "7"),
-    },
-    Step {
-        folder: "kpi-gate",
-        documented: Some(("/verdict", Documented::Text("pass"))),
-        carries: Some((
-            r#"{ objectives = [{ name = "${inputs.text}", value = 1, pass = ["> 0"] }] }"#,
-            "/results/0/name",
-        )),
-        more: "",
-        wrong: ("objectives", "\"all\""),
-    },
-    Step {
-        folder: "report",
-        documented: Some(("/markdown", Documented::Block("markdown"))),
-        carries: Some((r#"{ title = "carried", summary = "${inputs.text}" }"#, "/markdown")),
-        more: "",
-        wrong: ("title", "7"),
-    },
-    Step {
         folder: "process",
         documented: None,
         carries: Some((r#"{ program = "cat", stdin = "${inputs.text}", log-output = false }"#, "/stdout")),
         more: "grant = { process = [\"cat\"] }\nlimit = { process-output = \"4MiB\" }",
         wrong: ("program", "7"),
     },
+    Step { folder: "http", documented: None, carries: None, more: "", wrong: ("url", "7") },
+    Step { folder: "files", documented: None, carries: None, more: "", wrong: ("read", "7") },
     Step {
         folder: "jq",
         documented: None,
@@ -76,10 +54,32 @@ const STEPS: [Step; 10] = [
         more: "",
         wrong: ("template", "7"),
     },
-    Step { folder: "files", documented: None, carries: None, more: "", wrong: ("read", "7") },
+    Step {
+        folder: "kpi-gate",
+        documented: Some(("/verdict", Documented::Text("pass"))),
+        carries: Some((
+            r#"{ objectives = [{ name = "${inputs.text}", value = 1, pass = ["> 0"] }] }"#,
+            "/results/0/name",
+        )),
+        more: "",
+        wrong: ("objectives", "\"all\""),
+    },
     Step { folder: "capacity", documented: None, carries: None, more: "", wrong: ("policy", "7") },
-    Step { folder: "http", documented: None, carries: None, more: "", wrong: ("url", "7") },
     Step { folder: "notify", documented: None, carries: None, more: "", wrong: ("title", "7") },
+    Step {
+        folder: "report",
+        documented: Some(("/markdown", Documented::Block("markdown"))),
+        carries: Some((r#"{ title = "carried", summary = "${inputs.text}" }"#, "/markdown")),
+        more: "",
+        wrong: ("title", "7"),
+    },
+    Step {
+        folder: "hello",
+        documented: Some(("/greeting", Documented::Text("Hello, Ada!"))),
+        carries: Some((r#"{ name = "${inputs.text}" }"#, "/greeting")),
+        more: "",
+        wrong: ("name", "7"),
+    },
 ];
 
 /// Text that languages get wrong: outside of the basic plane, combined, joined, from right to left, a byte order mark.

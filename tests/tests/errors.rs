@@ -57,6 +57,40 @@ fn errors_of_check() {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_reported_with_its_folder_and_the_others_are_checked() {
+    let bench = bench();
+    bench.write("mixed/a.toml", "[steps.a]\n");
+    std::fs::create_dir_all(bench.path().join("alone")).unwrap();
+    for folder in ["mixed", "alone"] {
+        std::fs::write(bench.path().join(folder).join("0.toml"), [0xff, 0xfe, b'a']).unwrap();
+        let answer = bench.run(&["check", folder]);
+        assert_eq!(answer.code, 3, "{}", answer.stderr);
+        assert!(answer.stderr.contains(&format!("error: {folder}/0.toml: it is no UTF-8 text")), "{}", answer.stderr);
+        assert_eq!(answer.stderr.contains("mixed/a.toml: 2 errors"), folder == "mixed", "{}", answer.stderr);
+    }
+}
+
+#[test]
+fn a_reader_of_check_who_has_had_enough_ends_it() {
+    let bench = littered();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = bench.command(&["check", "--json", "broken.toml", "nowhere.toml"]).stdout(writer).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(3), ""), "what follows is not looked at");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_with_its_size() {
+    let bench = bench();
+    bench.write("large.toml", &"#".repeat((16 << 20) + 1));
+    let answer = bench.run(&["check", "large.toml"]);
+    assert_eq!(answer.code, 3);
+    let said = "the file has 16777217 bytes; at most 16777216 (16 MiB) are read";
+    assert!(answer.stderr.contains(said), "{}", &answer.stderr[..answer.stderr.len().min(500)]);
+}
+
+#[test]
 fn errors_of_run() {
     let bench = littered();
     bench.build("plugins/hello");

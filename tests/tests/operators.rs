@@ -1,14 +1,18 @@
-//! The page for operators holds what the sources say: its tables of limits and exit codes are made from them.
+//! The page for operators holds what the sources say: its tables of limits and exit codes are made from them, and its
+//! table of variables lists those that they read.
 //!
 //! `DOWNBEAT_BLESS=1 cargo test -p downbeat-tests --test operators` writes the tables anew; the difference is the review.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use downbeat_tests::repository;
 use downbeat_workflow::capability::Limits;
+use regex::Regex;
 
 const PAGE: &str = "docs/operators.md";
 
@@ -141,6 +145,38 @@ fn the_exit_codes_are_those_of_the_help() {
         table.push_str(&format!("| {code} | {} |\n", meaning.trim()));
     }
     compare("exit codes", &table);
+}
+
+#[test]
+fn the_variables_are_those_that_the_sources_read() {
+    let mut sources = Vec::new();
+    for room in fs::read_dir(repository().join("engine")).unwrap() {
+        files_below(&room.unwrap().path().join("src"), &mut sources);
+    }
+    let scripts = fs::read_dir(repository().join("plugins")).unwrap().map(|entry| entry.unwrap().path());
+    sources.extend(scripts.filter(|path| path.extension().is_some_and(|extension| extension == "sh")));
+    let variable = Regex::new("DOWNBEAT_[A-Z_]+").unwrap();
+    let variables = |text: &str| variable.find_iter(text).map(|found| found.as_str().to_owned()).collect::<Vec<_>>();
+    let read: BTreeSet<String> =
+        sources.iter().flat_map(|path| variables(&fs::read_to_string(path).unwrap())).collect();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let page = fs::read_to_string(repository().join(PAGE)).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("Variables\n")).unwrap();
+    let first_cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let listed: BTreeSet<String> = first_cells.flat_map(variables).collect();
+    assert!(read.len() >= 4, "{read:?}");
+    assert_eq!(listed, read, "{PAGE} lists other variables than the sources read");
+}
+
+/// The files of a folder and those below it; none if there is no such folder.
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        match path.is_dir() {
+            true => files_below(&path, files),
+            false => files.push(path),
+        }
+    }
 }
 
 #[test]

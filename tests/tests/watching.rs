@@ -127,6 +127,22 @@ fn ctrl_c_is_heard_while_nobody_reads() {
 }
 
 #[test]
+fn whoever_stops_waiting_for_a_reader_gets_the_runs_own_exit_code() {
+    let bench = bench();
+    write_chatty(&bench);
+    bench.write("go", "");
+    let mut engine = bench.spawn(&["run", "chatty.toml", "--json"]);
+    // The run is over and its process no longer drives: it only waits for its reader.
+    wait_until(&bench, &["list", "--json"], is("succeeded"));
+    wait_until(&bench, &["resume"], |answer| answer.code == 2);
+    signal(&engine, Signal::INT);
+    assert_eq!(engine.wait().unwrap().code(), Some(0));
+    let mut said = String::new();
+    engine.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("is over, but not all of it was read here"), "{said}");
+}
+
+#[test]
 fn a_reader_who_has_had_enough_ends_the_output_and_not_the_run() {
     let bench = bench();
     write_chatty(&bench);

@@ -142,6 +142,10 @@ impl Show {
             if last {
                 return Ok(());
             }
+            // Heard between two items: nothing will wake this thread any more.
+            if self.over {
+                continue;
+            }
             for (step, progress) in self.board.take() {
                 self.screen.progressed(step, &progress);
             }
@@ -167,5 +171,42 @@ impl Show {
             Notice::Said(line) => self.screen.say(&line),
             Notice::Over => self.over = true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_journal::{Create, Journal};
+    use downbeat_workflow::description::Digest;
+    use downbeat_workflow::event::{Event, Record, Timestamp};
+    use downbeat_workflow::json::Json;
+    use downbeat_workflow::plan::Plan;
+
+    use super::*;
+    use crate::screen::Style;
+
+    #[test]
+    fn the_end_is_heard_between_two_items_too() {
+        let journal = Journal::in_memory();
+        let run = RunId("abc".into());
+        let (plan, inputs) = (Digest::of(b"{}"), Json::from(serde_json::json!({})));
+        let created = Event::RunCreated { workflow: "w".into(), plan: plan.clone(), inputs, seed: 1 };
+        let records = vec![Record { at: Timestamp(1), event: created }];
+        journal.create(Create { run: run.clone(), plan, plan_json: Arc::from("{}"), records }).wait().unwrap();
+        let plan = Plan::from_json(r#"{"name": "w", "directory": "/", "plugins": [], "steps": []}"#).unwrap();
+        let (notices, noticed) = mpsc::unbounded_channel();
+        // There before the first item is, so that it is found after it; and nothing wakes the thread later.
+        assert!(notices.send(Notice::Over).is_ok());
+        let mut show = Show {
+            screen: Screen::new(Style::Json, Arc::new(plan), run.clone()),
+            horizon: journal.horizon().unwrap(),
+            follower: Follower::new(journal, run, &[], 0),
+            board: Arc::new(Board::default()),
+            noticed,
+            over: false,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let shown = async { tokio::time::timeout(Duration::from_secs(10), show.run()).await };
+        runtime.block_on(shown).expect("it does not wait for more").unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! What `run` and `resume` have in common: a conductor, an audience, signals, requests of other processes, and the end.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use downbeat_journal::Journal;
 use downbeat_sandbox::Sandbox;
 use downbeat_workflow::event::{Outcome, Record, RunId};
 use downbeat_workflow::plan::Plan;
+use owo_colors::OwoColorize as _;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +20,7 @@ use crate::exit::{Exit, Fault};
 use crate::follow::Follower;
 use crate::place::Place;
 use crate::screen::{Screen, Style};
+use crate::talk;
 
 /// How long a reader who does not take what a run has to tell keeps the state directory from other processes after the
 /// run's end, and how long it keeps this process after a signal. A reader who reads at all needs milliseconds.
@@ -50,19 +53,21 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     let board = Arc::new(Board::default());
     let performer = Sandboxed::new(sandbox, place.components(), place.workspaces()).map_err(Fault::engine)?;
     let conductor = Conductor::new(journal.clone(), performer, board.clone(), Clock::system());
+    // Its own look at the file, so that a stalled reader does not keep the driver's lock. Taken before the run begins, so
+    // that a file that can't be looked at leaves no run in flight.
+    let (look, horizon) = (place.observe()?, journal.horizon().map_err(Fault::engine)?);
     let show = |run: &RunId, line: u64| -> Result<Audience, Fault> {
         let mut screen = Screen::new(style, plan, run.clone());
         if !before.is_empty() {
             screen.resumed(&before).map_err(Fault::engine)?;
         }
-        // Its own look at the file, so that a stalled reader does not keep the driver's lock.
-        let follower = Follower::new(place.observe()?, run.clone(), &before, line);
-        Audience::gather(screen, follower, journal.horizon().map_err(Fault::engine)?, board)
+        let follower = Follower::new(look, run.clone(), &before, line);
+        Audience::gather(screen, follower, horizon.clone(), board)
     };
     let driven = runtime.block_on(async {
         // Before the run begins, so that no signal finds nobody who listens.
         let mut signals = Signals::listen().map_err(signals_fault)?;
-        let line = journal.horizon().map_err(Fault::engine)?.borrow().line;
+        let line = horizon.borrow().line;
         let handle = tokio::select! {
             handle = begin(conductor.clone()) => handle.map_err(start_fault)?,
             _ = signals.first() => {
@@ -72,7 +77,7 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
         };
         let run = handle.id().clone();
         journal.announce(&run);
-        let audience = show(&run, line)?;
+        let audience = show(&run, line).map_err(|fault| left_in_flight(&run, fault.message))?;
         let requests = conductor.clone().serve_requests();
         let messenger = audience.messenger();
         let serving = tokio::spawn(async move {
@@ -104,22 +109,20 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     let interrupted = matches!(ended, Ok(Ending::Stopped));
     let shown = see_off(audience, journal, interrupted)?;
     let fault = match (ended, shown) {
-        (Ok(Ending::Finished(outcome)), Some(shown)) => {
-            shown?;
+        (Ok(Ending::Finished(outcome)), shown) => {
+            match shown {
+                Some(shown) => shown?,
+                None => tell_unread(&run),
+            }
             return Ok(match outcome {
                 Outcome::Succeeded => Exit::Success,
                 Outcome::Failed | Outcome::TimedOut => Exit::WorkflowFailed,
                 Outcome::Cancelled => Exit::Cancelled,
             });
         }
-        (Ok(Ending::Finished(_)), None) => {
-            let fault = Fault::new(Exit::Interrupted, format!("run {run} is over, but not all of it was read here"));
-            fault.hint(format!("`downbeat show {run}` has all of it"))
-        }
         (Ok(Ending::Stopped), _) => Fault::new(Exit::Interrupted, format!("run {run} was stopped before its end"))
             .hint(format!("`downbeat resume {run}` goes on where it stopped")),
-        (Err(error), _) => Fault::engine(format!("run {run}: {error}"))
-            .hint(format!("once the cause is gone, `downbeat resume {run}` goes on where it stopped")),
+        (Err(error), _) => left_in_flight(&run, error),
     };
     // A reader who stalled may be the one of this, too.
     Err(fault.said_within(READER_GRACE))
@@ -145,6 +148,19 @@ fn see_off(mut audience: Audience, journal: Journal, interrupted: bool) -> Resul
             _ = signals.first() => Ok(None),
         }
     })
+}
+
+/// What ends the driving of a run that has begun and is not over.
+fn left_in_flight(run: &RunId, cause: impl Display) -> Fault {
+    Fault::engine(format!("run {run}: {cause}"))
+        .hint(format!("once the cause is gone, `downbeat resume {run}` goes on where it stopped"))
+}
+
+/// Says that whoever was to read the story of a run that is over was interrupted. That is nothing of the run's.
+fn tell_unread(run: &RunId) {
+    let warning = "warning:".yellow().bold().to_string();
+    let text = format!("{warning} run {run} is over, but not all of it was read here; `downbeat show {run}` has it");
+    talk::say_within(READER_GRACE, text);
 }
 
 fn signals_fault(error: std::io::Error) -> Fault {

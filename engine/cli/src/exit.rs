@@ -7,8 +7,9 @@ use owo_colors::OwoColorize as _;
 
 use crate::talk;
 
-/// How the program ends. The numbers are part of its interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the program ends. The numbers are part of its interface; of a fault of a file and one of the engine, the greater
+/// is the graver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
     /// 0: it worked; of `run` and `resume`: the workflow succeeded.
@@ -82,9 +83,14 @@ impl Fault {
         Fault::new(Exit::Success, "")
     }
 
+    /// Whether it is only that the reader has had enough.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.exit == Exit::Success
+    }
+
     /// All is well if it is only that the reader has had enough.
     pub(crate) fn unless_enough(self) -> Result<(), Fault> {
-        if self.exit == Exit::Success { Ok(()) } else { Err(self) }
+        if self.is_enough() { Ok(()) } else { Err(self) }
     }
 
     /// Tells the person. An empty message means that everything has been said.

@@ -17,6 +17,8 @@ const PAGE_BYTES: usize = 1 << 20;
 
 pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
     let journal = place.observe()?;
+    // Before the run is read: one that ends in between has ended.
+    let driver = place.driver()?;
     let found = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?;
     let id = found.id.clone();
     let plan = load_plan(&journal, &id)?;
@@ -30,7 +32,7 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
     };
     let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
     if arguments.follow {
-        state::tell_if_stopped(place, &found)?;
+        state::tell_if_stopped(&found, driver.as_ref());
     }
     let mut horizon = journal.horizon().map_err(Fault::engine)?;
     let mut after = 0;

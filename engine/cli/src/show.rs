@@ -23,14 +23,15 @@ use crate::units;
 
 pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     let journal = place.observe()?;
+    // Before the run is read: one that ends in between has ended.
+    let driver = place.driver()?;
     let found = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?;
     let id = found.id.clone();
     let plan = Arc::new(load_plan(&journal, &id)?);
     if arguments.follow {
-        state::tell_if_stopped(place, &found)?;
+        state::tell_if_stopped(&found, driver.as_ref());
         return follow(journal, id, plan, Style::fitting(arguments.json));
     }
-    let driver = place.driver()?;
     let records = journal.load(&id).map_err(Fault::engine)?.records;
     if arguments.json {
         for record in &records {

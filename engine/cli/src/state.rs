@@ -6,8 +6,6 @@
 use downbeat_journal::{Driver, RunSummary};
 use downbeat_workflow::event::{Outcome, RunId};
 
-use crate::exit::Fault;
-use crate::place::Place;
 use crate::talk;
 
 /// The word. One that is not over is `running` if the process that drives has said so, else `stopped`.
@@ -22,10 +20,10 @@ pub(crate) fn word(outcome: Option<Outcome>, run: &RunId, driver: Option<&Driver
     }
 }
 
-/// Tells somebody who follows a run that nobody drives that nothing will happen for now.
-pub(crate) fn tell_if_stopped(place: &Place, run: &RunSummary) -> Result<(), Fault> {
-    if word(run.outcome, &run.id, place.driver()?.as_ref()) == "stopped" {
+/// Tells somebody who follows a run that nobody drives that nothing will happen for now. `driver` was read before the
+/// run was: one that ends in between has ended, and is not told as stopped.
+pub(crate) fn tell_if_stopped(run: &RunSummary, driver: Option<&Driver>) {
+    if word(run.outcome, &run.id, driver) == "stopped" {
         talk::say(format_args!("run {} is stopped; this waits for `downbeat resume {}`", run.id, run.id));
     }
-    Ok(())
 }

@@ -84,7 +84,8 @@ pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
 }
 
 /// The files that a path stands for: itself, or, if it is a folder, the workflows right in it, by name. A workflow is a
-/// `.toml` with steps; others have other readers. At least one.
+/// `.toml` with steps; others have other readers. One that can't be read counts as one, so that somebody is told. At
+/// least one.
 pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -94,7 +95,7 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
         let is_toml = file.extension().is_some_and(|extension| extension == "toml");
-        if is_toml && file.is_file() && read(&file).is_ok_and(|text| has_steps(&text)) {
+        if is_toml && file.is_file() && read(&file).map_or(true, |text| has_steps(&text)) {
             files.push(file);
         }
     }

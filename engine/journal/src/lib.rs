@@ -428,3 +428,29 @@ fn hand_in(sqlite: &Sqlite, run: RunId, start: Start, records: &[Record], answer
     writer.append(writer::Append { run, start, rows, end, answers, ack });
     Appended(Answer::Awaited(answer))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use downbeat_workflow::event::{Event, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_not_begin_with_its_creation_panics_before_anything_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for journal in [Journal::in_memory(), Journal::open(dir.path(), Mode::Drive).unwrap()] {
+            for records in [Vec::new(), vec![Record { at: Timestamp(1), event: Event::RunTimedOut }]] {
+                let run = RunId("r1".into());
+                let create = Create { run: run.clone(), plan: Digest::of(b"{}"), plan_json: Arc::from("{}"), records };
+                assert!(catch_unwind(AssertUnwindSafe(|| journal.create(create))).is_err());
+                assert!(matches!(journal.summary(&run), Err(ReadError::NoSuchRun(_))));
+                // Nor does anything come later: the writer commits in order, and knows of no such run.
+                let append = Append { run: run.clone(), expected: 0, records: Vec::new(), answers: Vec::new() };
+                assert_eq!(journal.append(append).wait(), Err(AppendError::NoSuchRun(run)));
+            }
+            assert_eq!(*journal.horizon().unwrap().borrow(), Horizon::default());
+        }
+    }
+}

@@ -55,8 +55,8 @@ type Item<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn spec(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
     if source.text.len() > SOURCE_BYTES_MAX {
-        let (mib, max) = (source.text.len() >> 20, SOURCE_BYTES_MAX >> 20);
-        let message = format!("the file has {mib} MiB; at most {max} MiB are read");
+        let (bytes, mib) = (source.text.len(), SOURCE_BYTES_MAX >> 20);
+        let message = format!("the file has {bytes} bytes; at most {SOURCE_BYTES_MAX} ({mib} MiB) are read");
         return (None, vec![Diagnostic::error("too-large", 0..0, message)]);
     }
     let (document, errors) = DeTable::parse_recoverable(&source.text);
