@@ -16,11 +16,12 @@ type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The rooms a room may know. Whoever adds a room decides here what it may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("cli", &["conductor", "sandbox", "journal", "workflow", "builder"]),
+    ("cli", &["conductor", "sandbox", "journal", "workflow", "builder", "drawing"]),
     ("conductor", &["sandbox", "journal", "workflow"]),
     ("sandbox", &["workflow"]),
     ("journal", &["workflow"]),
     ("builder", &[]),
+    ("drawing", &["workflow"]),
     ("bench", &["conductor", "sandbox", "journal", "workflow"]),
     ("workflow", &[]),
 ];

@@ -1,0 +1,83 @@
+//! A picture as a Mermaid flowchart, which code hosts draw in Markdown. Steps are called `s0`, `s1`, … in the plan's order,
+//! as Mermaid reserves some words that steps may be called.
+
+use std::fmt::Write as _;
+
+use downbeat_workflow::event::NeedState;
+
+use crate::dot::label;
+use crate::picture::{Arrow, Mark, Node, Picture, word};
+
+/// The picture as a flowchart.
+pub fn mermaid(picture: &Picture) -> String {
+    let mut out = String::from("flowchart TD\n");
+    let _ = writeln!(out, "  accTitle: {}", directive(&picture.name));
+    let _ = writeln!(out, "  accDescr: {}", directive(&picture.description()));
+    for (index, node) in picture.steps.iter().enumerate() {
+        let _ = writeln!(out, "  s{index}[\"{}\"]", escaped(&label(picture, node)));
+    }
+    for arrow in &picture.arrows {
+        let line = match arrow.state {
+            NeedState::Succeeded => "-->".to_owned(),
+            NeedState::Failed | NeedState::Skipped => format!("-. {} .->", word(arrow.state)),
+            NeedState::Finished => format!("-- {} -->", word(arrow.state)),
+        };
+        let _ = writeln!(out, "  s{} {line} s{}", arrow.from, arrow.to);
+    }
+    let mut style = |which: fn(&Arrow) -> bool, look: &str| {
+        let arrows = picture.arrows.iter().enumerate().filter(|(_, arrow)| which(arrow));
+        let arrows: Vec<String> = arrows.map(|(index, _)| index.to_string()).collect();
+        if !arrows.is_empty() {
+            let _ = writeln!(out, "  linkStyle {} {look}", arrows.join(","));
+        }
+    };
+    style(|arrow| arrow.state == NeedState::Failed && !arrow.is_critical, "stroke:#cf222e");
+    style(|arrow| arrow.state == NeedState::Failed && arrow.is_critical, "stroke:#cf222e,stroke-width:4px");
+    style(|arrow| arrow.state != NeedState::Failed && arrow.is_critical, "stroke-width:4px");
+    for mark in Mark::ALL {
+        let of_mark = |(index, node): (usize, &Node)| {
+            node.life.is_some_and(|life| life.mark == mark).then(|| format!("s{index}"))
+        };
+        let steps: Vec<String> = picture.steps.iter().enumerate().filter_map(of_mark).collect();
+        if !steps.is_empty() {
+            let name = mark.word().replace(' ', "-");
+            let _ = writeln!(out, "  classDef {name} {}", look(mark));
+            let _ = writeln!(out, "  class {} {name}", steps.join(","));
+        }
+    }
+    out
+}
+
+/// Colours that can be read on light and dark pages.
+fn look(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Succeeded => "fill:#dafbe1,stroke:#1a7f37,color:#1f2328",
+        Mark::Failed => "fill:#ffebe9,stroke:#cf222e,color:#1f2328,stroke-width:3px",
+        Mark::Cancelled => "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
+        Mark::Running | Mark::Delayed | Mark::Queued => "fill:#ddf4ff,stroke:#0969da,color:#1f2328",
+        Mark::Skipped | Mark::Waiting => "fill:#ffffff,stroke:#6e7781,color:#59636e,stroke-dasharray:4 3",
+    }
+}
+
+/// A line of a directive, in which nothing can be escaped: what has a meaning is left out.
+fn directive(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '#' | ';' | '{' | '}' | '%') { ' ' } else { c }).collect()
+}
+
+/// Within a quoted label; Mermaid's entities are written with `#`.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '#' => out.push_str("#35;"),
+            '"' => out.push_str("#quot;"),
+            '&' => out.push_str("#amp;"),
+            '<' => out.push_str("#lt;"),
+            '>' => out.push_str("#gt;"),
+            '`' => out.push_str("#96;"),
+            '\n' => out.push_str("<br/>"),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,343 @@
+//! Pictures of workflows and of runs played in virtual time, compared with the files in `pictures/`; and what every SVG must
+//! be, whatever it shows.
+//!
+//! `UPDATE_PICTURES=1 cargo test -p downbeat-drawing` writes the files anew; look at them before you keep them.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use downbeat_drawing::{Direction, Picture, STEPS_DRAWN_MAX, dot, mermaid, svg};
+use downbeat_workflow::description::{Component, Description, Digest, Want};
+use downbeat_workflow::diagnostic;
+use downbeat_workflow::event::{Event, Failure, FailureKind, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::history::History;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::run::{Action, Run};
+use downbeat_workflow::spec::{Source, Spec};
+
+#[path = "../../workflow/tests/plans/mod.rs"]
+mod plans;
+use plans::plan;
+
+/// A release in small: every state, a rule, a pool, retries, time-outs.
+const RELEASE: &str = r#"
+description = "Build, test, stage, promote or roll back"
+
+[pools]
+compiler = 2
+
+[steps.checkout]
+use = "any"
+timeout = "1m"
+
+[steps.build]
+use = "any"
+needs = ["checkout"]
+pool = "compiler"
+timeout = "5m"
+
+[steps.test]
+use = "any"
+needs = ["build"]
+pool = "compiler"
+retry = { attempts = 3, jitter = false }
+
+[steps.scan]
+use = "any"
+needs = ["checkout"]
+
+[steps.stage]
+use = "any"
+needs = ["test", "scan", "build"]
+
+[steps.promote]
+use = "any"
+needs = ["stage"]
+when = "steps.stage.attempts < 2 && run.id != '<&>'"
+
+[steps.rollback]
+use = "any"
+needs = ["stage", "promote.failed"]
+
+[steps.told]
+use = "any"
+needs = ["promote.skipped"]
+
+[steps.cleanup]
+use = "any"
+needs = ["stage.finished", "promote.finished", "rollback.finished"]
+timeout = "2m"
+"#;
+
+#[test]
+fn a_workflow_is_drawn_with_its_needs_rules_pools_and_bounds() {
+    let picture = Picture::of_plan(&plan(RELEASE));
+    check("workflow.svg", &svg(&picture, None).unwrap());
+    check("workflow.dot", &dot(&picture));
+    check("workflow.mmd", &mermaid(&picture));
+}
+
+#[test]
+fn a_run_is_drawn_with_ends_times_attempts_and_its_critical_path() {
+    let script =
+        [("checkout", "900"), ("build", "42000"), ("test", "!8000 12500"), ("scan", "2500"), ("promote", "!700 !700")];
+    let picture = run(RELEASE, &script, usize::MAX);
+    check("run.svg", &svg(&picture, None).unwrap());
+    check("run.dot", &dot(&picture));
+    check("run.mmd", &mermaid(&picture));
+}
+
+#[test]
+fn a_run_that_is_not_over_has_no_critical_path() {
+    let picture = run(RELEASE, &[], 6);
+    let text = svg(&picture, None).unwrap();
+    assert!(text.contains("not over") && text.contains("waiting"), "{text}");
+    assert!(!text.contains(">critical path<"), "{text}");
+}
+
+#[test]
+fn what_a_skipped_step_waited_for_is_its_tooltip() {
+    let text = svg(&run(RELEASE, &[("test", "1000")], usize::MAX), None).unwrap();
+    let tooltip = "<title>rollback\nskipped\nit needs `promote` to fail, but `promote` succeeded\n";
+    assert!(text.contains(tooltip), "{text}");
+}
+
+#[test]
+fn steps_with_the_same_neighbours_are_one_block_with_one_arrow() {
+    let text = svg(&Picture::of_plan(&plan(&fan(60))), None).unwrap();
+    assert!(text.contains(">60 steps</text>"));
+    assert_eq!(text.matches("<g class=\"arrow ").count() - legend_arrows(&text), 2);
+    assert_eq!(text.matches("<g class=\"step").count(), 62);
+    check("fan.svg", &text);
+}
+
+#[test]
+fn two_hundred_steps_are_drawn_without_overlap_in_either_direction() {
+    for toml in [mixed(200, 20), mixed(200, 5), fan(200)] {
+        let picture = Picture::of_plan(&plan(&toml));
+        for direction in [Direction::Down, Direction::Right] {
+            let text = svg(&picture, Some(direction)).unwrap();
+            let boxes = boxes(&text);
+            for (index, a) in boxes.iter().enumerate() {
+                for b in &boxes[index + 1..] {
+                    let apart = a.0 + a.2 <= b.0 || b.0 + b.2 <= a.0 || a.1 + a.3 <= b.1 || b.1 + b.3 <= a.1;
+                    assert!(apart, "{a:?} and {b:?} overlap");
+                }
+            }
+        }
+    }
+    check("mixed.svg", &svg(&Picture::of_plan(&plan(&mixed(50, 8))), None).unwrap());
+}
+
+#[test]
+fn more_steps_than_anybody_could_read_are_refused() {
+    let steps = STEPS_DRAWN_MAX + 1;
+    let picture = Picture::of_plan(&plans::chain(steps));
+    assert_eq!(svg(&picture, None).unwrap_err().steps, steps);
+    assert!(dot(&picture).lines().count() > steps);
+}
+
+#[test]
+fn the_same_plan_gives_the_same_picture() {
+    let draw = || svg(&Picture::of_plan(&plan(&mixed(120, 12))), None).unwrap();
+    assert_eq!(draw(), draw());
+}
+
+#[test]
+fn nothing_in_a_rule_is_markup() {
+    let toml = "[steps.a]\nuse = \"any\"\nwhen = \"run.id != '</title><script>`#;\\\"'\"\n";
+    let picture = Picture::of_plan(&plan(toml));
+    let text = svg(&picture, None).unwrap();
+    assert!(text.contains("&lt;/title&gt;&lt;script&gt;") && !text.contains("<script"), "{text}");
+    assert!(mermaid(&picture).contains("#lt;/title#gt;#lt;script#gt;#96;#35;"), "{}", mermaid(&picture));
+    assert!(dot(&picture).contains("#;\\\""), "{}", dot(&picture));
+}
+
+#[test]
+fn the_picture_in_the_documents_is_the_release_workflow_as_it_is() {
+    for name in ["hello", "scale"] {
+        assert!(svg(&Picture::of_plan(&example(name)), None).is_ok(), "{name}");
+    }
+    check("../../../../docs/graph.svg", &svg(&Picture::of_plan(&example("release")), None).unwrap());
+}
+
+/// The plan of a workflow in `workflows/`, its plugins replaced by ones of the same names that may do everything.
+fn example(name: &str) -> Plan {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../workflows/{name}/{name}.toml"));
+    let source = Source { path: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap() };
+    let (spec, mut diagnostics) = Spec::parse(&source);
+    let spec = spec.unwrap();
+    let every = ["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];
+    let want = |capability: &str| Want { capability: capability.to_owned(), reason: String::new() };
+    let anything = || Json::parse("{}").unwrap();
+    let stand_in = |path: &str| {
+        let name = path.rsplit('/').next().unwrap();
+        let description = Description {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            summary: String::new(),
+            input_schema: anything(),
+            output_schema: anything(),
+            wants: every.map(want).to_vec(),
+        };
+        let component = Component { digest: Digest::of(name.as_bytes()), description };
+        Ok(Loaded { component, path: format!("/{name}.wasm") })
+    };
+    let plugins = spec.plugin_paths().map(|(plugin, path)| (plugin.to_owned(), stand_in(path))).collect();
+    let resolution = resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins });
+    diagnostics.extend(resolution.diagnostics);
+    resolution.plan.unwrap_or_else(|| panic!("{}", diagnostic::render(&diagnostics, &source, false)))
+}
+
+/// Compares with a file of `pictures/`, or writes it.
+fn check(name: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name);
+    if std::env::var_os("UPDATE_PICTURES").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        kept == text,
+        "{name} is another picture now; write it anew with UPDATE_PICTURES=1 and look at it:\n{text}"
+    );
+}
+
+/// Arrows that only explain.
+fn legend_arrows(text: &str) -> usize {
+    text.split("<g class=\"legend\">").nth(1).unwrap().matches("<g class=\"arrow ").count()
+}
+
+/// x, y, width and height of every step's box.
+fn boxes(text: &str) -> Vec<(f64, f64, f64, f64)> {
+    let numbers = |part: &str, until: char| -> Vec<f64> {
+        let inside = part.split(until).next().unwrap();
+        inside.split([' ', '"']).filter_map(|word| word.parse().ok()).collect()
+    };
+    let steps = text.split("img\" transform=\"translate(").skip(1);
+    steps
+        .map(|part| {
+            let at = numbers(part, ')');
+            let size = numbers(part.split("class=\"box\" width=\"").nth(1).unwrap(), '/');
+            (at[0], at[1], size[0], size[1])
+        })
+        .collect()
+}
+
+/// One step, then so many, then one.
+fn fan(width: usize) -> String {
+    let mut toml = String::from("[steps.start]\nuse = \"any\"\n");
+    let suites: Vec<String> = (0..width).map(|index| format!("suite_{index}")).collect();
+    for suite in &suites {
+        write!(toml, "[steps.{suite}]\nuse = \"any\"\nneeds = [\"start\"]\n").unwrap();
+    }
+    write!(toml, "[steps.report]\nuse = \"any\"\nneeds = {suites:?}\n").unwrap();
+    toml
+}
+
+/// So many steps, each of which needs one or two of the `near` before it; every ninth is for a failure, and needed by none.
+fn mixed(count: usize, near: usize) -> String {
+    let mut toml = String::new();
+    let mut seed = 7_u64;
+    let mut draw = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    for index in 0..count {
+        write!(toml, "[steps.step_{index}]\nuse = \"any\"\n").unwrap();
+        if index == 0 {
+            continue;
+        }
+        let mut other = || match index - 1 - draw(near.min(index)) {
+            other if other % 9 == 8 => other - 1,
+            other => other,
+        };
+        let (one, two) = (other(), other());
+        let needs = match index % 9 {
+            8 => vec![format!("step_{one}.failed")],
+            3 | 6 if one != two => vec![format!("step_{one}"), format!("step_{two}.finished")],
+            _ => vec![format!("step_{one}")],
+        };
+        writeln!(toml, "needs = {needs:?}").unwrap();
+    }
+    toml
+}
+
+/// Plays a workflow in virtual time, up to so many records, and draws it. A script is a step's attempts, each with how many
+/// milliseconds it takes; `!` in front: it fails, and may be tried again. A step without a script takes 300 ms.
+fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
+    let plan: Arc<Plan> = Arc::new(plan(toml));
+    let id = RunId("1k8qz4h".into());
+    let mut run = Run::new(plan.clone(), id);
+    let mut records = Vec::new();
+    let mut now = 1_700_000_000_000;
+    let mut flying: Vec<(u64, StepId, u32)> = Vec::new();
+    let take = |run: &mut Run, records: &mut Vec<Record>, at: u64, event: Event| {
+        if records.len() < records_max {
+            let record = Record { at: Timestamp(at), event };
+            run.apply(&record).unwrap();
+            records.push(record);
+        }
+    };
+    let creation = Run::creation(&plan, plan.to_json().1, Json::parse("{}").unwrap(), 1);
+    take(&mut run, &mut records, now, creation);
+    while run.outcome().is_none() && records.len() < records_max {
+        let actions = run.next(Timestamp(now), usize::MAX);
+        let mut wake = None;
+        for action in &actions {
+            if let Some(event) = action.event() {
+                take(&mut run, &mut records, now, event);
+            }
+            let mut start = |attempt: u32, step: StepId, after: u64| {
+                let took = script(scripts, &plan.step(step).name, attempt).1;
+                flying.push((now + after + took, step, attempt));
+            };
+            match action {
+                Action::Start(attempt) => start(attempt.attempt, attempt.step, 0),
+                Action::Queue { step, attempt, .. } => {
+                    // The pool has room after a moment.
+                    let started = Event::AttemptStarted { step: *step, attempt: *attempt };
+                    take(&mut run, &mut records, now + 1_200, started);
+                    start(*attempt, *step, 1_200);
+                }
+                Action::WakeAt(at) => wake = Some(at.0),
+                Action::Record(_) => (),
+            }
+        }
+        if actions.iter().any(|action| action.event().is_some()) {
+            continue;
+        }
+        flying.sort_unstable();
+        match flying.first().copied() {
+            Some((at, step, attempt)) if wake.is_none_or(|wake| at <= wake) => {
+                flying.remove(0);
+                now = now.max(at);
+                let usage = Usage::default();
+                let event = match script(scripts, &plan.step(step).name, attempt).0 {
+                    true => Event::AttemptSucceeded { step, attempt, output: Json::parse("{}").unwrap(), usage },
+                    false => Event::AttemptFailed { step, attempt, failure: refused(), usage },
+                };
+                take(&mut run, &mut records, now, event);
+            }
+            _ => now = wake.expect("a run that is not over waits for something"),
+        }
+    }
+    Picture::of_run(&run, &History::of(plan.steps.len(), &records))
+}
+
+/// Whether this attempt succeeds, and how many milliseconds it takes.
+fn script(scripts: &[(&str, &str)], step: &str, attempt: u32) -> (bool, u64) {
+    let ends = scripts.iter().find(|(name, _)| *name == step).map_or("300", |(_, ends)| ends);
+    let end = ends.split(' ').nth(attempt as usize - 1).unwrap();
+    (!end.starts_with('!'), end.trim_start_matches('!').parse().unwrap())
+}
+
+fn refused() -> Failure {
+    let message = "502 from <upstream> & no \"retry\"".to_owned();
+    Failure { kind: FailureKind::Transient, message, details: None, backtrace: None, retry_after_ms: None }
+}
