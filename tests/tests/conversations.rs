@@ -142,7 +142,8 @@ fn plugins_are_inspected() {
 fn help_is_the_same_for_everybody() {
     let bench = bench();
     assert_snapshot!("help", bench.talk(&["--help"]));
-    for command in ["check", "run", "resume", "list", "show", "logs", "cancel", "schema", "completions", "man"] {
+    for command in ["check", "run", "resume", "list", "show", "logs", "graph", "cancel", "schema", "completions", "man"]
+    {
         let asked = bench.run(&[command, "--help"]);
         assert_eq!((asked.code, asked.stderr.as_str()), (0, ""), "{command}");
         assert_eq!(asked.stdout, bench.run(&["help", command]).stdout);

@@ -133,6 +133,7 @@ fn there_is_a_manual_page_for_every_command() {
         "-cancel",
         "-check",
         "-completions",
+        "-graph",
         "-list",
         "-logs",
         "-man",

@@ -35,8 +35,30 @@ fn the_readmes_workflow_runs_and_every_command_in_it_works() {
         }
     }
     // The run is over when `resume` and `cancel` are tried: bad usage, and said so.
-    let expected = [("check", 0), ("run", 0), ("list", 0), ("show", 0), ("logs", 0), ("resume", 2), ("cancel", 2)];
+    let expected =
+        [("check", 0), ("run", 0), ("list", 0), ("show", 0), ("logs", 0), ("resume", 2), ("graph", 0), ("cancel", 2)];
     assert_eq!(outcomes, expected.map(|(name, code)| (name.to_owned(), code)));
+}
+
+#[test]
+fn a_workflow_and_its_run_are_drawn_as_the_documents_say() {
+    let bench = bench();
+    let hello = repository().join("workflows/hello").display().to_string();
+    let read = |file: &str| std::fs::read_to_string(bench.path().join(file)).unwrap();
+    let drawn = bench.run(&["graph", &hello]);
+    assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+    assert!(drawn.stdout.starts_with("<svg ") && drawn.stdout.contains(">reply</text>"), "{}", drawn.stdout);
+    assert!(!drawn.stdout.contains("succeeded after"), "nothing has run: {}", drawn.stdout);
+    assert_eq!(bench.run(&["run", &hello]).code, 0);
+    for (file, start) in [("run.svg", "<svg "), ("run.dot", "digraph "), ("run.mmd", "flowchart ")] {
+        let answer = bench.run(&["graph", "--output", file]);
+        assert_eq!((answer.code, answer.stdout.as_str()), (0, ""), "{file}: {}", answer.stderr);
+        assert!(read(file).starts_with(start) && read(file).contains("succeeded"), "{}", read(file));
+    }
+    for (what, code, says) in [("nowhere.toml", 3, "nowhere.toml"), ("nobody", 2, "`downbeat list` shows the runs")] {
+        let answer = bench.run(&["graph", what]);
+        assert!(answer.code == code && answer.stderr.contains(says), "{what}: {} {}", answer.code, answer.stderr);
+    }
 }
 
 #[test]

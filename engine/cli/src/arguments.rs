@@ -54,6 +54,9 @@ pub enum Command {
     /// Show what a run's attempts wrote to their logs
     #[command(after_help = LOGS_HELP)]
     Logs(Logs),
+    /// Draw a workflow or a run: steps, needs, and how it went
+    #[command(after_help = GRAPH_HELP)]
+    Graph(Graph),
     /// Ask for a run's end: attempts in flight are ended, the rest is skipped
     #[command(after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"")]
     Cancel(Cancel),
@@ -117,6 +120,15 @@ const LOGS_HELP: &str = "\
 Example:
   downbeat logs 1k8qz4h --step build
   downbeat logs --follow";
+
+const GRAPH_HELP: &str = "\
+What is drawn is a workflow, if there is a file or a folder of this name, else a run.
+
+Example:
+  downbeat graph workflows/release --output release.svg
+  downbeat graph 1k8qz4h --output run.svg               # coloured by how its steps ended
+  downbeat graph workflows/release --format mermaid     # for Markdown
+  downbeat graph workflows/release --format dot > release.dot";
 
 const SCHEMA_HELP: &str = "\
 Editors with a TOML language server (taplo, as in VS Code's \"Even Better TOML\", Helix, Neovim, Zed) complete and
@@ -205,6 +217,43 @@ pub struct Show {
     /// Show it as `downbeat run` does, from its beginning on and until it is over
     #[arg(long, short)]
     pub follow: bool,
+}
+
+/// `downbeat graph`
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// A workflow file, a folder with one, or a run's id or its beginning or end; by default the latest run
+    #[arg(value_name = "WORKFLOW|RUN")]
+    pub what: Option<String>,
+    /// The format; by default what the output's name ends in (.svg, .dot, .mmd), else SVG
+    #[arg(long, value_enum)]
+    pub format: Option<GraphFormat>,
+    /// Where arrows point, in an SVG; by default what fits a screen better
+    #[arg(long, value_enum)]
+    pub direction: Option<GraphDirection>,
+    /// Write it to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The format of a drawing.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// To look at, in any browser
+    Svg,
+    /// For Graphviz
+    Dot,
+    /// For Markdown, as code hosts draw it
+    Mermaid,
+}
+
+/// Where arrows point.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphDirection {
+    /// From top to bottom
+    Down,
+    /// From left to right
+    Right,
 }
 
 /// `downbeat logs`

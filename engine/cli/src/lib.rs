@@ -14,6 +14,7 @@ mod completions;
 mod drive;
 mod files;
 mod follow;
+mod graph;
 mod list;
 mod logs;
 mod place;
@@ -57,6 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(arguments) => list::list(&place, &arguments),
         Command::Show(arguments) => show::show(&place, &arguments),
         Command::Logs(arguments) => logs::logs(&place, &arguments),
+        Command::Graph(arguments) => graph::graph(&place, &arguments),
         Command::Cancel(arguments) => cancel::cancel(&place, &arguments),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
