@@ -325,6 +325,23 @@ impl FailureKind {
     }
 }
 
+impl fmt::Display for FailureKind {
+    /// In a few words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FailureKind::InvalidInput => "invalid input",
+            FailureKind::Transient => "transient",
+            FailureKind::Permanent => "permanent",
+            FailureKind::Trap => "trap",
+            FailureKind::TimedOut => "timed out",
+            FailureKind::Limit { limit } => return write!(f, "over the limit `{limit}`"),
+            FailureKind::InvalidOutput => "invalid output",
+            FailureKind::Host => "the engine's fault",
+            FailureKind::Rule => "a rule failed",
+        })
+    }
+}
+
 /// What an attempt used of its bounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

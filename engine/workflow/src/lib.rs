@@ -13,12 +13,13 @@
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
 //! follows ([`run`]),
-//! with [`history`] for those who look back.
+//! with [`history`] and [`explain`] for those who look back.
 
 pub mod capability;
 pub mod description;
 pub mod diagnostic;
 pub mod event;
+pub mod explain;
 pub mod history;
 pub mod inputs;
 pub mod json;
@@ -30,3 +31,4 @@ pub mod run;
 mod schema;
 pub mod spec;
 pub mod text;
+pub mod units;

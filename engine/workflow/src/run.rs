@@ -613,14 +613,25 @@ fn rule_failed(step: StepId, key: &str, error: &RuleError) -> Action {
     Action::Record(Event::StepFailed { step, failure })
 }
 
+impl Retry {
+    /// `delay × factor^(failures-1)`, at most `max-delay`, and whether it would be longer without that bound.
+    pub(crate) fn grown_ms(&self, failures: u32) -> (u64, bool) {
+        if self.delay_ms == 0 {
+            return (0, false);
+        }
+        let grown = self.delay_ms as f64 * self.factor.powi(failures.saturating_sub(1).min(1 << 16) as i32);
+        let most = self.max_delay_ms as f64;
+        (grown.min(most) as u64, grown > most)
+    }
+}
+
 /// The wait after so many failures: `delay × factor^(failures-1)`, at most `max-delay`, and with jitter something between
 /// half of that and all of it.
 fn delay_ms(retry: &Retry, failures: u32, seed: u64, step: StepId) -> u64 {
     if retry.delay_ms == 0 {
         return 0;
     }
-    let grown = retry.delay_ms as f64 * retry.factor.powi(failures.saturating_sub(1).min(1 << 16) as i32);
-    let delay = grown.min(retry.max_delay_ms as f64) as u64;
+    let (delay, _) = retry.grown_ms(failures);
     if !retry.jitter {
         return delay;
     }

@@ -1,0 +1,945 @@
+//! Why a run went as it did: for each step why it ran or not, what its rule saw, what it waited for and for how long, why it
+//! was tried again; for the run its story in order, the root causes of what was skipped, and the chain of steps that its
+//! end waited for.
+//!
+//! A fold over records beside a [`Run`] that takes in the same ones: what a record does not repeat (the delay that was
+//! chosen, what a rule saw that held) is asked of the run as it stood then. Nothing is guessed and no clock is read. The
+//! words are in `page`; the values serialise as they are, for programs.
+
+mod page;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::event::{
+    Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
+};
+use crate::json::Json;
+use crate::plan::{Plan, StepId};
+use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
+
+/// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
+pub const NEAR_PERCENT: u64 = 80;
+
+/// A run, explained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Account {
+    /// The run.
+    pub run: RunId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// How the run ended; `None` while it has not.
+    pub outcome: Option<Outcome>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// From its creation to its end, or to where it stands now, in milliseconds.
+    pub elapsed_ms: u64,
+    /// What happened, in order.
+    pub story: Vec<Moment>,
+    /// Root causes of skipped steps, in the order in which they took effect, each with all that it kept from running.
+    pub skips: Vec<Skips>,
+    /// The chain of steps that the end waited for, in order; together with the waits between them it takes as long as
+    /// the run.
+    pub path: Vec<Link>,
+    /// What took longest on that chain.
+    pub bottleneck: Option<Bottleneck>,
+    /// Outputs that could not be computed, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+    /// Every step, in the file's order.
+    pub steps: Vec<StepAccount>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Moment {
+    /// Milliseconds since the run's creation.
+    pub after_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened. Neighbours of a kind are told together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum What {
+    /// Steps succeeded, each at its first attempt.
+    Succeeded {
+        /// Which.
+        steps: Vec<String>,
+    },
+    /// A step succeeded at a later attempt.
+    Recovered {
+        /// Which.
+        step: String,
+        /// At which attempt.
+        attempt: u32,
+    },
+    /// An attempt failed.
+    Failed {
+        /// Whose.
+        step: String,
+        /// Which; `None` if the step failed without one.
+        attempt: Option<u32>,
+        /// Why.
+        failure: Failure,
+        /// What followed; `None` if the step failed without an attempt.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Next>,
+    },
+    /// The engine stopped or died under attempts.
+    Interrupted {
+        /// Whose.
+        steps: Vec<String>,
+        /// How.
+        cause: Interruption,
+    },
+    /// Steps were skipped.
+    Skipped {
+        /// Why.
+        because: Cause,
+        /// Which.
+        steps: Vec<String>,
+    },
+    /// Somebody asked for the run's end.
+    CancelRequested {
+        /// In their words.
+        reason: String,
+    },
+    /// The workflow's `timeout` passed.
+    TimedOut,
+    /// Steps were ended with the run.
+    Cancelled {
+        /// Which.
+        steps: Vec<String>,
+    },
+}
+
+/// What kept steps from running, at the root: consequences of consequences are counted here as well.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "cause", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Cause {
+    /// A step came to this end.
+    Step {
+        /// Which.
+        step: String,
+        /// To which.
+        end: StepEnd,
+        /// Why, if it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// A step's `when` was false.
+    Rule {
+        /// Whose.
+        step: String,
+        /// The rule and what it saw.
+        rule: RuleAccount,
+    },
+    /// The run was cancelled before their turn.
+    RunCancelled,
+    /// The run timed out before their turn.
+    RunTimedOut,
+}
+
+/// Steps that were skipped for one cause.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Skips {
+    /// The root.
+    pub because: Cause,
+    /// All that it kept from running, in the order of the record.
+    pub steps: Vec<String>,
+}
+
+/// A step on the chain that the end waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Link {
+    /// Which.
+    pub step: String,
+    /// When its turn came, in milliseconds since the run's creation.
+    pub after_ms: u64,
+    /// Where its time went from then on.
+    pub times: Times,
+}
+
+/// The longest part of the chain that the end waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bottleneck {
+    /// Whose.
+    pub step: String,
+    /// What it did meanwhile.
+    pub part: Part,
+    /// How long.
+    pub ms: u64,
+    /// Of the run's time, rounded down.
+    pub percent: u64,
+}
+
+/// A step, explained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepAccount {
+    /// Its name.
+    pub step: String,
+    /// How it ended; `None` while it has not.
+    pub end: Option<StepEnd>,
+    /// Where it stands, in a word.
+    pub state: &'static str,
+    /// Each of its needs, and what became of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<NeedAccount>,
+    /// The step whose end gave it its turn: the last one that it waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_after: Option<String>,
+    /// Its `when`, once it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleAccount>,
+    /// Why it was skipped, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The step at the root of its being skipped: itself if its own rule was false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The pool that its attempts queue in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Where its time went.
+    pub times: Times,
+    /// Its attempts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptAccount>,
+    /// Capabilities that it was refused, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
+    /// The bounds that an attempt came near to or went over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<Near>,
+    /// Only of a step that is asked about alone: its input, holes filled, as its attempts were given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Json>,
+    /// Only of a step that is asked about alone: what kept it from running, at the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<Cause>,
+    /// Only of a step that is asked about alone: the skipped steps between the root and this one, the root's neighbour first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+}
+
+/// What a step waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NeedAccount {
+    /// The step.
+    pub step: String,
+    /// The state that it is needed in.
+    pub wanted: NeedState,
+    /// How it ended; `None` while it has not.
+    pub was: Option<StepEnd>,
+    /// When, in milliseconds since the run's creation.
+    pub after_ms: Option<u64>,
+}
+
+/// A rule, and the values that it saw.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RuleAccount {
+    /// Its text.
+    pub rule: String,
+    /// Whether it held; `None` if it could not be evaluated.
+    pub held: Option<bool>,
+    /// What the paths in it stood for, in the order in which they appear.
+    pub saw: Vec<(String, Json)>,
+}
+
+/// Where a step's time went, in milliseconds: the parts add up to the time from the run's creation to the step's end, or
+/// to where it stands now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Times {
+    /// Until its needs were met, or could not be met any more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub needs_ms: u64,
+    /// Its turn had come, but no engine had taken it up: it was stopped, or busy with others.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub engine_ms: u64,
+    /// In line for its pool.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pool_ms: u64,
+    /// In attempts that came to an end of their own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub running_ms: u64,
+    /// In attempts that were interrupted, until that was found.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interrupted_ms: u64,
+    /// Between a failed attempt and the next.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub between_ms: u64,
+}
+
+/// A part of a step's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// [`Times::needs_ms`].
+    Needs,
+    /// [`Times::engine_ms`].
+    Engine,
+    /// [`Times::pool_ms`].
+    Pool,
+    /// [`Times::running_ms`].
+    Running,
+    /// [`Times::interrupted_ms`].
+    Interrupted,
+    /// [`Times::between_ms`].
+    Between,
+}
+
+impl Times {
+    /// Each part with its milliseconds, in the order in which a step usually goes through them.
+    pub fn parts(&self) -> [(Part, u64); 6] {
+        [
+            (Part::Needs, self.needs_ms),
+            (Part::Engine, self.engine_ms),
+            (Part::Pool, self.pool_ms),
+            (Part::Running, self.running_ms),
+            (Part::Interrupted, self.interrupted_ms),
+            (Part::Between, self.between_ms),
+        ]
+    }
+
+    /// All of it.
+    pub fn total_ms(&self) -> u64 {
+        self.parts().iter().map(|(_, ms)| ms).sum()
+    }
+
+    fn add(&mut self, part: Part, ms: u64) {
+        *match part {
+            Part::Needs => &mut self.needs_ms,
+            Part::Engine => &mut self.engine_ms,
+            Part::Pool => &mut self.pool_ms,
+            Part::Running => &mut self.running_ms,
+            Part::Interrupted => &mut self.interrupted_ms,
+            Part::Between => &mut self.between_ms,
+        } += ms;
+    }
+}
+
+/// An attempt, explained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AttemptAccount {
+    /// Counts from 1.
+    pub attempt: u32,
+    /// When it was started, in milliseconds since the run's creation; `None` while it waits in line.
+    pub after_ms: Option<u64>,
+    /// How long it waited in line for its pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
+    /// How long it took, once it has ended.
+    pub took_ms: Option<u64>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// What followed, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// It succeeded.
+    Succeeded,
+    /// It failed.
+    Failed(Failure),
+    /// The engine stopped or died under it.
+    Interrupted(Interruption),
+    /// It was ended with its run.
+    Cancelled,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Next {
+    /// Another one.
+    Again {
+        /// After so many milliseconds.
+        delay_ms: u64,
+        /// Why so many.
+        why: Delay,
+        /// Which failure this was, counted from 1.
+        failures: u32,
+        /// How many there may be: `retry.attempts`.
+        of: u32,
+    },
+    /// None.
+    Never(Never),
+}
+
+/// Why a delay is as long as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Delay {
+    /// The step asked for so long a wait.
+    Asked,
+    /// `retry` says so: `delay`, grown by `factor` with each failure.
+    Grown {
+        /// Before jitter.
+        full_ms: u64,
+        /// Whether it would be longer without `max-delay`.
+        at_most: bool,
+        /// Whether it was drawn between half of it and all of it.
+        jitter: bool,
+    },
+}
+
+/// Why there is no other attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Never {
+    /// A failure of this kind does not go away.
+    NotRetried,
+    /// It was the last one of `retry.attempts`, of which there is more than one.
+    AttemptsUsedUp,
+    /// The step says nothing of `retry`, or that there is one attempt.
+    OnlyOne,
+    /// The run was cancelled or timed out.
+    RunEnding,
+}
+
+/// A bound that an attempt came near to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Near {
+    /// Of which attempt.
+    pub attempt: u32,
+    /// Its name in `limit`, or `timeout`.
+    pub limit: &'static str,
+    /// How much was used, in the bound's unit: bytes, elements, for `timeout` milliseconds.
+    pub used: u64,
+    /// How much there may be.
+    pub most: u64,
+    /// The one of the other, rounded down.
+    pub percent: u64,
+    /// How much was dropped in order not to go over it: only of the log.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+}
+
+impl Account {
+    /// The account that these records give of a run of this plan. `now` is where a run stands that is not over: parts that
+    /// have begun are counted until then, or until the latest record, whichever is later. A step in `focus` gets its input
+    /// and the chain of what it was skipped for as well.
+    pub fn of(
+        plan: &Arc<Plan>,
+        id: &RunId,
+        records: &[Record],
+        now: Timestamp,
+        focus: Option<StepId>,
+    ) -> Result<Account, Misplaced> {
+        let mut teller = Teller::new(plan, id, focus);
+        for record in records {
+            teller.take_in(record)?;
+        }
+        Ok(teller.account(now))
+    }
+}
+
+/// Folds records into an account.
+struct Teller<'p> {
+    plan: &'p Arc<Plan>,
+    focus: Option<StepId>,
+    run: Run,
+    created: Timestamp,
+    finished: Option<(Timestamp, Outcome)>,
+    faults: Vec<String>,
+    story: Vec<Moment>,
+    steps: Vec<StepAccount>,
+    lives: Vec<Life>,
+    /// How many ends of steps were recorded.
+    ends: u32,
+}
+
+/// What is kept of a step while records come in.
+#[derive(Clone, Debug)]
+struct Life {
+    /// What it is doing, since when; `None` once it has ended.
+    doing: Option<(Part, Timestamp)>,
+    ended: Option<Timestamp>,
+    /// Which end of a step in this run its own was.
+    place: u32,
+    turn_after: Option<StepId>,
+    queued: Option<Timestamp>,
+    started: Option<Timestamp>,
+    failures: u32,
+    /// The step whose end is the root of this one's being skipped.
+    root: Option<StepId>,
+    /// The skipped step that it was skipped for.
+    skipped_for: Option<StepId>,
+}
+
+impl<'p> Teller<'p> {
+    fn new(plan: &'p Arc<Plan>, id: &RunId, focus: Option<StepId>) -> Teller<'p> {
+        let account = |step: &crate::plan::Step| StepAccount {
+            step: step.name.clone(),
+            pool: step.pool.map(|pool| plan.pools[pool.index()].name.clone()),
+            ..StepAccount::default()
+        };
+        let life = Life {
+            doing: None,
+            ended: None,
+            place: 0,
+            turn_after: None,
+            queued: None,
+            started: None,
+            failures: 0,
+            root: None,
+            skipped_for: None,
+        };
+        Teller {
+            plan,
+            focus,
+            run: Run::new(plan.clone(), id.clone()),
+            created: Timestamp(0),
+            finished: None,
+            faults: Vec::new(),
+            story: Vec::new(),
+            steps: plan.steps.iter().map(account).collect(),
+            lives: vec![life; plan.steps.len()],
+            ends: 0,
+        }
+    }
+
+    fn take_in(&mut self, record: &Record) -> Result<(), Misplaced> {
+        let at = record.at;
+        match &record.event {
+            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } => {
+                self.about_to_start(*step, record)
+            }
+            Event::StepFailed { step, .. } => self.ask_rule(*step),
+            _ => (),
+        }
+        self.run.apply(record)?;
+        match &record.event {
+            Event::RunCreated { .. } => {
+                self.created = at;
+                for index in 0..self.lives.len() {
+                    let ready = self.is_ready(StepId(index as u32));
+                    self.lives[index].doing = Some((if ready { Part::Engine } else { Part::Needs }, at));
+                }
+            }
+            Event::AttemptQueued { step, attempt, .. } => {
+                self.turn_to(*step, Part::Pool, at);
+                self.lives[step.index()].queued = Some(at);
+                self.attempt(*step, *attempt);
+            }
+            Event::AttemptStarted { step, attempt } => {
+                self.turn_to(*step, Part::Running, at);
+                let after_ms = self.after_ms(at);
+                let life = &mut self.lives[step.index()];
+                life.started = Some(at);
+                let queued_ms = life.queued.take().map(|queued| at.0.saturating_sub(queued.0));
+                let account = self.attempt(*step, *attempt);
+                account.after_ms = Some(after_ms);
+                account.queued_ms = queued_ms;
+            }
+            Event::AttemptSucceeded { step, attempt, usage, .. } => {
+                self.close(*step, *attempt, at, End::Succeeded);
+                self.used(*step, *attempt, usage);
+                self.end(*step, StepEnd::Succeeded, at);
+                let name = self.name(*step);
+                match self.steps[step.index()].attempts.len() {
+                    0..=1 => self.tell(at, What::Succeeded { steps: vec![name] }),
+                    _ => self.tell(at, What::Recovered { step: name, attempt: *attempt }),
+                }
+            }
+            Event::AttemptFailed { step, attempt, failure, usage } => self.failed(*step, *attempt, failure, usage, at),
+            Event::AttemptInterrupted { step, attempt, cause } => {
+                // Until it was found, nobody can tell attempt from outage.
+                if let Some((doing, _)) = &mut self.lives[step.index()].doing {
+                    *doing = Part::Interrupted;
+                }
+                self.turn_to(*step, Part::Engine, at);
+                self.close(*step, *attempt, at, End::Interrupted(*cause));
+                let steps = vec![self.name(*step)];
+                self.tell(at, What::Interrupted { steps, cause: *cause });
+            }
+            Event::AttemptCancelled { step, attempt, usage } => {
+                self.close(*step, *attempt, at, End::Cancelled);
+                self.used(*step, *attempt, usage);
+                self.cancelled(*step, at);
+            }
+            Event::StepCancelled { step } => self.cancelled(*step, at),
+            Event::StepFailed { step, failure } => {
+                self.steps[step.index()].failure = Some(failure.clone());
+                self.end(*step, StepEnd::Failed, at);
+                let step = self.name(*step);
+                self.tell(at, What::Failed { step, attempt: None, failure: failure.clone(), next: None });
+            }
+            Event::StepSkipped { step, reason } => self.skipped(*step, reason, at),
+            Event::CancelRequested { reason } => self.tell(at, What::CancelRequested { reason: reason.clone() }),
+            Event::RunTimedOut => self.tell(at, What::TimedOut),
+            Event::RunFinished { outcome, faults, .. } => {
+                self.finished = Some((at, *outcome));
+                self.faults.clone_from(faults);
+            }
+        }
+        Ok(())
+    }
+
+    fn account(mut self, now: Timestamp) -> Account {
+        let until = self.finished.map_or(now.max(self.run.latest()), |(at, _)| at);
+        for index in 0..self.steps.len() {
+            let step = StepId(index as u32);
+            self.steps[index].state = state(&self.run.status(step).0);
+            self.steps[index].needs = self.needs(step);
+            self.steps[index].turn_after = self.lives[index].turn_after.map(|step| self.name(step));
+            if let Some((part, since)) = self.lives[index].doing {
+                self.steps[index].times.add(part, until.0.saturating_sub(since.0));
+            }
+            self.steps[index].root = self.lives[index].root.map(|step| self.name(step));
+        }
+        if let Some(focus) = self.focus {
+            let mut chain = Vec::new();
+            let mut here = self.lives[focus.index()].skipped_for;
+            while let Some(step) = here.filter(|step| Some(*step) != self.lives[focus.index()].root) {
+                chain.push(self.name(step));
+                here = self.lives[step.index()].skipped_for;
+            }
+            chain.reverse();
+            self.steps[focus.index()].chain = chain;
+            self.steps[focus.index()].because = self.lives[focus.index()].root.map(|root| self.cause(root));
+        }
+        let path = self.path(until);
+        let elapsed_ms = self.after_ms(until);
+        let parts = path.iter().flat_map(|link| link.times.parts().map(move |(part, ms)| (link, part, ms)));
+        // Of equal parts the first.
+        let longest = parts.rev().max_by_key(|(_, _, ms)| *ms).filter(|(_, _, ms)| *ms > 0);
+        let bottleneck = longest.map(|(link, part, ms)| Bottleneck {
+            step: link.step.clone(),
+            part,
+            ms,
+            percent: ms.saturating_mul(100).checked_div(elapsed_ms).unwrap_or(0),
+        });
+        Account {
+            run: self.run.id().clone(),
+            workflow: self.plan.name.clone(),
+            outcome: self.finished.map(|(_, outcome)| outcome),
+            created: self.created,
+            elapsed_ms,
+            skips: self.skips(),
+            story: self.story,
+            path,
+            bottleneck,
+            faults: self.faults,
+            steps: self.steps,
+        }
+    }
+
+    // What a record says.
+
+    /// What is known of a step only before the record of its start is applied.
+    fn about_to_start(&mut self, step: StepId, record: &Record) {
+        if self.steps[step.index()].attempts.is_empty() {
+            self.ask_rule(step);
+        }
+        if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
+            self.steps[step.index()].input = self.plan.step(step).with.render(&self.run).ok();
+        }
+    }
+
+    /// Asks the step's rule as it was asked when the step's turn came.
+    fn ask_rule(&mut self, step: StepId) {
+        let Some(when) = &self.plan.step(step).when else { return };
+        let account = &mut self.steps[step.index()];
+        if account.rule.is_none() && self.run.status(step).0 == StepStatus::Ready {
+            let rule = when.source().to_owned();
+            account.rule = Some(RuleAccount { rule, held: when.holds(&self.run).ok(), saw: when.saw(&self.run) });
+        }
+    }
+
+    fn failed(&mut self, step: StepId, attempt: u32, failure: &Failure, usage: &Usage, at: Timestamp) {
+        self.lives[step.index()].failures += 1;
+        let failures = self.lives[step.index()].failures;
+        let retry = &self.plan.step(step).retry;
+        let next = match self.run.status(step).0 {
+            StepStatus::Delayed(until) => {
+                let delay_ms = until.0.saturating_sub(at.0);
+                let asked = failure.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS);
+                let why = match delay_ms == asked && asked > 0 {
+                    true => Delay::Asked,
+                    false => {
+                        let (full_ms, at_most) = retry.grown_ms(failures);
+                        Delay::Grown { full_ms, at_most, jitter: retry.jitter }
+                    }
+                };
+                Next::Again { delay_ms, why, failures, of: retry.attempts }
+            }
+            _ if !failure.kind.is_retryable() => Next::Never(Never::NotRetried),
+            _ if retry.attempts == 1 => Next::Never(Never::OnlyOne),
+            _ if failures >= retry.attempts => Next::Never(Never::AttemptsUsedUp),
+            _ => Next::Never(Never::RunEnding),
+        };
+        self.close(step, attempt, at, End::Failed(failure.clone()));
+        self.attempt(step, attempt).next = Some(next);
+        self.used(step, attempt, usage);
+        match next {
+            Next::Again { .. } => self.turn_to(step, Part::Between, at),
+            Next::Never(_) => {
+                self.steps[step.index()].failure = Some(failure.clone());
+                self.end(step, StepEnd::Failed, at);
+            }
+        }
+        let step = self.name(step);
+        self.tell(at, What::Failed { step, attempt: Some(attempt), failure: failure.clone(), next: Some(next) });
+    }
+
+    fn skipped(&mut self, step: StepId, reason: &SkipReason, at: Timestamp) {
+        self.end(step, StepEnd::Skipped, at);
+        let account = &mut self.steps[step.index()];
+        account.skipped = Some(reason.explain(self.plan));
+        match reason {
+            SkipReason::NeedNotMet { need, .. } => {
+                let root = self.lives[need.index()].root;
+                let life = &mut self.lives[step.index()];
+                life.root = Some(root.unwrap_or(*need));
+                life.skipped_for = root.map(|_| *need);
+            }
+            SkipReason::RuleFalse { rule, saw } => {
+                account.rule = Some(RuleAccount { rule: rule.clone(), held: Some(false), saw: saw.clone() });
+                self.lives[step.index()].root = Some(step);
+            }
+            SkipReason::RunCancelled | SkipReason::RunTimedOut => self.lives[step.index()].root = Some(step),
+        }
+        let because = self.cause(self.lives[step.index()].root.unwrap_or(step));
+        let steps = vec![self.name(step)];
+        self.tell(at, What::Skipped { because, steps });
+    }
+
+    fn cancelled(&mut self, step: StepId, at: Timestamp) {
+        self.end(step, StepEnd::Cancelled, at);
+        let steps = vec![self.name(step)];
+        self.tell(at, What::Cancelled { steps });
+    }
+
+    /// Adds to the story; what is of a kind with the moment before is told with it.
+    fn tell(&mut self, at: Timestamp, what: What) {
+        let after_ms = self.after_ms(at);
+        match (self.story.last_mut().map(|moment| &mut moment.what), what) {
+            (Some(What::Succeeded { steps }), What::Succeeded { steps: more })
+            | (Some(What::Cancelled { steps }), What::Cancelled { steps: more }) => steps.extend(more),
+            (Some(What::Interrupted { steps, cause }), What::Interrupted { steps: more, cause: again })
+                if *cause == again =>
+            {
+                steps.extend(more);
+            }
+            (Some(What::Skipped { because, steps }), What::Skipped { because: again, steps: more })
+                if because.is_same(&again) =>
+            {
+                steps.extend(more);
+            }
+            (_, what) => self.story.push(Moment { after_ms, what }),
+        }
+    }
+
+    /// Charges the time since it was charged last, and says what the step does from now on.
+    fn turn_to(&mut self, step: StepId, part: Part, at: Timestamp) {
+        if let Some((was, since)) = self.lives[step.index()].doing.replace((part, at)) {
+            self.steps[step.index()].times.add(was, at.0.saturating_sub(since.0));
+        }
+    }
+
+    fn end(&mut self, step: StepId, end: StepEnd, at: Timestamp) {
+        self.ends += 1;
+        let life = &mut self.lives[step.index()];
+        life.ended = Some(at);
+        life.place = self.ends;
+        let doing = life.doing.take();
+        let account = &mut self.steps[step.index()];
+        account.end = Some(end);
+        if let Some((was, since)) = doing {
+            account.times.add(was, at.0.saturating_sub(since.0));
+        }
+        let plan = self.plan;
+        for (dependent, _) in plan.dependents(step) {
+            let waits = matches!(self.lives[dependent.index()].doing, Some((Part::Needs, _)));
+            if waits && self.is_ready(*dependent) {
+                self.turn_to(*dependent, Part::Engine, at);
+                self.lives[dependent.index()].turn_after = Some(step);
+            }
+        }
+    }
+
+    fn close(&mut self, step: StepId, attempt: u32, at: Timestamp, end: End) {
+        let took_ms = self.lives[step.index()].started.take().map(|started| at.0.saturating_sub(started.0));
+        let account = self.attempt(step, attempt);
+        account.took_ms = took_ms;
+        account.end = Some(end);
+    }
+
+    /// Takes in what an attempt used: refusals, each once, and the bounds that it came near to.
+    fn used(&mut self, step: StepId, attempt: u32, usage: &Usage) {
+        let plan = self.plan.step(step);
+        let timeout = plan.timeout_ms.unwrap_or(plan.limits.time_ms);
+        let account = &mut self.steps[step.index()];
+        for refusal in &usage.refusals {
+            if !account.refusals.contains(refusal) {
+                account.refusals.push(refusal.clone());
+            }
+        }
+        let used = [
+            ("memory", usage.memory_peak, plan.limits.memory, 0),
+            ("table-elements", usage.table_elements_peak, plan.limits.table_elements, 0),
+            ("output", usage.bytes_out, plan.limits.output, 0),
+            ("log", usage.log_bytes, plan.limits.log, usage.log_dropped),
+            ("timeout", usage.wall_us / 1_000, timeout, 0),
+        ];
+        for (limit, used, most, dropped) in used {
+            let percent = (u128::from(used) * 100 / u128::from(most.max(1))).min(u128::from(u64::MAX)) as u64;
+            if percent >= NEAR_PERCENT || dropped > 0 {
+                account.near.push(Near { attempt, limit, used, most, percent, dropped });
+            }
+        }
+    }
+
+    // What follows from all of it.
+
+    fn needs(&self, step: StepId) -> Vec<NeedAccount> {
+        let need = |need: &crate::plan::Need| {
+            let life = &self.lives[need.step.index()];
+            NeedAccount {
+                step: self.name(need.step),
+                wanted: need.state,
+                was: self.steps[need.step.index()].end,
+                after_ms: life.ended.map(|at| self.after_ms(at)),
+            }
+        };
+        self.plan.step(step).needs.iter().map(need).collect()
+    }
+
+    /// The root of what was skipped, as it is told.
+    fn cause(&self, root: StepId) -> Cause {
+        let account = &self.steps[root.index()];
+        match (self.run.status(root).0, &account.rule) {
+            (StepStatus::Skipped(SkipReason::RunCancelled), _) => Cause::RunCancelled,
+            (StepStatus::Skipped(SkipReason::RunTimedOut), _) => Cause::RunTimedOut,
+            (StepStatus::Skipped(SkipReason::RuleFalse { .. }), Some(rule)) => {
+                Cause::Rule { step: account.step.clone(), rule: rule.clone() }
+            }
+            _ => Cause::Step {
+                step: account.step.clone(),
+                end: account.end.unwrap_or(StepEnd::Skipped),
+                failure: account.failure.clone(),
+            },
+        }
+    }
+
+    /// All skipped steps by their roots.
+    fn skips(&self) -> Vec<Skips> {
+        let mut skipped: Vec<usize> = (0..self.lives.len()).filter(|index| self.lives[*index].root.is_some()).collect();
+        skipped.sort_by_key(|index| self.lives[*index].place);
+        let mut groups: Vec<Skips> = Vec::new();
+        // What the run's end kept from running is one group, whichever step it is told of.
+        let mut places: HashMap<Option<StepId>, usize> = HashMap::new();
+        for index in skipped {
+            let Some(root) = self.lives[index].root else { continue };
+            let by_step = !matches!(
+                self.run.status(root).0,
+                StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)
+            );
+            let place = *places.entry(by_step.then_some(root)).or_insert_with(|| {
+                groups.push(Skips { because: self.cause(root), steps: Vec::new() });
+                groups.len() - 1
+            });
+            groups[place].steps.push(self.steps[index].step.clone());
+        }
+        groups
+    }
+
+    /// The chain that the end waited for: from the step that ended last among those which did something, back over what
+    /// gave each its turn.
+    fn path(&self, until: Timestamp) -> Vec<Link> {
+        let did_something = |index: &usize| !self.steps[*index].attempts.is_empty();
+        let last = (0..self.lives.len()).filter(did_something).max_by_key(|index| {
+            let life = &self.lives[*index];
+            (life.ended.unwrap_or(until), if life.ended.is_some() { life.place } else { u32::MAX })
+        });
+        let mut path = Vec::new();
+        let mut here = last.map(|index| StepId(index as u32));
+        while let Some(step) = here {
+            let account = &self.steps[step.index()];
+            let times = Times { needs_ms: 0, ..account.times };
+            path.push(Link { step: account.step.clone(), after_ms: account.times.needs_ms, times });
+            here = self.lives[step.index()].turn_after;
+        }
+        path.reverse();
+        path
+    }
+
+    fn is_ready(&self, step: StepId) -> bool {
+        self.run.status(step).0 == StepStatus::Ready
+    }
+
+    fn after_ms(&self, at: Timestamp) -> u64 {
+        at.0.saturating_sub(self.created.0)
+    }
+
+    fn name(&self, step: StepId) -> String {
+        self.plan.step(step).name.clone()
+    }
+
+    fn attempt(&mut self, step: StepId, attempt: u32) -> &mut AttemptAccount {
+        let attempts = &mut self.steps[step.index()].attempts;
+        let place = attempts.iter().rposition(|known| known.attempt == attempt).unwrap_or_else(|| {
+            let (after_ms, queued_ms, took_ms, end, next) = (None, None, None, None, None);
+            attempts.push(AttemptAccount { attempt, after_ms, queued_ms, took_ms, end, next });
+            attempts.len() - 1
+        });
+        &mut attempts[place]
+    }
+}
+
+impl Cause {
+    /// What tells one root from another: no step has an empty name.
+    fn key(&self) -> &str {
+        match self {
+            Cause::Step { step, .. } | Cause::Rule { step, .. } => step,
+            Cause::RunCancelled | Cause::RunTimedOut => "",
+        }
+    }
+
+    /// Whether it is the same root. In one run, a step has only one end.
+    fn is_same(&self, other: &Cause) -> bool {
+        self.key() == other.key()
+    }
+}
+
+fn state(status: &StepStatus<'_>) -> &'static str {
+    match status {
+        StepStatus::Waiting => "waiting",
+        StepStatus::Ready => "ready",
+        StepStatus::Queued => "queued",
+        StepStatus::Running => "running",
+        StepStatus::Delayed(_) => "delayed",
+        StepStatus::Succeeded(_) => "succeeded",
+        StepStatus::Failed(_) => "failed",
+        StepStatus::Skipped(_) => "skipped",
+        StepStatus::Cancelled => "cancelled",
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,436 @@
+//! An account in words, for people: the page of a whole run, and that of one step. Nothing here finds anything out.
+
+use std::fmt::Write as _;
+
+use super::{
+    Account, AttemptAccount, Cause, Delay, End, Near, NeedAccount, Never, Next, Part, RuleAccount, StepAccount, Times,
+    What,
+};
+use crate::event::{Failure, Interruption, NeedState, Outcome, StepEnd};
+use crate::units::{duration, size};
+
+/// How many names are told one by one; of more it is told how many.
+const NAMES_SHOWN: usize = 8;
+
+/// How many moments of a run are told one by one, from its beginning and from its end; those between are counted.
+const MOMENTS_SHOWN: usize = 100;
+
+/// How many characters of a message are told in a line; the page of a step has all of it.
+const MESSAGE_SHOWN: usize = 120;
+
+/// How many characters of a step's input are told; with `--json` there is all of it.
+const INPUT_SHOWN: usize = 2_000;
+
+impl Account {
+    /// The page of the whole run.
+    pub fn page(&self) -> String {
+        let mut page = format!("run {} of {}: {}", self.run, self.workflow, self.state());
+        page.push('\n');
+        if !self.story.is_empty() {
+            page.push_str("\nWhat happened\n");
+            self.story(&mut page);
+        }
+        for fault in &self.faults {
+            let _ = writeln!(page, "  fault: {fault}");
+        }
+        if !self.skips.is_empty() {
+            page.push_str("\nSkipped\n");
+            for skips in &self.skips {
+                let _ = writeln!(page, "  because {}\n    {}", skips.because.in_words(), names(&skips.steps));
+            }
+        }
+        self.notes(&mut page);
+        if !self.path.is_empty() {
+            self.times(&mut page);
+        }
+        page
+    }
+
+    /// The page of one step, which was in the focus when the account was made.
+    pub fn step_page(&self, step: usize) -> String {
+        let account = &self.steps[step];
+        let mut page = String::new();
+        let mut line = |key: &str, value: &str| {
+            let _ = writeln!(page, "{key:10}{value}");
+        };
+        line("step", &format!("{} of run {} ({})", account.step, self.run, self.workflow));
+        line("state", account.state);
+        line("why", &account.why());
+        for (index, need) in account.needs.iter().enumerate() {
+            let last = account.turn_after.as_ref() == Some(&need.step);
+            let note = if last { "; this gave it its turn" } else { "" };
+            line(if index == 0 { "needs" } else { "" }, &format!("{}{note}", need.in_words()));
+        }
+        if let Some(rule) = &account.rule {
+            line("rule", &rule.text());
+            for (path, value) in &rule.saw {
+                line("", &format!("{path} was {value}"));
+            }
+        }
+        if let Some(input) = &account.input {
+            line("input", &shortened(input.as_str(), INPUT_SHOWN));
+        }
+        let times = account.times.in_words(account.pool.as_deref());
+        line("time", &format!("{}{times}", duration(account.times.total_ms())));
+        if !account.attempts.is_empty() {
+            page.push_str("\nattempts\n");
+        }
+        for attempt in &account.attempts {
+            attempt.lines(&mut page);
+        }
+        for near in &account.near {
+            let _ = writeln!(page, "\nattempt {} {}", near.attempt, near.in_words());
+        }
+        for refusal in &account.refusals {
+            let _ = writeln!(page, "\nrefused {}: {}", refusal.capability, refusal.wanted);
+            let _ = writeln!(page, "  hint: to allow it, add to [steps.{}]: {}", account.step, refusal.hint);
+        }
+        let of_it = self.skips.iter().filter(|skips| skips.because.is_of(&account.step));
+        let kept = of_it.flat_map(|skips| &skips.steps).filter(|step| **step != account.step);
+        let kept: Vec<String> = kept.cloned().collect();
+        if !kept.is_empty() {
+            let _ = writeln!(page, "\nbecause of it, these were skipped: {}", names(&kept));
+        }
+        page
+    }
+
+    fn state(&self) -> String {
+        let elapsed = duration(self.elapsed_ms);
+        match self.outcome {
+            Some(Outcome::Succeeded) => format!("succeeded after {elapsed}"),
+            Some(Outcome::Failed) => format!("failed after {elapsed}"),
+            Some(Outcome::Cancelled) => format!("cancelled after {elapsed}"),
+            Some(Outcome::TimedOut) => format!("timed out after {elapsed}"),
+            None => format!("not over, {elapsed} so far"),
+        }
+    }
+
+    fn story(&self, page: &mut String) {
+        let width = self.story.iter().map(|moment| duration(moment.after_ms).chars().count()).max().unwrap_or(0);
+        let count = self.story.len();
+        let hidden = MOMENTS_SHOWN..count.saturating_sub(MOMENTS_SHOWN).max(MOMENTS_SHOWN);
+        for (index, moment) in self.story.iter().enumerate() {
+            if index == hidden.start && !hidden.is_empty() {
+                let _ = writeln!(page, "  … {} moments more; --json has them all …", hidden.len());
+            }
+            if !hidden.contains(&index) {
+                let after = duration(moment.after_ms);
+                let _ = writeln!(page, "  {after:>width$}  {}", moment.what.in_words());
+            }
+        }
+        for step in self.steps.iter().filter(|step| step.end.is_none() && step.state != "waiting") {
+            let now = duration(self.elapsed_ms);
+            let _ = writeln!(page, "  {now:>width$}  {} is {}", step.step, step.state);
+        }
+    }
+
+    fn notes(&self, page: &mut String) {
+        let refused: Vec<&StepAccount> = self.steps.iter().filter(|step| !step.refusals.is_empty()).collect();
+        if !refused.is_empty() {
+            page.push_str("\nRefused\n");
+        }
+        for step in refused {
+            for refusal in &step.refusals {
+                let _ = writeln!(page, "  {}: {} {}", step.step, refusal.capability, refusal.wanted);
+                let _ = writeln!(page, "    hint: to allow it, add to [steps.{}]: {}", step.step, refusal.hint);
+            }
+        }
+        let near: Vec<&StepAccount> = self.steps.iter().filter(|step| !step.near.is_empty()).collect();
+        if !near.is_empty() {
+            page.push_str("\nNear a limit\n");
+        }
+        for step in near {
+            for near in &step.near {
+                let _ = writeln!(page, "  {} #{} {}", step.step, near.attempt, near.in_words());
+            }
+        }
+    }
+
+    fn times(&self, page: &mut String) {
+        page.push_str("\nWhere the time went: the steps that the end waited for\n");
+        let width = self.path.iter().map(|link| link.step.chars().count()).max().unwrap_or(0);
+        let after_width = self.path.iter().map(|link| duration(link.after_ms).chars().count()).max().unwrap_or(0);
+        let shown = NAMES_SHOWN * 4;
+        for link in self.path.iter().take(shown) {
+            let pool = self.steps.iter().find(|step| step.step == link.step).and_then(|step| step.pool.as_deref());
+            let parts: Vec<String> = link.times.told(pool).collect();
+            let parts = if parts.is_empty() { "no time".to_owned() } else { parts.join(", ") };
+            let after = duration(link.after_ms);
+            let _ = writeln!(page, "  {after:>after_width$}  {:width$}  {parts}", link.step);
+        }
+        if self.path.len() > shown {
+            let _ = writeln!(page, "  … and {} more", self.path.len() - shown);
+        }
+        if let Some(most) = &self.bottleneck {
+            let pool = self.steps.iter().find(|step| step.step == most.step).and_then(|step| step.pool.as_deref());
+            let what = most.part.in_words(most.ms, pool);
+            let _ = writeln!(page, "  most of it: {}, {what} ({} %)", most.step, most.percent);
+        }
+    }
+}
+
+impl StepAccount {
+    /// Why it ran or did not, root causes first.
+    fn why(&self) -> String {
+        if let Some(skipped) = &self.skipped {
+            let itself = self.root.as_ref() == Some(&self.step);
+            return match &self.because {
+                Some(cause) if !itself => {
+                    let chain = match self.chain.is_empty() {
+                        true => String::new(),
+                        false => format!("; by way of {}", names(&self.chain)),
+                    };
+                    format!("skipped because {}{chain}: {skipped}", cause.in_words())
+                }
+                _ => format!("skipped: {skipped}"),
+            };
+        }
+        let rule = match &self.rule {
+            Some(RuleAccount { held: Some(true), .. }) => ", and its rule was true",
+            Some(RuleAccount { held: None, .. }) => ", but its rule could not be evaluated",
+            _ => "",
+        };
+        let needs = if self.needs.is_empty() { "it needs nothing" } else { "its needs were met" };
+        match (&self.failure, self.attempts.is_empty(), self.state) {
+            (Some(failure), true, _) => format!("failed without an attempt: {}", failure.message),
+            (_, true, "cancelled") => "it was ended with its run".to_owned(),
+            (_, true, "waiting") => format!("it waits for {}", self.missing()),
+            (_, true, _) => format!("{needs}{rule}; no attempt was started yet"),
+            (_, false, "queued") if self.attempts.iter().all(|attempt| attempt.after_ms.is_none()) => {
+                format!("{needs}{rule}; it waits for a place in its pool")
+            }
+            _ => format!("it ran as {needs}{rule}"),
+        }
+    }
+
+    /// The needs that are not met yet.
+    fn missing(&self) -> String {
+        let open: Vec<String> =
+            self.needs.iter().filter(|need| need.was.is_none()).map(|need| need.step.clone()).collect();
+        names(&open)
+    }
+}
+
+impl NeedAccount {
+    fn in_words(&self) -> String {
+        let wanted = match self.wanted {
+            NeedState::Succeeded => "to succeed",
+            NeedState::Failed => "to fail",
+            NeedState::Skipped => "to be skipped",
+            NeedState::Finished => "to finish",
+        };
+        let was = match (self.was, self.after_ms) {
+            (Some(end), Some(after)) => format!("{} after {}", end_word(end), duration(after)),
+            _ => "it has not come to its end".to_owned(),
+        };
+        format!("{} {wanted}: {was}", self.step)
+    }
+}
+
+impl RuleAccount {
+    fn text(&self) -> String {
+        let rule = in_one_line(&self.rule);
+        match self.held {
+            Some(true) => format!("{rule} was true"),
+            Some(false) => format!("{rule} was false"),
+            None => format!("{rule} could not be evaluated"),
+        }
+    }
+}
+
+impl AttemptAccount {
+    fn lines(&self, page: &mut String) {
+        let mut line = format!("  #{}", self.attempt);
+        if let Some(after) = self.after_ms {
+            let _ = write!(line, " after {}", duration(after));
+        }
+        if let Some(queued) = self.queued_ms {
+            let _ = write!(line, ", {} in line", duration(queued));
+        }
+        line.push_str(": ");
+        line.push_str(&match (&self.end, self.after_ms) {
+            (None, Some(_)) => "in flight".to_owned(),
+            (None, None) => "in line".to_owned(),
+            (Some(end), _) => end.in_words(),
+        });
+        if let Some(took) = self.took_ms {
+            let _ = write!(line, " after {}", duration(took));
+        }
+        let _ = writeln!(page, "{line}");
+        if let Some(End::Failed(failure)) = &self.end {
+            for line in failure.message.lines().chain(failure.backtrace.iter().flat_map(|trace| trace.lines())) {
+                let _ = writeln!(page, "     {line}");
+            }
+        }
+        if let Some(next) = &self.next {
+            let _ = writeln!(page, "     {}", next.in_words());
+        }
+    }
+}
+
+impl End {
+    fn in_words(&self) -> String {
+        match self {
+            End::Succeeded => "succeeded".to_owned(),
+            End::Failed(failure) => format!("failed, {}", failure.kind),
+            End::Interrupted(Interruption::Crash) => "interrupted, as the engine died; found".to_owned(),
+            End::Interrupted(Interruption::Stop) => "interrupted, as the engine was stopped,".to_owned(),
+            End::Cancelled => "ended with the run".to_owned(),
+        }
+    }
+}
+
+impl Next {
+    fn in_words(&self) -> String {
+        match self {
+            Next::Again { delay_ms, why, failures, of } => {
+                let why = match why {
+                    Delay::Asked => "as the step asked for".to_owned(),
+                    Delay::Grown { full_ms, at_most, jitter } => {
+                        let full = duration(*full_ms);
+                        let of = if *at_most { format!("`max-delay`, {full}") } else { full };
+                        match (*jitter, *at_most) {
+                            (true, _) => format!("drawn between half and all of {of}"),
+                            (false, true) => "its `max-delay`".to_owned(),
+                            (false, false) if *failures == 1 => "its `delay`".to_owned(),
+                            (false, false) => "its `delay`, grown by `factor`".to_owned(),
+                        }
+                    }
+                };
+                format!("tried again after {} ({why}): failure {failures} of {of} at most", duration(*delay_ms))
+            }
+            Next::Never(Never::NotRetried) => "not tried again: a failure of this kind does not go away".to_owned(),
+            Next::Never(Never::AttemptsUsedUp) => "not tried again: `retry.attempts` are used up".to_owned(),
+            Next::Never(Never::OnlyOne) => "not tried again: the step has no `retry`".to_owned(),
+            Next::Never(Never::RunEnding) => "not tried again: the run was ending".to_owned(),
+        }
+    }
+}
+
+impl What {
+    fn in_words(&self) -> String {
+        match self {
+            What::Succeeded { steps } => format!("{} succeeded", names(steps)),
+            What::Recovered { step, attempt } => format!("{step} succeeded at attempt {attempt}"),
+            What::Failed { step, failure, next, .. } => {
+                let next = next.map_or_else(String::new, |next| format!("; {}", next.in_words()));
+                format!("{step} failed: {}{next}", told(failure))
+            }
+            What::Interrupted { steps, cause: Interruption::Crash } => {
+                format!("the engine had died under {}", names(steps))
+            }
+            What::Interrupted { steps, cause: Interruption::Stop } => {
+                format!("the engine was stopped under {}", names(steps))
+            }
+            What::Skipped { because, steps } => format!("{} skipped, because {}", names(steps), because.in_words()),
+            What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
+            What::TimedOut => "the workflow's `timeout` passed".to_owned(),
+            What::Cancelled { steps } => format!("{} ended with the run", names(steps)),
+        }
+    }
+}
+
+impl Cause {
+    /// What continues "because".
+    fn in_words(&self) -> String {
+        match self {
+            Cause::Step { step, end, failure } => match failure {
+                Some(failure) => format!("{step} failed ({})", told(failure)),
+                None => format!("{step} {}", end_word(*end)),
+            },
+            Cause::Rule { step, rule } => {
+                let seen: Vec<String> =
+                    rule.saw.iter().take(4).map(|(path, value)| format!("{path} was {value}")).collect();
+                let place = if seen.is_empty() { String::new() } else { format!(", where {}", seen.join(", ")) };
+                let more = if rule.saw.len() > 4 { ", …" } else { "" };
+                format!("the rule of {step} was false: {}{place}{more}", in_one_line(&rule.rule))
+            }
+            Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
+            Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
+        }
+    }
+
+    fn is_of(&self, name: &str) -> bool {
+        matches!(self, Cause::Step { step, .. } | Cause::Rule { step, .. } if step == name)
+    }
+}
+
+impl Near {
+    fn in_words(&self) -> String {
+        let amount = |n: u64| match self.limit {
+            "timeout" => duration(n),
+            "table-elements" => n.to_string(),
+            _ => size(n),
+        };
+        let dropped = match self.dropped {
+            0 => String::new(),
+            dropped => format!("; {} more were dropped", size(dropped)),
+        };
+        let name = match self.limit {
+            "timeout" => "`timeout`".to_owned(),
+            limit => format!("limit `{limit}`"),
+        };
+        format!("used {} of the {} of its {name} ({} %){dropped}", amount(self.used), amount(self.most), self.percent)
+    }
+}
+
+impl Times {
+    /// Each part that took time, in words.
+    fn told(self, pool: Option<&str>) -> impl Iterator<Item = String> {
+        self.parts().into_iter().filter(|(_, ms)| *ms > 0).map(move |(part, ms)| part.in_words(ms, pool))
+    }
+
+    fn in_words(self, pool: Option<&str>) -> String {
+        let parts: Vec<String> = self.told(pool).collect();
+        if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
+    }
+}
+
+impl Part {
+    fn in_words(self, ms: u64, pool: Option<&str>) -> String {
+        let ms = duration(ms);
+        match (self, pool) {
+            (Part::Needs, _) => format!("{ms} waiting for its needs"),
+            (Part::Engine, _) => format!("{ms} until an engine took it up"),
+            (Part::Pool, Some(pool)) => format!("{ms} in line for the pool `{pool}`"),
+            (Part::Pool, None) => format!("{ms} in line"),
+            (Part::Running, _) => format!("{ms} running"),
+            (Part::Interrupted, _) => format!("{ms} in attempts that were interrupted"),
+            (Part::Between, _) => format!("{ms} between attempts"),
+        }
+    }
+}
+
+fn end_word(end: StepEnd) -> &'static str {
+    match end {
+        StepEnd::Succeeded => "succeeded",
+        StepEnd::Failed => "failed",
+        StepEnd::Skipped => "was skipped",
+        StepEnd::Cancelled => "was cancelled",
+    }
+}
+
+/// A failure in a line.
+fn told(failure: &Failure) -> String {
+    let first = failure.message.lines().next().unwrap_or("");
+    format!("{}: {}", failure.kind, shortened(first, MESSAGE_SHOWN))
+}
+
+fn names(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0..=NAMES_SHOWN => shown,
+        count => format!("{shown} and {} more", count - NAMES_SHOWN),
+    }
+}
+
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,496 @@
+//! Runs explained: a workflow, what the world did to its run, and the page that must come out. In every scenario, at every
+//! record, the parts of each step's time add up to all of it, and so does the chain that the end waited for.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::sync::Arc;
+
+use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::explain::{Account, Times};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::run::{Action, Run};
+use serde_json::{Value, json};
+
+mod plans;
+use plans::{chain, plan};
+
+/// The records of a run of `toml` to which the world does what `script` says, a line each, with the milliseconds since
+/// its creation: `create [JSON]`, `ok STEP [JSON]`, `fail STEP KIND [MESSAGE]`, `retry STEP MS` (fails, and asks for a
+/// wait), `place STEP` (in its pool), `crash`, `wake`, `cancel`; ` usage=JSON` at the end of a line is what the attempt
+/// used. What the run decides in answer is recorded at the same time, but nothing is started by a `crash`.
+fn records(plan: &Arc<Plan>, script: &str) -> Vec<Record> {
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let mut records = Vec::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (line, usage) = line.split_once(" usage=").unwrap_or((line, "{}"));
+        let usage: Usage = serde_json::from_str(usage).unwrap();
+        let mut words = line.splitn(4, ' ');
+        let at = Timestamp(1_000_000 + words.next().unwrap().parse::<u64>().unwrap());
+        let (verb, name, rest) = (words.next().unwrap(), words.next().unwrap_or(""), words.next());
+        let step = || plan.step_named(name).unwrap();
+        let attempt = |run: &Run| run.status(step()).1;
+        let failed = |kind, message: &str, retry_after_ms| Event::AttemptFailed {
+            step: step(),
+            attempt: attempt(&run),
+            failure: Failure { kind, message: message.to_owned(), details: None, backtrace: None, retry_after_ms },
+            usage: usage.clone(),
+        };
+        let events = match verb {
+            "create" => {
+                let inputs = if name.is_empty() { "{}" } else { name };
+                vec![Run::creation(plan, plan.to_json().1, Json::parse(inputs).unwrap(), 1)]
+            }
+            "ok" => vec![Event::AttemptSucceeded {
+                step: step(),
+                attempt: attempt(&run),
+                output: Json::parse(rest.unwrap_or("null")).unwrap(),
+                usage,
+            }],
+            "fail" => {
+                let (kind, message) = rest.unwrap().split_once(' ').unwrap_or((rest.unwrap(), "scripted"));
+                let kind: FailureKind = serde_json::from_value(kind.into()).unwrap();
+                vec![failed(kind, message, None)]
+            }
+            "retry" => vec![failed(FailureKind::Transient, "busy", Some(rest.unwrap().parse().unwrap()))],
+            "place" => vec![run.start(step()).unwrap().event().unwrap()],
+            "crash" => {
+                let lost = run.in_flight().into_iter();
+                lost.map(|(step, attempt)| Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash })
+                    .collect()
+            }
+            "cancel" => vec![Event::CancelRequested { reason: "wrong branch".into() }],
+            "wake" => vec![],
+            other => panic!("no such verb: {other}"),
+        };
+        let mut record = |run: &mut Run, event| {
+            let record = Record { at, event };
+            run.apply(&record).unwrap();
+            records.push(record);
+        };
+        events.into_iter().for_each(|event| record(&mut run, event));
+        while verb != "crash" {
+            let events: Vec<Event> = run.next(at, usize::MAX).iter().filter_map(Action::event).collect();
+            if events.is_empty() {
+                break;
+            }
+            events.into_iter().for_each(|event| record(&mut run, event));
+        }
+    }
+    records
+}
+
+/// The account, which is also made at every record before the last.
+fn account(plan: &Arc<Plan>, records: &[Record], focus: Option<StepId>) -> Account {
+    let mut account = None;
+    for end in 1..=records.len() {
+        let so_far = Account::of(plan, &RunId("r".into()), &records[..end], Timestamp(0), focus).unwrap();
+        for step in &so_far.steps {
+            let ended = records[..end].iter().rev().find(|record| {
+                let value = serde_json::to_value(&record.event).unwrap();
+                let about = value.as_object().and_then(|tagged| tagged.values().next()?.get("step")?.as_u64());
+                about.is_some_and(|id| plan.steps[id as usize].name == step.step)
+            });
+            let total = match step.end {
+                Some(_) => ended.unwrap().at.0 - 1_000_000,
+                None => so_far.elapsed_ms,
+            };
+            assert_eq!(step.times.total_ms(), total, "{step:?}");
+        }
+        if let Some(last) = so_far.path.last() {
+            let path: u64 = so_far.path.iter().map(|link| link.times.total_ms()).sum();
+            assert_eq!(path, last.after_ms + last.times.total_ms(), "{:?}", so_far.path);
+        }
+        account = Some(so_far);
+    }
+    account.unwrap()
+}
+
+/// Compares the page of the whole run.
+fn check(toml: &str, script: &str, expected: &str) {
+    let plan = Arc::new(plan(toml));
+    let records = records(&plan, script);
+    assert_eq!(account(&plan, &records, None).page().trim_end(), expected.trim_matches('\n'));
+}
+
+/// Compares the page of a step.
+fn check_step(toml: &str, script: &str, step: &str, expected: &str) {
+    let plan = Arc::new(plan(toml));
+    let step = plan.step_named(step).unwrap();
+    let records = records(&plan, script);
+    let page = account(&plan, &records, Some(step)).step_page(step.index());
+    assert_eq!(page.trim_end(), expected.trim_matches('\n'));
+}
+
+const RELEASE: &str = r#"
+    [inputs]
+    score = { type = "number" }
+    [pools]
+    compiler = 1
+    [steps.build]
+    use = "any"
+    pool = "compiler"
+    retry = { attempts = 3, delay = "1s", jitter = false, max-delay = "1500ms" }
+    [steps.lint]
+    use = "any"
+    [steps.test]
+    use = "any"
+    needs = ["build"]
+    with = { of = "${steps.build.output.digest}" }
+    [steps.approve]
+    use = "any"
+    needs = ["test", "lint.finished"]
+    when = "inputs.score < 0.95"
+    [steps.promote]
+    use = "any"
+    needs = ["approve"]
+    [steps.tell]
+    use = "any"
+    needs = ["promote"]
+    [steps.tell_broken]
+    use = "any"
+    needs = ["build.failed"]
+"#;
+
+/// The build waits for its pool, fails twice and then succeeds; nobody has to approve.
+const GOOD: &str = r#"
+    0 create {"score":0.99}
+    200 place build
+    1200 fail build timed-out
+    2200 wake
+    2200 place build
+    2200 ok lint
+    2300 retry build 4000
+    6300 wake
+    6400 place build
+    7000 ok build {"digest":"d1"}
+    12000 ok test
+"#;
+
+#[test]
+fn the_story_of_a_run_is_told_in_order_with_root_causes_and_the_bottleneck() {
+    check(
+        RELEASE,
+        GOOD,
+        "
+run r of w: succeeded after 12.0 s
+
+What happened
+   1.2 s  build failed: timed out: scripted; tried again after 1.0 s (its `delay`): failure 1 of 3 at most
+   2.2 s  lint succeeded
+   2.3 s  build failed: transient: busy; tried again after 4.0 s (as the step asked for): failure 2 of 3 at most
+   7.0 s  build succeeded at attempt 3
+   7.0 s  tell_broken skipped, because build succeeded
+  12.0 s  test succeeded
+  12.0 s  approve, promote, tell skipped, because the rule of approve was false: inputs.score < 0.95, where inputs.score was 0.99
+
+Skipped
+  because build succeeded
+    tell_broken
+  because the rule of approve was false: inputs.score < 0.95, where inputs.score was 0.99
+    approve, promote, tell
+
+Where the time went: the steps that the end waited for
+   0 ms  build  300 ms in line for the pool `compiler`, 1.7 s running, 5.0 s between attempts
+  7.0 s  test   5.0 s running
+  most of it: build, 5.0 s between attempts (41 %)",
+    );
+}
+
+#[test]
+fn a_step_says_what_it_waited_for_and_why_each_attempt_was_followed_by_another() {
+    check_step(
+        RELEASE,
+        GOOD,
+        "build",
+        "
+step      build of run r (w)
+state     succeeded
+why       it ran as it needs nothing
+input     {}
+time      7.0 s: 300 ms in line for the pool `compiler`, 1.7 s running, 5.0 s between attempts
+
+attempts
+  #1 after 200 ms, 200 ms in line: failed, timed out after 1.0 s
+     scripted
+     tried again after 1.0 s (its `delay`): failure 1 of 3 at most
+  #2 after 2.2 s, 0 ms in line: failed, transient after 100 ms
+     busy
+     tried again after 4.0 s (as the step asked for): failure 2 of 3 at most
+  #3 after 6.4 s, 100 ms in line: succeeded after 600 ms
+
+because of it, these were skipped: tell_broken",
+    );
+}
+
+#[test]
+fn a_step_that_ran_shows_its_input_and_which_need_gave_it_its_turn() {
+    check_step(
+        RELEASE,
+        GOOD,
+        "test",
+        r#"
+step      test of run r (w)
+state     succeeded
+why       it ran as its needs were met
+needs     build to succeed: succeeded after 7.0 s; this gave it its turn
+input     {"of":"d1"}
+time      12.0 s: 7.0 s waiting for its needs, 5.0 s running
+
+attempts
+  #1 after 7.0 s: succeeded after 5.0 s"#,
+    );
+}
+
+#[test]
+fn a_rule_that_was_true_is_shown_with_what_it_saw() {
+    check_step(
+        RELEASE,
+        &GOOD.replace("0.99", "0.5"),
+        "approve",
+        "
+step      approve of run r (w)
+state     running
+why       it ran as its needs were met, and its rule was true
+needs     test to succeed: succeeded after 12.0 s; this gave it its turn
+          lint to finish: succeeded after 2.2 s
+rule      inputs.score < 0.95 was true
+          inputs.score was 0.5
+input     {}
+time      12.0 s: 12.0 s waiting for its needs
+
+attempts
+  #1 after 12.0 s: in flight",
+    );
+}
+
+#[test]
+fn a_skipped_step_says_the_root_cause_first() {
+    check_step(
+        RELEASE,
+        GOOD,
+        "tell",
+        "
+step      tell of run r (w)
+state     skipped
+why       skipped because the rule of approve was false: inputs.score < 0.95, where inputs.score was 0.99; by way of promote: \
+it needs `promote` to succeed, but `promote` was skipped
+needs     promote to succeed: was skipped after 12.0 s
+time      12.0 s: 12.0 s waiting for its needs",
+    );
+    check_step(
+        RELEASE,
+        "
+        0 create {\"score\":1}
+        0 place build
+        10 fail build permanent it does not compile",
+        "test",
+        "
+step      test of run r (w)
+state     skipped
+why       skipped because build failed (permanent: it does not compile): it needs `build` to succeed, but `build` failed
+needs     build to succeed: failed after 10 ms
+time      10 ms: 10 ms waiting for its needs",
+    );
+}
+
+#[test]
+fn a_failure_is_the_root_of_all_that_did_not_run() {
+    check(
+        RELEASE,
+        r#"
+        0 create {"score":1}
+        0 place build
+        10 fail build permanent it does not compile
+        20 ok lint
+        30 ok tell_broken"#,
+        "
+run r of w: failed after 30 ms
+
+What happened
+  10 ms  build failed: permanent: it does not compile; not tried again: a failure of this kind does not go away
+  10 ms  test, approve, promote, tell skipped, because build failed (permanent: it does not compile)
+  20 ms  lint, tell_broken succeeded
+
+Skipped
+  because build failed (permanent: it does not compile)
+    test, approve, promote, tell
+
+Where the time went: the steps that the end waited for
+   0 ms  build        10 ms running
+  10 ms  tell_broken  20 ms running
+  most of it: tell_broken, 20 ms running (66 %)",
+    );
+}
+
+#[test]
+fn what_an_outage_took_is_told_apart() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        needs = ["a"]
+    "#;
+    let script = "
+        0 create
+        100 ok a
+        5000 crash
+        5200 wake
+        5300 ok b";
+    check(
+        toml,
+        script,
+        "
+run r of w: succeeded after 5.3 s
+
+What happened
+  100 ms  a succeeded
+   5.0 s  the engine had died under b
+   5.3 s  b succeeded at attempt 2
+
+Where the time went: the steps that the end waited for
+    0 ms  a  100 ms running
+  100 ms  b  200 ms until an engine took it up, 100 ms running, 4.9 s in attempts that were interrupted
+  most of it: b, 4.9 s in attempts that were interrupted (92 %)",
+    );
+}
+
+#[test]
+fn what_a_cancelled_run_was_doing_is_told() {
+    check(
+        RELEASE,
+        r#"
+        0 create {"score":1}
+        0 place build
+        10 fail build transient
+        400 cancel"#,
+        "
+run r of w: not over, 400 ms so far
+
+What happened
+   10 ms  build failed: transient: scripted; tried again after 1.0 s (its `delay`): failure 1 of 3 at most
+  400 ms  the run's end was asked for: wrong branch
+  400 ms  build ended with the run
+  400 ms  test, approve, promote, tell, tell_broken skipped, because the run was cancelled before their turn
+  400 ms  lint is running
+
+Skipped
+  because the run was cancelled before their turn
+    test, approve, promote, tell, tell_broken
+
+Where the time went: the steps that the end waited for
+  0 ms  lint  400 ms running
+  most of it: lint, 400 ms running (100 %)",
+    );
+}
+
+#[test]
+fn refusals_come_with_the_line_and_bounds_with_their_percentage() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        limit = { memory = "1MiB", log = "4KiB" }
+        timeout = "10s"
+    "#;
+    let usage = json!({
+        "wall-us": 9_500_000, "memory-peak": 1_000_000, "bytes-out": 100, "log-bytes": 4096, "log-dropped": 5000,
+        "refusals": [{ "capability": "process", "wanted": "curl", "hint": "grant = { process = [\"curl\"] }" }],
+    });
+    check(
+        toml,
+        &format!("0 create\n9500 fail a permanent no usage={usage}"),
+        r#"
+run r of w: failed after 9.5 s
+
+What happened
+  9.5 s  a failed: permanent: no; not tried again: a failure of this kind does not go away
+
+Refused
+  a: process curl
+    hint: to allow it, add to [steps.a]: grant = { process = ["curl"] }
+
+Near a limit
+  a #1 used 976.6 KiB of the 1.0 MiB of its limit `memory` (95 %)
+  a #1 used 4.0 KiB of the 4.0 KiB of its limit `log` (100 %); 4.9 KiB more were dropped
+  a #1 used 9.5 s of the 10.0 s of its `timeout` (95 %)
+
+Where the time went: the steps that the end waited for
+  0 ms  a  9.5 s running
+  most of it: a, 9.5 s running (100 %)"#,
+    );
+}
+
+#[test]
+fn a_rule_that_failed_says_what_it_saw() {
+    check_step(
+        r#"
+        [inputs]
+        list = { type = "list" }
+        [steps.a]
+        use = "any"
+        when = "inputs.list[3] == 1"
+        "#,
+        r#"0 create {"list":[1]}"#,
+        "a",
+        "
+step      a of run r (w)
+state     failed
+why       failed without an attempt: `when` can't be evaluated: `inputs.list[3]`: there is no item 3 in `inputs.list`, which has 1
+rule      inputs.list[3] == 1 could not be evaluated
+          inputs.list[3] was null
+time      0 ms",
+    );
+}
+
+#[test]
+fn a_long_run_is_told_in_short() {
+    let mut toml = String::new();
+    let mut script = "0 create\n".to_owned();
+    for index in 0..30 {
+        toml.push_str(&format!("[steps.s{index}]\nuse = \"any\"\n"));
+        script.push_str(&format!("{index} ok s{index}\n"));
+    }
+    check(
+        &toml,
+        &script,
+        "
+run r of w: succeeded after 29 ms
+
+What happened
+  0 ms  s0, s1, s2, s3, s4, s5, s6, s7 and 22 more succeeded
+
+Where the time went: the steps that the end waited for
+  0 ms  s29  29 ms running
+  most of it: s29, 29 ms running (100 %)",
+    );
+}
+
+#[test]
+fn a_chain_of_thousands_took_as_long_as_its_links() {
+    const LENGTH: usize = 3_000;
+    let plan = Arc::new(chain(LENGTH));
+    let mut script = "0 create\n".to_owned();
+    (0..LENGTH).for_each(|index| script.push_str(&format!("{} ok s{index}\n", (index + 1) * 10)));
+    let records = records(&plan, &script);
+    let account = Account::of(&plan, &RunId("r".into()), &records, Timestamp(0), None).unwrap();
+    assert_eq!((account.path.len(), account.elapsed_ms), (LENGTH, 30_000));
+    assert!(account.path.iter().all(|link| link.times == Times { running_ms: 10, ..Times::default() }));
+    assert!(account.page().ends_with("… and 2968 more\n  most of it: s0, 10 ms running (0 %)\n"), "{}", account.page());
+}
+
+#[test]
+fn programs_read_the_same_account() {
+    let plan = Arc::new(plan(RELEASE));
+    let account = account(&plan, &records(&plan, GOOD), plan.step_named("tell"));
+    let value = serde_json::to_value(&account).unwrap();
+    assert_eq!(value["outcome"], "succeeded");
+    assert_eq!(value["bottleneck"], json!({ "step": "build", "part": "between", "ms": 5000, "percent": 41 }));
+    assert_eq!(value["steps"][0]["attempts"][1]["next"]["again"]["why"], "asked");
+    assert_eq!(value["steps"][5]["chain"], json!(["promote"]));
+    assert_eq!(value["steps"][5]["because"]["cause"], "rule");
+    assert_eq!(value["skips"][1]["steps"], json!(["approve", "promote", "tell"]));
+    assert_eq!(value["steps"][3]["rule"]["saw"], json!([["inputs.score", 0.99]]));
+    let none: Value = serde_json::to_value(Times::default()).unwrap();
+    assert_eq!(none, json!({}));
+}
