@@ -13,7 +13,7 @@
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
 //! follows ([`run`]),
-//! with [`history`] and [`explain`] for those who look back.
+//! with [`preview`] for those who look ahead, [`history`] and [`explain`] for those who look back.
 
 pub mod capability;
 pub mod description;
@@ -25,6 +25,7 @@ pub mod inputs;
 pub mod json;
 pub mod log;
 pub mod plan;
+pub mod preview;
 pub mod resolve;
 pub mod rule;
 pub mod run;

@@ -11,6 +11,7 @@
 
 mod evaluate;
 mod expression;
+mod foretell;
 mod function;
 mod scan;
 mod template;
@@ -23,6 +24,7 @@ pub use expression::{
     EXPRESSION_BYTES_MAX, EXPRESSION_CHAIN_MAX, EXPRESSION_NESTING_MAX, EXPRESSION_TOKENS_MAX, LOOP_NESTING_MAX,
 };
 pub(crate) use expression::{Expression, Fault, Mention};
+pub use foretell::{Foretold, Outline};
 pub(crate) use function::regex;
 pub use template::Template;
 pub(crate) use template::{Text, Tree, TreeKind};
@@ -112,6 +114,19 @@ impl Rule {
         value.as_bool().ok_or_else(|| RuleError {
             expression: self.source().to_owned(),
             message: format!("a rule is true or false, but this is {}", crate::schema::Kinds::of(&value)),
+        })
+    }
+
+    /// What can be told of it before all is known that it mentions.
+    pub fn foretell(&self, scope: &dyn Scope) -> Foretold {
+        self.expression.foretell(scope)
+    }
+
+    /// The steps that it mentions.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.expression.mentions().filter_map(|mention| match mention {
+            Mention::Step(name) => Some(name),
+            _ => None,
         })
     }
 

@@ -229,6 +229,12 @@ impl Expression {
         paths
     }
 
+    /// Whether a part of it is `run`, and whether one is `has(…)`.
+    pub(super) fn asks(&self) -> (bool, bool) {
+        let any = |is: &dyn Fn(&Kind) -> bool| self.root().any(is);
+        (any(&|kind| matches!(kind, Kind::Run)), any(&|kind| matches!(kind, Kind::Has(_))))
+    }
+
     /// The inputs and steps that it mentions.
     pub(crate) fn mentions(&self) -> impl Iterator<Item = Mention<'_>> {
         self.paths().into_iter().filter_map(Expr::mention)
@@ -271,6 +277,10 @@ impl Expr {
             _ if self.is_path() => paths.push(self),
             _ => self.children().into_iter().for_each(|child| child.collect_paths(paths)),
         }
+    }
+
+    fn any(&self, is: &dyn Fn(&Kind) -> bool) -> bool {
+        is(&self.kind) || self.children().into_iter().any(|child| child.any(is))
     }
 
     fn children(&self) -> Vec<&Expr> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::expression::{Expression, Fault, Mention};
 use super::scan::{TokenKind, Tokens};
-use super::{RuleError, Scope};
+use super::{Foretold, Outline, RuleError, Scope};
 use crate::json::Json;
 use crate::schema::Kinds;
 use crate::spec::{self, Place, ValueKind};
@@ -119,6 +119,43 @@ impl Template {
             expression: self.source.as_str().chars().take(80).collect(),
             message: format!("filled in, it is {error}"),
         })
+    }
+
+    /// The value as far as it is known: holes that are open, or can't be filled, stay as they are written.
+    pub fn foretell(&self, scope: &dyn Scope) -> Outline {
+        let pieces = match &self.filling {
+            Filling::Constant(value) => return Outline { value: value.clone(), fault: None },
+            Filling::Pieces(pieces) => pieces,
+        };
+        let (mut text, mut fault) = (Vec::new(), None);
+        for piece in pieces.iter() {
+            let (hole, inside) = match piece {
+                Piece::Raw(raw) => {
+                    text.extend_from_slice(raw.as_bytes());
+                    continue;
+                }
+                Piece::Value(hole) => (hole, false),
+                Piece::Text(hole) => (hole, true),
+            };
+            let as_written = || Value::String(format!("${{{}}}", hole.text()));
+            let value = match hole.foretell(scope) {
+                Foretold::Value(value) => value,
+                Foretold::Open => as_written(),
+                Foretold::Fault(error) => {
+                    fault.get_or_insert(error);
+                    as_written()
+                }
+            };
+            match (inside, &value) {
+                (false, value) => write_json(&mut text, value),
+                (true, Value::String(value)) => write_inside(&mut text, value),
+                (true, other) => write_inside(&mut text, &other.to_string()),
+            }
+        }
+        let text = String::from_utf8(text).expect("pieces of UTF-8 are joined at their ends");
+        // Only where rendering would fail as well: what is filled in is nested too deeply.
+        let value = Json::parse(text).unwrap_or_else(|_| self.source.clone());
+        Outline { value, fault }
     }
 
     /// The steps that its holes mention.

@@ -1,0 +1,243 @@
+//! Plans previewed: a workflow and inputs in, the page of what a run would do out.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use downbeat_workflow::event::{Event, Record, RunId, Timestamp};
+use downbeat_workflow::inputs::accept;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::preview::{Preview, Verdict, preview};
+use downbeat_workflow::run::{Action, Run};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+mod plans;
+use plans::{chain, plan};
+
+fn of(plan: &Plan, inputs: Value) -> Preview {
+    let Value::Object(inputs) = inputs else { panic!("inputs are an object") };
+    preview(plan, accept(plan, inputs).unwrap())
+}
+
+/// Compares the page from the first wave on; digests stand as `#`.
+fn check(toml: &str, inputs: Value, expected: &str) {
+    let plan = plan(toml);
+    let page = of(&plan, inputs).page();
+    let page = page.replace(plan.plugins[0].component.digest.short(), "#");
+    let from = page.find("\nwave 1").unwrap();
+    assert_eq!(page[from..].trim_matches('\n'), expected.trim_matches('\n'));
+}
+
+const RELEASE: &str = r#"
+    [inputs]
+    stage = { type = "boolean", default = true }
+    score = { type = "number", default = 0.5 }
+    [pools]
+    compiler = 2
+    [steps.build]
+    use = "any"
+    with = { score = "${inputs.score}", log = "${workflow.name}-${run.id}.log" }
+    pool = "compiler"
+    timeout = "5m"
+    retry = { attempts = 3 }
+    limit = { memory = "64MiB" }
+    [steps.stage]
+    use = "any"
+    needs = ["build"]
+    when = "inputs.stage && steps.build.output.ok"
+    with = { image = "${steps.build.output.image}", score = "${inputs.score}" }
+    [steps.promote]
+    use = "any"
+    needs = ["stage"]
+    when = "inputs.score > 0.1"
+    [steps.repair]
+    use = "any"
+    needs = ["build.failed"]
+    [steps.tell]
+    use = "any"
+    needs = ["promote.finished"]
+    with = { text = "promoted: ${steps.promote.status}" }
+    [outputs]
+    image = "${steps.build.output.image}"
+"#;
+
+#[test]
+fn what_is_known_is_filled_in_and_what_is_open_says_for_what_it_waits() {
+    check(
+        RELEASE,
+        json!({}),
+        r#"
+wave 1 of 4
+  build: runs
+    use      any, #
+    with     {"score":0.5,"log":"w-${run.id}.log"}
+    pool     compiler (2 at once)
+    retry    3 attempts, the first delay 1.0 s
+    timeout  5 min 00 s
+    limit    memory 64.0 MiB
+
+wave 2 of 4
+  stage after build: runs if its rule holds: inputs.stage && steps.build.output.ok, where inputs.stage is true
+    use      any, #
+    with     {"image":"${steps.build.output.image}","score":0.5}
+             waits for the output of build
+    when     waits for the end of build
+  repair after build.failed: runs if `build` fails
+    use      any, #
+    with     {}
+
+wave 3 of 4
+  promote after stage: runs if `stage` runs
+    use      any, #
+    with     {}
+
+wave 4 of 4
+  tell after promote.finished: runs
+    use      any, #
+    with     {"text":"promoted: ${steps.promote.status}"}
+             waits for the output of promote
+
+outputs
+  image = "${steps.build.output.image}"
+
+2 run if nothing fails, 3 depend on what happens, 0 will be skipped, 0 will fail
+longest chain, 4 steps: build → stage → promote → tell"#,
+    );
+}
+
+#[test]
+fn a_rule_that_inputs_alone_decide_is_decided_with_its_consequences() {
+    check(
+        RELEASE,
+        json!({ "stage": false }),
+        r#"
+wave 1 of 4
+  build: runs
+    use      any, #
+    with     {"score":0.5,"log":"w-${run.id}.log"}
+    pool     compiler (2 at once)
+    retry    3 attempts, the first delay 1.0 s
+    timeout  5 min 00 s
+    limit    memory 64.0 MiB
+
+wave 2 of 4
+  stage after build: will be skipped: `when` is false: inputs.stage && steps.build.output.ok, where inputs.stage is false
+  repair after build.failed: runs if `build` fails
+    use      any, #
+    with     {}
+
+wave 3 of 4
+  promote after stage: will be skipped: it needs `stage` to succeed, but `stage` will be skipped
+
+wave 4 of 4
+  tell after promote.finished: runs
+    use      any, #
+    with     {"text":"promoted: skipped"}
+
+outputs
+  image = "${steps.build.output.image}"
+
+2 run if nothing fails, 1 depend on what happens, 2 will be skipped, 0 will fail
+longest chain, 2 steps: build → repair"#,
+    );
+}
+
+#[test]
+fn a_rule_that_fails_whatever_happens_is_told() {
+    check(
+        r#"
+        [inputs]
+        list = { type = "list" }
+        [steps.a]
+        use = "any"
+        when = "inputs.list[3] == 1"
+        [steps.b]
+        use = "any"
+        needs = ["a.failed"]
+        [steps.c]
+        use = "any"
+        needs = ["a"]
+        "#,
+        json!({ "list": [] }),
+        "
+wave 1 of 2
+  a: will fail: `when` can't be evaluated: `inputs.list[3]`: there is no item 3 in `inputs.list`, which has 0
+
+wave 2 of 2
+  b after a.failed: runs
+    use      any, #
+    with     {}
+  c after a: will be skipped: it needs `a` to succeed, but `a` will fail
+
+1 run if nothing fails, 0 depend on what happens, 1 will be skipped, 1 will fail
+longest chain, 2 steps: a → b",
+    );
+}
+
+#[test]
+fn whether_something_is_there_is_not_known_of_a_step_that_is_not_over() {
+    let plan = plan(
+        r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        needs = ["a.finished"]
+        when = "!has(steps.a.output) || run.id == 'x'"
+        "#,
+    );
+    assert!(matches!(of(&plan, json!({})).steps[1].verdict, Verdict::Depends(_)));
+}
+
+/// What is foretold comes true, if nothing fails.
+#[test]
+fn a_run_does_what_its_preview_says() {
+    for stage in [true, false] {
+        let plan = Arc::new(plan(RELEASE));
+        let Value::Object(given) = json!({ "stage": stage }) else { unreachable!() };
+        let inputs = accept(&plan, given).unwrap();
+        let foretold = preview(&plan, inputs.clone());
+        let mut run = Run::new(plan.clone(), RunId("r".into()));
+        let mut started = Vec::new();
+        let mut apply = |run: &mut Run, event: Event| {
+            if let Event::AttemptStarted { step, .. } = event {
+                started.push(plan.step(step).name.clone());
+            }
+            run.apply(&Record { at: Timestamp(0), event }).unwrap();
+        };
+        apply(&mut run, Run::creation(&plan, plan.to_json().1, inputs, 1));
+        while run.outcome().is_none() {
+            for event in run.next(Timestamp(0), usize::MAX).iter().filter_map(Action::event).collect::<Vec<_>>() {
+                apply(&mut run, event);
+            }
+            for (step, _) in run.queued() {
+                let start = run.start(step).unwrap().event().unwrap();
+                apply(&mut run, start);
+            }
+            for (step, attempt) in run.in_flight() {
+                let output = json!({ "ok": true, "image": "i" }).into();
+                apply(&mut run, Event::AttemptSucceeded { step, attempt, output, usage: Default::default() });
+            }
+        }
+        for step in &foretold.steps {
+            let ran = started.contains(&step.step);
+            match &step.verdict {
+                Verdict::Runs => assert!(ran, "{step:?}"),
+                Verdict::Skipped(_) | Verdict::Fails(_) => assert!(!ran, "{step:?}"),
+                Verdict::Depends(_) => (),
+            }
+        }
+        let order: Vec<usize> =
+            started.iter().map(|name| foretold.steps.iter().find(|step| step.step == *name).unwrap().wave).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    }
+}
+
+#[test]
+fn a_long_chain_is_as_many_waves() {
+    let plan = chain(5_000);
+    let preview = of(&plan, json!({}));
+    assert_eq!((preview.longest_chain.len(), preview.steps.last().unwrap().wave), (5_000, 5_000));
+    assert_eq!(plan.step_named("s4999"), Some(StepId(4_999)));
+    let value = serde_json::to_value(&preview).unwrap();
+    assert_eq!(value["steps"][1]["verdict"], "runs");
+}
