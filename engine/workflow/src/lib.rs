@@ -18,6 +18,7 @@
 pub mod capability;
 pub mod description;
 pub mod diagnostic;
+pub mod difference;
 pub mod event;
 pub mod explain;
 pub mod history;

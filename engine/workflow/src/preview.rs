@@ -338,7 +338,7 @@ fn unusual(limits: &Limits) -> BTreeMap<&'static str, u64> {
 }
 
 /// A need as it is written in the file.
-fn need_text(plan: &Plan, need: &crate::plan::Need) -> String {
+pub(crate) fn need_text(plan: &Plan, need: &crate::plan::Need) -> String {
     let name = &plan.step(need.step).name;
     match need.state {
         NeedState::Succeeded => name.clone(),

@@ -69,9 +69,9 @@ fn records(plan: &Arc<Plan>, script: &str) -> Vec<Record> {
             records.push(record);
         };
         events.into_iter().for_each(|event| record(&mut run, event));
-        while verb != "crash" {
+        loop {
             let events: Vec<Event> = run.next(at, usize::MAX).iter().filter_map(Action::event).collect();
-            if events.is_empty() {
+            if verb == "crash" || events.is_empty() {
                 break;
             }
             events.into_iter().for_each(|event| record(&mut run, event));

@@ -1,0 +1,272 @@
+//! What differs between two plans, and between the inputs of two runs: what was added, removed and changed, key by key, and
+//! who may reach more than before.
+//!
+//! Plans are compared as they are serialised, with names in place of numbers, so that a key which is added to the language is
+//! compared without a word here. The order of the file and the folder that it lies in make no difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::json::Json;
+use crate::plan::{Plan, Step};
+use crate::preview::need_text;
+
+/// How many characters of a value are told; with `--json` there is all of it.
+const VALUE_SHOWN: usize = 120;
+
+/// What differs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Difference {
+    /// In the order of the newer file, what was removed at the end.
+    pub changes: Vec<Change>,
+}
+
+/// A part that differs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Change {
+    /// Where: `steps.build`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
+    /// `given inputs`.
+    pub part: String,
+    /// How.
+    pub how: How,
+    /// The keys that differ, if it was there before and still is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyChange>,
+    /// What a step may reach that it could not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wider: Vec<String>,
+    /// What a step could reach and may not any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub narrower: Vec<String>,
+}
+
+/// How a part differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Some of its keys differ.
+    Changed,
+}
+
+/// A key that differs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeyChange {
+    /// Its path within the part, such as `with.args`.
+    pub key: String,
+    /// Its value before; `None` if there was none.
+    pub was: Option<Json>,
+    /// Its value now; `None` if there is none.
+    pub is: Option<Json>,
+}
+
+impl Difference {
+    /// From one plan to another.
+    pub fn of_plans(was: &Plan, is: &Plan) -> Difference {
+        let (before, now) = (outline(was), outline(is));
+        let known: BTreeMap<&str, &Keys> = before.iter().map(|(part, keys)| (part.as_str(), keys)).collect();
+        let mut changes: Vec<Change> =
+            now.iter().filter_map(|(part, keys)| change(part, known.get(part.as_str()).copied(), Some(keys))).collect();
+        let left: BTreeSet<&str> = now.iter().map(|(part, _)| part.as_str()).collect();
+        let gone = before.iter().filter(|(part, _)| !left.contains(part.as_str()));
+        changes.extend(gone.filter_map(|(part, keys)| change(part, Some(keys), None)));
+        Difference { changes }
+    }
+
+    /// Adds what differs between the inputs that were given and those that are.
+    pub fn and_inputs(mut self, was: &Json, is: &Json) -> Difference {
+        let flat = |inputs: &Json| {
+            let mut keys = Keys::new();
+            flatten("", &inputs.value(), &mut keys);
+            keys
+        };
+        self.changes.extend(change("given inputs", Some(&flat(was)), Some(&flat(is))));
+        self
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// In words, for people.
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        for change in &self.changes {
+            let sign = match change.how {
+                How::Added => '+',
+                How::Removed => '-',
+                How::Changed => '~',
+            };
+            let _ = writeln!(page, "{sign} {}", change.part);
+            for wider in &change.wider {
+                let _ = writeln!(page, "    ! may now reach {wider}");
+            }
+            for narrower in &change.narrower {
+                let _ = writeln!(page, "    may no longer reach {narrower}");
+            }
+            // Grants have been told, in terms of what they allow.
+            for key in change.keys.iter().filter(|key| !key.key.starts_with(GRANT)) {
+                let (was, is) = (shown(key.was.as_ref()), shown(key.is.as_ref()));
+                let _ = writeln!(page, "    {}: {was} → {is}", key.key);
+            }
+        }
+        let wider: Vec<&str> =
+            self.changes.iter().filter(|change| !change.wider.is_empty()).map(|change| change.part.as_str()).collect();
+        let _ = match self.changes.len() {
+            0 => writeln!(page, "nothing has changed"),
+            1 => writeln!(page, "\n1 part has changed"),
+            count => writeln!(page, "\n{count} parts have changed"),
+        };
+        if !wider.is_empty() {
+            let _ = writeln!(page, "! more may be reached than before, by {}", wider.join(", "));
+        }
+        page
+    }
+}
+
+/// What the keys of grants begin with.
+const GRANT: &str = "grant.";
+
+/// A part's values by their paths.
+type Keys = BTreeMap<String, Value>;
+
+/// The parts of a plan, in the order of the file.
+fn outline(plan: &Plan) -> Vec<(String, Keys)> {
+    let mut parts = Vec::new();
+    let mut part = |name: String, value: Value| {
+        let mut keys = Keys::new();
+        flatten("", &value, &mut keys);
+        parts.push((name, keys));
+    };
+    let timeout = plan.timeout_ms;
+    part(
+        "workflow".to_owned(),
+        serde_json::json!({ "name": plan.name, "description": plan.description, "timeout-ms": timeout }),
+    );
+    for (name, input) in &plan.inputs {
+        part(format!("inputs.{name}"), to_value(input));
+    }
+    for pool in &plan.pools {
+        part(format!("pools.{}", pool.name), serde_json::json!({ "size": pool.size }));
+    }
+    for plugin in &plan.plugins {
+        part(format!("plugins.{}", plugin.name), to_value(&plugin.component));
+    }
+    for step in &plan.steps {
+        part(format!("steps.{}", step.name), step_value(plan, step));
+    }
+    for output in &plan.outputs {
+        part(format!("outputs.{}", output.name), serde_json::json!({ "value": to_value(&output.value) }));
+    }
+    parts
+}
+
+/// A step with names in place of numbers, and its keys as they are written in the file.
+fn step_value(plan: &Plan, step: &Step) -> Value {
+    let mut value = to_value(step);
+    let Value::Object(members) = &mut value else { return value };
+    members.remove("name");
+    members.remove("plugin");
+    members.insert("use".to_owned(), plan.plugins[step.plugin.index()].name.clone().into());
+    if let Some(pool) = step.pool {
+        members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
+    }
+    let mut needs: Vec<String> = step.needs.iter().map(|need| need_text(plan, need)).collect();
+    needs.sort();
+    members.insert("needs".to_owned(), needs.into());
+    for (long, short) in [("grants", "grant"), ("limits", "limit")] {
+        if let Some(value) = members.remove(long).filter(|value| *value != serde_json::json!({})) {
+            members.insert(short.to_owned(), value);
+        }
+    }
+    value
+}
+
+fn change(part: &str, was: Option<&Keys>, is: Option<&Keys>) -> Option<Change> {
+    let how = match (was, is) {
+        (None, _) => How::Added,
+        (_, None) => How::Removed,
+        (Some(was), Some(is)) if was == is => return None,
+        _ => How::Changed,
+    };
+    let none = Keys::new();
+    let (before, now) = (was.unwrap_or(&none), is.unwrap_or(&none));
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let differing: Vec<&String> = names.into_iter().filter(|key| before.get(*key) != now.get(*key)).collect();
+    let (mut wider, mut narrower) = (Vec::new(), Vec::new());
+    for (key, name) in differing.iter().filter_map(|key| Some((*key, key.strip_prefix(GRANT)?))) {
+        let (had, has) = (reach(name, before.get(key)), reach(name, now.get(key)));
+        wider.extend(has.difference(&had).cloned());
+        narrower.extend(had.difference(&has).cloned());
+    }
+    let json = |value: Option<&Value>| value.cloned().map(Json::from);
+    let keys = differing.into_iter().map(|key| KeyChange {
+        key: key.clone(),
+        was: json(before.get(key)),
+        is: json(now.get(key)),
+    });
+    let keys = if how == How::Changed { keys.collect() } else { Vec::new() };
+    Some(Change { part: part.to_owned(), how, keys, wider, narrower })
+}
+
+/// What a grant allows, each thing in words: a directory to be written is also one to be read.
+fn reach(grant: &str, value: Option<&Value>) -> BTreeSet<String> {
+    match value {
+        Some(Value::Bool(true)) => BTreeSet::from([grant.to_owned()]),
+        Some(Value::Array(items)) => {
+            let mut reached = BTreeSet::new();
+            for item in items {
+                match (item.as_str(), item["path"].as_str()) {
+                    (Some(item), _) => drop(reached.insert(format!("{grant} {item}"))),
+                    (None, Some(path)) => {
+                        reached.insert(format!("{grant} {path}"));
+                        if item["write"] == Value::Bool(true) {
+                            reached.insert(format!("{grant} {path}, to write"));
+                        }
+                    }
+                    (None, None) => drop(reached.insert(format!("{grant} {item}"))),
+                }
+            }
+            reached
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Objects by the paths of their members; everything else as it is.
+fn flatten(path: &str, value: &Value, keys: &mut Keys) {
+    match value {
+        Value::Null => (),
+        Value::Object(members) if !members.is_empty() => {
+            for (name, value) in members {
+                let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+                let name = if bare { name.clone() } else { Value::from(name.as_str()).to_string() };
+                let path = if path.is_empty() { name } else { format!("{path}.{name}") };
+                flatten(&path, value, keys);
+            }
+        }
+        other => drop(keys.insert(path.to_owned(), other.clone())),
+    }
+}
+
+fn to_value(part: &impl Serialize) -> Value {
+    serde_json::to_value(part).expect("a plan holds nothing that JSON can't")
+}
+
+fn shown(value: Option<&Json>) -> String {
+    let Some(value) = value else { return "nothing".to_owned() };
+    match value.as_str().char_indices().nth(VALUE_SHOWN) {
+        Some((end, _)) => format!("{}…", &value.as_str()[..end]),
+        None => value.as_str().to_owned(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Two workflows in, what differs between their plans out.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use downbeat_workflow::difference::Difference;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::Plan;
+use serde_json::{Value, json};
+
+mod plans;
+use plans::{chain, plan};
+
+fn check(was: &str, is: &str, expected: &str) {
+    let page = Difference::of_plans(&plan(was), &plan(is)).page();
+    assert_eq!(page.trim_end(), expected.trim_matches('\n'));
+}
+
+/// The plan of a workflow with these grants, a JSON object for each step: what the plugin of the tests wants would be
+/// granted nothing.
+fn granted(toml: &str, grants: Value) -> Plan {
+    let mut plan = plan(toml);
+    for step in &mut plan.steps {
+        step.grants = serde_json::from_value(grants[&step.name].clone()).unwrap();
+    }
+    plan
+}
+
+const BEFORE: &str = r#"
+    [inputs]
+    commit = { type = "string", default = "a" }
+    [pools]
+    compiler = 2
+    [steps.build]
+    use = "any"
+    pool = "compiler"
+    with = { program = "cargo", args = ["build", "${inputs.commit}"] }
+    timeout = "5m"
+    [steps.scan]
+    use = "any"
+    needs = ["build"]
+"#;
+
+#[test]
+fn the_order_of_the_file_makes_no_difference() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+    "#;
+    let turned = r#"
+        [steps.b]
+        use = "any"
+        [steps.a]
+        use = "any"
+    "#;
+    check(toml, turned, "nothing has changed");
+    check(BEFORE, BEFORE, "nothing has changed");
+}
+
+#[test]
+fn what_may_be_reached_that_could_not_stands_out() {
+    let was = json!({
+        "build": { "process": ["cargo"], "files": [{ "path": "data", "write": false }] },
+        "scan": { "clock": true },
+    });
+    let is = json!({
+        "build": { "process": ["cargo", "curl"], "files": [{ "path": "data", "write": true }] },
+        "scan": {},
+    });
+    let (was, is) = (granted(BEFORE, was), granted(BEFORE, is));
+    assert_eq!(
+        Difference::of_plans(&was, &is).page(),
+        "\
+~ steps.build
+    ! may now reach files data, to write
+    ! may now reach process curl
+~ steps.scan
+    may no longer reach clock
+
+2 parts have changed
+! more may be reached than before, by steps.build
+",
+    );
+    // A directory that may only be read now could be read before.
+    let back = Difference::of_plans(&is, &was).page();
+    assert!(back.contains("may no longer reach files data, to write\n") && !back.contains("now reach files"), "{back}");
+}
+
+#[test]
+fn a_new_step_reaches_what_nobody_did() {
+    let was = granted("[steps.a]\nuse = \"any\"", json!({ "a": {} }));
+    let is = granted("[steps.b]\nuse = \"any\"", json!({ "b": { "http": ["example.org"] } }));
+    assert_eq!(
+        Difference::of_plans(&was, &is).page(),
+        "\
++ steps.b
+    ! may now reach http example.org
+- steps.a
+
+2 parts have changed
+! more may be reached than before, by steps.b
+",
+    );
+}
+
+#[test]
+fn keys_are_told_with_both_values_and_parts_with_a_sign() {
+    let after = BEFORE
+        .replace(r#""build", "${"#, r#""test", "${"#)
+        .replace("compiler = 2", "compiler = 3")
+        .replace("\n    timeout = \"5m\"", "")
+        .replace("steps.scan", "steps.audit")
+        .replace(r#"needs = ["build"]"#, r#"needs = ["build.finished"]"#);
+    check(
+        BEFORE,
+        &after,
+        r#"
+~ pools.compiler
+    size: 2 → 3
+~ steps.build
+    timeout-ms: 300000 → nothing
+    with.args: ["build","${inputs.commit}"] → ["test","${inputs.commit}"]
++ steps.audit
+- steps.scan
+
+4 parts have changed"#,
+    );
+}
+
+#[test]
+fn inputs_are_compared_if_both_are_known() {
+    let parsed = |text: &str| Json::parse(text).unwrap();
+    let plan = chain(2);
+    let difference = Difference::of_plans(&plan, &plan);
+    assert!(difference.clone().and_inputs(&parsed(r#"{"a":1}"#), &parsed(r#"{"a":1}"#)).is_empty());
+    let page = difference.and_inputs(&parsed(r#"{"a":1,"b.c":2}"#), &parsed(r#"{"a":2,"b":{"c":2}}"#)).page();
+    assert_eq!(
+        page,
+        "~ given inputs\n    \"b.c\": 2 → nothing\n    a: 1 → 2\n    b.c: nothing → 2\n\n1 part has changed\n"
+    );
+}
