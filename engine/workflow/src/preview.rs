@@ -205,8 +205,9 @@ fn step_preview(known: &Known<'_>, id: StepId, wave: usize) -> StepPreview {
             Foretold::Value(value) => value.as_bool(),
             Foretold::Open | Foretold::Fault(_) => None,
         };
-        // A path that is open stands for nothing yet, which `saw` tells as `null`.
-        let sees = when.saw(known).into_iter().filter(|(_, value)| value.as_str() != "null").collect();
+        // There is no run yet that could have an id.
+        let sees =
+            when.sees(known).into_iter().filter(|(path, _)| path != "run" && !path.starts_with("run.")).collect();
         RulePreview { rule: when.source().to_owned(), holds, sees, waits_for }
     });
     StepPreview {

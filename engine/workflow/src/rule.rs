@@ -133,15 +133,23 @@ impl Rule {
     /// What each path in it stands for, in the order in which they appear, each once; `null` where there is nothing. A
     /// value of more than a KiB is replaced by a string that tells its size.
     pub fn saw(&self, scope: &dyn Scope) -> Vec<(String, Json)> {
-        let of = |(path, value): (&str, Option<serde_json::Value>)| {
-            let text = value.unwrap_or_default().to_string();
-            let json = match text.len() > SAW_BYTES_MAX {
-                true => Json::from(serde_json::Value::from(format!("({} bytes)", text.len()))),
-                false => Json::parse(text).unwrap_or_else(|_| Json::null()),
-            };
-            (path.to_owned(), json)
-        };
-        self.expression.saw(scope).into_iter().map(of).collect()
+        let saw = self.expression.saw(scope).into_iter();
+        saw.map(|(path, value)| (path.to_owned(), remembered(&value.unwrap_or_default()))).collect()
+    }
+
+    /// The same before all is known: without the paths that stand for nothing yet.
+    pub fn sees(&self, scope: &dyn Scope) -> Vec<(String, Json)> {
+        let saw = self.expression.saw(scope).into_iter();
+        saw.filter_map(|(path, value)| Some((path.to_owned(), remembered(&value?)))).collect()
+    }
+}
+
+/// A value as a run remembers that a rule saw it.
+fn remembered(value: &serde_json::Value) -> Json {
+    let text = value.to_string();
+    match text.len() > SAW_BYTES_MAX {
+        true => Json::from(serde_json::Value::from(format!("({} bytes)", text.len()))),
+        false => Json::parse(text).unwrap_or_else(|_| Json::null()),
     }
 }
 

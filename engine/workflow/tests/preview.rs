@@ -174,6 +174,22 @@ longest chain, 2 steps: a → b",
 }
 
 #[test]
+fn an_input_that_is_not_given_is_seen_as_null() {
+    let plan = plan(
+        r#"
+        [inputs]
+        who = { type = "string", required = false }
+        [steps.a]
+        use = "any"
+        when = "inputs.who != null && run.id != ''"
+        "#,
+    );
+    let preview = of(&plan, json!({}));
+    let rule = preview.steps[0].rule.as_ref().unwrap();
+    assert_eq!((rule.holds, serde_json::to_value(&rule.sees).unwrap()), (None, json!([["inputs.who", null]])));
+}
+
+#[test]
 fn whether_something_is_there_is_not_known_of_a_step_that_is_not_over() {
     let plan = plan(
         r#"
