@@ -110,10 +110,11 @@ pub fn repository() -> PathBuf {
 
 /// Replaces what differs from run to run.
 pub fn redact(text: &str) -> String {
-    const RULES: [(&str, &str); 7] = [
+    const RULES: [(&str, &str); 8] = [
         (r"\b[0-9a-hjkmnp-tv-z]{7}-[0-9a-hjkmnp-tv-z]{6}\b", "<run>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
         (r"sha256:[0-9a-f]{64}", "<digest>"),
+        (r"\b[0-9a-f]{12}\b", "<digest>"),
         (r"\b\d+(\.\d+)? (µs|ms|s)\b|\b\d+ min \d\d s\b", "<duration>"),
         (r"\b\d+(\.\d+)? (B|KiB|MiB|GiB)\b", "<size>"),
         (r#""(wall|cpu|process-cpu)-us":\d+"#, r#""$1-us":<n>"#),

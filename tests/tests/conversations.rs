@@ -17,10 +17,12 @@ fn a_newcomer_runs_hello() {
     bench.build("plugins/hello");
     let hello = "{repo}/workflows/hello/hello.toml";
     assert_snapshot!("check_hello", bench.talk(&["check", hello]));
+    assert_snapshot!("plan_hello", bench.talk(&["plan", hello, "--input", "name=Ada"]));
     assert_snapshot!("run_hello", bench.talk(&["run", hello, "--input", "name=Ada"]));
     assert_snapshot!("list", bench.talk(&["list"]));
     assert_snapshot!("show", bench.talk(&["show"]));
     assert_snapshot!("logs", bench.talk(&["logs"]));
+    assert_eq!(bench.run(&["explain"]).code, 0);
 }
 
 #[test]
@@ -142,13 +144,110 @@ fn plugins_are_inspected() {
 fn help_is_the_same_for_everybody() {
     let bench = bench();
     assert_snapshot!("help", bench.talk(&["--help"]));
-    for command in ["check", "run", "resume", "list", "show", "logs", "graph", "cancel", "schema", "completions", "man"]
+    for command in [
+        "check", "plan", "run", "resume", "list", "show", "explain", "logs", "graph", "cancel", "schema", "completions",
+        "man",
+    ]
     {
         let asked = bench.run(&[command, "--help"]);
         assert_eq!((asked.code, asked.stderr.as_str()), (0, ""), "{command}");
         assert_eq!(asked.stdout, bench.run(&["help", command]).stdout);
     }
     assert_snapshot!("help_run", bench.talk(&["run", "--help"]));
+}
+
+#[test]
+fn a_plan_is_compared_with_the_last_run_and_with_other_files() {
+    let bench = bench();
+    bench.build("plugins/process");
+    let plugin = repository().join("plugins/process").display().to_string();
+    let toml = r#"
+        name = "compared"
+        [inputs]
+        word = { type = "string", default = "a" }
+        [plugins]
+        process = "{plugin}"
+        [steps.say]
+        use = "process"
+        with = { program = "echo", args = ["${inputs.word}"] }
+        grant = { process = ["echo"] }
+    "#;
+    let toml = toml.replace("{plugin}", &plugin);
+    bench.write("compared.toml", &toml);
+    assert_snapshot!("diff_without_a_run", bench.talk(&["plan", "compared.toml", "--diff", "last"]));
+    assert_eq!(bench.run(&["run", "compared.toml"]).code, 0);
+    assert_snapshot!("diff_of_nothing", bench.talk(&["plan", "compared.toml", "--diff", "last"]));
+    assert_snapshot!("diff_of_inputs", bench.talk(&["plan", "compared.toml", "--diff", "last", "--input", "word=b"]));
+    let wider = toml.replace(r#"process = ["echo"]"#, r#"process = ["echo", "curl"]"#);
+    bench.write("wider.toml", &wider);
+    assert_snapshot!("diff_of_files", bench.talk(&["plan", "wider.toml", "--diff", "compared.toml"]));
+    let json = bench.run(&["plan", "wider.toml", "--diff", "last", "--json"]);
+    let difference: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((json.code, &difference["changes"][0]["wider"][0]), (6, &serde_json::json!("process curl")));
+}
+
+#[test]
+fn a_run_and_its_steps_are_explained() {
+    let bench = bench();
+    bench.build("plugins/process");
+    let plugin = repository().join("plugins/process").display().to_string();
+    let toml = r#"
+        name = "flaky"
+        [inputs]
+        stage = { type = "boolean", default = false }
+        [plugins]
+        process = "{plugin}"
+        [pools]
+        narrow = 1
+        [steps.try]
+        use = "process"
+        with = { program = "sh", args = ["-c", "exit 3"], transient-codes = [3] }
+        grant = { process = ["sh"] }
+        pool = "narrow"
+        retry = { attempts = 2, delay = "20ms", jitter = false }
+        [steps.refused]
+        needs = ["try.finished"]
+        use = "process"
+        with = { program = "sh", args = ["${steps.try.failure.kind}"] }
+        grant = { process = ["true"] }
+        [steps.stage]
+        needs = ["refused.finished"]
+        when = "inputs.stage && steps.try.status == 'succeeded'"
+        use = "process"
+        with = { program = "true" }
+        grant = { process = ["true"] }
+        [steps.watch]
+        needs = ["stage"]
+        use = "process"
+        with = { program = "true" }
+        grant = { process = ["true"] }
+        [steps.promote]
+        needs = ["watch"]
+        use = "process"
+        with = { program = "true" }
+        grant = { process = ["true"] }
+    "#;
+    bench.write("flaky.toml", &toml.replace("{plugin}", &plugin));
+    assert_eq!(bench.run(&["run", "flaky.toml"]).code, 1);
+    // Which parts of some milliseconds took any differs from run to run.
+    let steady = |page: String| -> String {
+        page.lines().map(|line| format!("{}\n", line.split(": <duration> ").next().unwrap())).collect()
+    };
+    // As wide as the longest duration, which is redacted.
+    let story = |page: &str| -> String {
+        let told = page.split("\nWhere the time went").next().unwrap();
+        told.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+    };
+    assert_snapshot!("explain_a_run", story(&bench.talk(&["explain"])));
+    let json = bench.run(&["explain", "--json"]);
+    let account: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let run = account["run"].as_str().unwrap();
+    assert_snapshot!("explain_retries", steady(bench.talk(&["explain", run, "try"])));
+    assert_snapshot!("explain_a_chain", steady(bench.talk(&["explain", run, "promote"])));
+    assert_snapshot!("explain_no_such_step", bench.talk(&["explain", run, "promot"]));
+    let one = bench.run(&["explain", run, "try", "--json"]).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&one).unwrap()["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(account["skips"][0]["steps"], serde_json::json!(["stage", "watch", "promote"]));
 }
 
 #[test]

@@ -35,8 +35,18 @@ fn the_readmes_workflow_runs_and_every_command_in_it_works() {
         }
     }
     // The run is over when `resume` and `cancel` are tried: bad usage, and said so.
-    let expected =
-        [("check", 0), ("run", 0), ("list", 0), ("show", 0), ("logs", 0), ("resume", 2), ("graph", 0), ("cancel", 2)];
+    let expected = [
+        ("check", 0),
+        ("plan", 0),
+        ("run", 0),
+        ("list", 0),
+        ("show", 0),
+        ("explain", 0),
+        ("logs", 0),
+        ("resume", 2),
+        ("graph", 0),
+        ("cancel", 2),
+    ];
     assert_eq!(outcomes, expected.map(|(name, code)| (name.to_owned(), code)));
 }
 

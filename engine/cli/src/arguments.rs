@@ -39,6 +39,9 @@ pub enum Command {
     /// Check workflow files without running them: all faults, each with line and hint
     #[command(after_help = CHECK_HELP)]
     Check(Check),
+    /// Tell what a run would do: order, inputs, grants, open rules; nothing is executed
+    #[command(after_help = PLAN_HELP)]
+    Plan(Plan),
     /// Run a workflow to its end
     #[command(after_help = RUN_HELP)]
     Run(Run),
@@ -51,6 +54,9 @@ pub enum Command {
     /// Show a run: steps, attempts, times, resources, and why steps were skipped
     #[command(after_help = SHOW_HELP)]
     Show(Show),
+    /// Explain a run or a step: why it ran or not, what it waited for, what its rule saw
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
     /// Show what a run's attempts wrote to their logs
     #[command(after_help = LOGS_HELP)]
     Logs(Logs),
@@ -82,6 +88,21 @@ Example:
   downbeat check workflows/release/release.toml
   downbeat check workflows/hello workflows/release    # all workflows in these folders
   downbeat check deploy.toml --json                   # for programs: one finding a line";
+
+const PLAN_HELP: &str = "\
+Inputs are given as to `downbeat run`. What they decide is decided: holes are filled, rules evaluated, steps that can't run
+are told. What depends on the course of the run stays as it is written, with the steps that it waits for. Source folders of
+plugins are built, as their digests belong to the plan.
+
+With --diff, what has changed since another run or file is shown instead, and the exit code is 6 if anything has. What
+steps may reach that they could not is marked with `!`. Inputs are compared with those of a run if any are given.
+
+Example:
+  downbeat plan workflows/release --input commit=slow
+  downbeat plan workflows/release --diff last         # the latest run of a workflow of this name
+  downbeat plan workflows/release --diff 1k8qz4h
+  downbeat plan prod.toml --diff staging.toml
+  downbeat plan workflows/hello --json";
 
 const RUN_HELP: &str = "\
 Inputs:
@@ -115,6 +136,15 @@ Example:
   downbeat show              # the latest run
   downbeat show 1k8qz4h --json
   downbeat show --follow     # on another terminal, while it runs";
+
+const EXPLAIN_HELP: &str = "\
+Of a run: its story in order, the root causes of what was skipped, what was refused, which limits were near, and the
+steps that the end waited for. Of a step: needs, rule and input with their values, and where its time went.
+
+Example:
+  downbeat explain                    # the latest run
+  downbeat explain 1k8qz4h promote
+  downbeat explain 1k8qz4h --json";
 
 const LOGS_HELP: &str = "\
 Example:
@@ -164,6 +194,26 @@ pub struct Check {
     #[arg(required = true, value_name = "FILE")]
     pub workflows: Vec<PathBuf>,
     /// Print the findings as JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The workflow's TOML file, or a folder with only one workflow
+    #[arg(value_name = "FILE")]
+    pub workflow: PathBuf,
+    /// An input, as NAME=VALUE or NAME=@FILE; may be repeated
+    #[arg(long = "input", short, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// A JSON file with an object of inputs
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// Show what has changed since a run (by its id, or `last`) or another workflow file
+    #[arg(long, value_name = "RUN|FILE")]
+    pub diff: Option<String>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -254,6 +304,18 @@ pub enum GraphDirection {
     Down,
     /// From left to right
     Right,
+}
+
+/// `downbeat explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The run's id, or its beginning or end; by default the latest run
+    pub run: Option<String>,
+    /// Only this step, with all that is known of it
+    pub step: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `downbeat logs`

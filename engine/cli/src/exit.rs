@@ -24,6 +24,8 @@ pub enum Exit {
     Engine = 4,
     /// 5: the run was cancelled.
     Cancelled = 5,
+    /// 6: of `plan --diff`: something has changed.
+    Changed = 6,
     /// 130: interrupted (Ctrl-C, SIGTERM) while a run was in flight; it can be resumed.
     Interrupted = 130,
 }
@@ -37,6 +39,7 @@ Exit codes:
     3  the workflow file, an input or a plugin is wrong; nothing was run
     4  the engine could not do its work (journal, disk, another process drives the runs)
     5  the run was cancelled
+    6  of plan --diff: something has changed
   130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
 
 impl From<Exit> for ExitCode {
@@ -129,6 +132,7 @@ mod tests {
             Exit::Refused,
             Exit::Engine,
             Exit::Cancelled,
+            Exit::Changed,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

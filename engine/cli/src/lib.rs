@@ -12,12 +12,14 @@ mod cancel;
 mod check;
 mod completions;
 mod drive;
+mod explain;
 mod files;
 mod follow;
 mod graph;
 mod list;
 mod logs;
 mod place;
+mod plan;
 mod plugin;
 mod resume;
 mod run;
@@ -53,10 +55,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let place = line.place;
     let ended = match line.command {
         Command::Check(arguments) => check::check(&place, &arguments),
+        Command::Plan(arguments) => plan::plan(&place, &arguments),
         Command::Run(arguments) => run::run(&place, &arguments),
         Command::Resume(arguments) => resume::resume(&place, &arguments),
         Command::List(arguments) => list::list(&place, &arguments),
         Command::Show(arguments) => show::show(&place, &arguments),
+        Command::Explain(arguments) => explain::explain(&place, &arguments),
         Command::Logs(arguments) => logs::logs(&place, &arguments),
         Command::Graph(arguments) => graph::graph(&place, &arguments),
         Command::Cancel(arguments) => cancel::cancel(&place, &arguments),

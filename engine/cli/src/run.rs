@@ -1,5 +1,6 @@
 //! `downbeat run`: a workflow file and inputs in, a finished run out.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use downbeat_workflow::inputs;
@@ -18,23 +19,23 @@ use crate::workflow_file;
 pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
     let plan = workflow_file::load(&arguments.workflow, &sandbox)?;
-    let inputs = gather_inputs(&plan, arguments)?;
+    let inputs = gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref())?;
     let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
     let driven = Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new() };
     drive::drive(driven, async |conductor| conductor.start(plan, inputs).await)
 }
 
-/// All inputs, judged; or all that is wrong with them.
-fn gather_inputs(plan: &Plan, arguments: &Run) -> Result<Json, Fault> {
+/// All inputs, judged; or all that is wrong with them: those of `--input`, and the object in the file of `--inputs`.
+pub(crate) fn gather_inputs(plan: &Plan, arguments: &[String], file: Option<&Path>) -> Result<Json, Fault> {
     let mut faults = Vec::new();
     let mut given = Map::new();
-    if let Some(path) = &arguments.inputs {
+    if let Some(path) = file {
         match read_text(path).and_then(|text| parse_object(&text)) {
             Ok(object) => given = object,
             Err(error) => faults.push(format!("--inputs {}: {error}", path.display())),
         }
     }
-    for argument in &arguments.input {
+    for argument in arguments {
         match parse_input(plan, argument) {
             Ok((name, value)) => drop(given.insert(name, value)),
             Err(fault) => faults.push(format!("--input {argument}: {fault}")),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_journal::LogLine;
-use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::event::{Event, Failure, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
 use downbeat_workflow::run::{Misplaced, Run, StepStatus};
@@ -309,7 +309,7 @@ impl Screen {
             }
             _ => String::new(),
         };
-        let mut text = format!("failed {took}, {}{count}{again}", kind(&failure.kind));
+        let mut text = format!("failed {took}, {}{count}{again}", failure.kind);
         let mut lines = failure.message.lines();
         for line in lines.by_ref().take(MESSAGE_LINES) {
             let _ = write!(text, "\n      {line}");
@@ -399,21 +399,6 @@ pub(crate) fn shortened(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-/// The kind of a failure in a few words.
-pub(crate) fn kind(kind: &FailureKind) -> String {
-    match kind {
-        FailureKind::InvalidInput => "invalid input".to_owned(),
-        FailureKind::Transient => "transient".to_owned(),
-        FailureKind::Permanent => "permanent".to_owned(),
-        FailureKind::Trap => "trap".to_owned(),
-        FailureKind::TimedOut => "timed out".to_owned(),
-        FailureKind::Limit { limit } => format!("over the limit `{limit}`"),
-        FailureKind::InvalidOutput => "invalid output".to_owned(),
-        FailureKind::Host => "the engine's fault".to_owned(),
-        FailureKind::Rule => "a rule failed".to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Fault};
 use crate::follow::{Follower, pursue};
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
-use crate::screen::{self, Screen, Style, shortened};
+use crate::screen::{Screen, Style, shortened};
 use crate::state;
 use crate::stream;
 use crate::table::table;
@@ -146,7 +146,7 @@ fn why(plan: &Plan, status: &StepStatus<'_>, attempts: u32) -> String {
         StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
-            format!("{}: {}", screen::kind(&failure.kind), shortened(first, 80))
+            format!("{}: {}", failure.kind, shortened(first, 80))
         }
         StepStatus::Delayed(until) => format!("next attempt at {}", units::time(*until)),
         _ => String::new(),
@@ -157,7 +157,7 @@ fn why(plan: &Plan, status: &StepStatus<'_>, attempts: u32) -> String {
 fn failure_notes(name: &str, step: &StepHistory, failed: bool) -> String {
     let mut notes = String::new();
     if let Some(failure) = step.failure().filter(|_| failed) {
-        let _ = writeln!(notes, "\n{name} failed: {}", screen::kind(&failure.kind));
+        let _ = writeln!(notes, "\n{name} failed: {}", failure.kind);
         for line in failure.message.lines().chain(failure.backtrace.iter().flat_map(|trace| trace.lines())) {
             let _ = writeln!(notes, "  {line}");
         }
@@ -204,7 +204,7 @@ fn end_words(end: &AttemptEnd) -> String {
         AttemptEnd::Succeeded(..) => "succeeded".to_owned(),
         AttemptEnd::Failed(failure, _) => {
             let first = failure.message.lines().next().unwrap_or("");
-            format!("failed, {}: {}", screen::kind(&failure.kind), shortened(first, 80))
+            format!("failed, {}: {}", failure.kind, shortened(first, 80))
         }
         AttemptEnd::Interrupted(Interruption::Crash) => "interrupted: the engine died".to_owned(),
         AttemptEnd::Interrupted(Interruption::Stop) => "interrupted: the engine was stopped".to_owned(),

@@ -1,40 +1,7 @@
-//! Durations, sizes and times as people read them.
+//! Times as people read them; durations and sizes are written in the pure core, which tells of them as well.
 
 use downbeat_workflow::event::Timestamp;
-
-/// `340 ms`, `2.4 s`, `3 min 05 s`, `2 h 10 min`.
-pub(crate) fn duration(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1_000),
-        _ => format!("{} h {:02} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-    }
-}
-
-/// Microseconds: `12 µs`, `3.4 ms`, then as [`duration`].
-pub(crate) fn micros(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..10_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
-        _ => duration(us / 1_000),
-    }
-}
-
-/// `512 B`, `1.5 KiB`, `64.0 MiB`.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
+pub(crate) use downbeat_workflow::units::{duration, micros, size};
 
 /// `2026-11-22T09:30:00.123Z` (RFC 3339, UTC).
 pub(crate) fn time(at: Timestamp) -> String {
@@ -47,19 +14,6 @@ pub(crate) fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        let read = [0, 999, 1_000, 59_999, 60_000, 185_000, 7_800_000].map(duration);
-        assert_eq!(read, ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 00 s", "3 min 05 s", "2 h 10 min"]);
-        assert_eq!([7, 3_456, 12_000].map(micros), ["7 µs", "3.4 ms", "12 ms"]);
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        let read = [0, 1_023, 1_536, 64 << 20, 5 << 30].map(size);
-        assert_eq!(read, ["0 B", "1023 B", "1.5 KiB", "64.0 MiB", "5.0 GiB"]);
-    }
 
     #[test]
     fn times_are_utc() {
