@@ -79,7 +79,7 @@ wave 2 of 4
   stage after build: runs if its rule holds: inputs.stage && steps.build.output.ok, where inputs.stage is true
     use      any, #
     with     {"image":"${steps.build.output.image}","score":0.5}
-             waits for the output of build
+             waits for the end of build
     when     waits for the end of build
   repair after build.failed: runs if `build` fails
     use      any, #
@@ -94,7 +94,7 @@ wave 4 of 4
   tell after promote.finished: runs
     use      any, #
     with     {"text":"promoted: ${steps.promote.status}"}
-             waits for the output of promote
+             waits for the end of promote
 
 outputs
   image = "${steps.build.output.image}"

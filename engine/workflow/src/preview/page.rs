@@ -81,7 +81,7 @@ impl StepPreview {
         line("use", &format!("{}, {}", self.plugin, self.digest.short()));
         line("with", &shortened(self.input.as_str()));
         if !self.input_waits_for.is_empty() {
-            line("", &format!("waits for the output of {}", self.input_waits_for.join(", ")));
+            line("", &format!("waits for the end of {}", self.input_waits_for.join(", ")));
         }
         if let Some(rule) = self.rule.as_ref().filter(|rule| !rule.waits_for.is_empty() && rule.holds.is_none()) {
             line("when", &format!("waits for the end of {}", rule.waits_for.join(", ")));
