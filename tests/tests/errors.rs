@@ -115,12 +115,33 @@ fn errors_of_run() {
 }
 
 #[test]
+fn errors_of_plan() {
+    let bench = littered();
+    bench.build("plugins/hello");
+    let hello = "{repo}/workflows/hello/hello.toml";
+    assert_snapshot!(talks(
+        &bench,
+        &[
+            &["plan"],
+            &["plan", "nowhere.toml"],
+            &["plan", "broken.toml"],
+            &["plan", "two"],
+            &["plan", hello, "--input", "nmae=Ada"],
+            &["plan", hello, "--inputs", "broken.toml"],
+            &["plan", hello, "--diff", "last"],
+            &["plan", hello, "--diff", "broken.toml"],
+        ]
+    ));
+    assert!(!bench.path().join(".downbeat/journal.db").exists(), "planning made a journal");
+}
+
+#[test]
 fn errors_of_commands_that_look() {
     let bench = littered();
     // None, one that is a folder, one that is something else, and one whose place can't be.
     bench.write("folder/journal.db/file", "");
     bench.write("text/journal.db", "this is no database, but it is long enough to be taken for a page of one");
-    let runs: [&[&str]; 5] = [&["list"], &["show"], &["logs"], &["resume"], &["cancel"]];
+    let runs: [&[&str]; 6] = [&["list"], &["show"], &["explain"], &["logs"], &["resume"], &["cancel"]];
     let mut said = String::new();
     for command in runs {
         for state in ["nowhere", "folder", "text", "file/below"] {
@@ -139,7 +160,7 @@ fn errors_about_runs() {
     bench.build("plugins/hello");
     assert_eq!(bench.run(&["run", hello]).code, 0);
     let mut said = String::new();
-    for command in ["show", "logs", "resume", "cancel"] {
+    for command in ["show", "explain", "logs", "resume", "cancel"] {
         for run in ["zzz", "", "not an id"] {
             said.push_str(&bench.talk(&[command, run]));
             said.push_str("\n\n");
