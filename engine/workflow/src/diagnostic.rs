@@ -102,7 +102,7 @@ impl Diagnostic {
 
 /// Collects diagnostics, up to [`DIAGNOSTICS_MAX`].
 #[derive(Debug, Default)]
-pub(crate) struct Collector {
+pub struct Collector {
     kept: Vec<Diagnostic>,
     errors: usize,
     over: usize,
@@ -110,7 +110,8 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+    /// Adds one.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.is_error());
         if self.kept.len() < DIAGNOSTICS_MAX {
             self.kept.push(diagnostic);
@@ -119,13 +120,14 @@ impl Collector {
         }
     }
 
-    pub(crate) fn error_count(&self) -> usize {
+    /// How many errors there were, also if they were not kept.
+    pub fn error_count(&self) -> usize {
         self.errors
     }
 
     /// The name among `known` that `name` may have been meant to be, as a hint. Comparing with all names costs time, so
     /// that after a hundred hints in one file there are no more.
-    pub(crate) fn suggest<'a>(&mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    pub fn suggest<'a>(&mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
         self.names += 1;
         if self.names > 100 {
             return None;
@@ -134,7 +136,7 @@ impl Collector {
     }
 
     /// Sorted by place. The last says how many were left out, if any.
-    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+    pub fn finish(mut self) -> Vec<Diagnostic> {
         sort(&mut self.kept);
         if self.over > 0 {
             let words = format!("there are {} more diagnostics", self.over);

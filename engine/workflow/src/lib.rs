@@ -13,8 +13,10 @@
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
 //! follows ([`run`]),
-//! with [`preview`] for those who look ahead, [`history`] and [`explain`] for those who look back.
+//! with [`preview`] for those who look ahead, [`answer`] for those who rehearse, [`history`] and [`explain`] for those who
+//! look back.
 
+pub mod answer;
 pub mod capability;
 pub mod description;
 pub mod diagnostic;

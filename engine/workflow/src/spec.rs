@@ -15,8 +15,9 @@ pub use keys::json_schema;
 pub use toml::Spanned;
 
 pub(crate) use place::Place;
+pub use quantity::duration_ms;
+pub(crate) use quantity::size_bytes;
 use quantity::{DURATION_PATTERN, SIZE_PATTERN};
-pub(crate) use quantity::{duration_ms, size_bytes};
 
 use crate::diagnostic::Diagnostic;
 
@@ -231,6 +232,12 @@ impl Spec {
         let local = self.plugins.iter().filter(|(_, path)| scheme(path.get_ref()).is_none());
         local.map(|(name, path)| (name.get_ref().as_str(), path.get_ref().as_str()))
     }
+}
+
+/// Reads any TOML file, for those that have words of their own: its whole as one value, everything with its place. What can't
+/// be read is told and left out; there is no value if the text is not even TOML.
+pub fn document(source: &Source) -> (Option<Value>, Vec<Diagnostic>) {
+    read::document(source)
 }
 
 /// The `oci` of `oci://…`; `None` for a path.

@@ -97,7 +97,7 @@ impl<'a> Resolver<'a> {
         let plugin = spec.plugin.as_ref().and_then(|plugin| self.declared.plugin(plugin.get_ref()));
         if let Some(plugin) = plugin.filter(|_| spec.with.is_some() || !spec.incomplete) {
             let mut misfits = Vec::new();
-            fit::fit("with", &tree, &Type::of_schema(&plugin.input), &mut |misfit| misfits.push(misfit));
+            fit::fit("input", "with", &tree, &Type::of_schema(&plugin.input), &mut |misfit| misfits.push(misfit));
             if let (true, Some(value), Some(validator)) = (misfits.is_empty(), tree.constant(), &plugin.validator) {
                 fit::validate("with", &tree, &value, validator, &mut |misfit| misfits.push(misfit));
             }

@@ -364,6 +364,22 @@ impl Tree {
         Tree { span: value.span.clone(), kind }
     }
 
+    /// Of a value of a file in which strings have no holes.
+    pub(crate) fn of_plain(value: &spec::Value) -> Tree {
+        let kind = match &value.kind {
+            ValueKind::String(content) => TreeKind::Text(Text::Plain(content.clone())),
+            ValueKind::List(items) => TreeKind::List(items.iter().map(Tree::of_plain).collect()),
+            ValueKind::Table(entries) => {
+                let entry = |(name, value): &(spec::Spanned<String>, spec::Value)| {
+                    (name.get_ref().clone(), name.span(), Tree::of_plain(value))
+                };
+                TreeKind::Table(entries.iter().map(entry).collect())
+            }
+            _ => TreeKind::Scalar(value.to_json()),
+        };
+        Tree { span: value.span.clone(), kind }
+    }
+
     fn of_json(value: &Value, fault: &mut dyn FnMut(&str, Fault)) -> Tree {
         let kind = match value {
             Value::String(content) => {

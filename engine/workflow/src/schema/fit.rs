@@ -9,8 +9,8 @@ use super::{Kinds, Member, Type};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::rule::{Text, Tree, TreeKind, regex};
 
-/// Tells every misfit of `tree`, which is called `name` in messages.
-pub(crate) fn fit(name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnMut(Diagnostic)) {
+/// Tells every misfit of `tree`, which is called `name` in messages and is the component's `part`: its input or its output.
+pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnMut(Diagnostic)) {
     let kinds = match &tree.kind {
         TreeKind::Text(Text::Hole(hole)) => hole.kinds.get(),
         _ => tree.kinds(),
@@ -49,14 +49,14 @@ pub(crate) fn fit(name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnM
             }
             let wanted = wanted.items();
             for (index, item) in items.iter().enumerate() {
-                fit(&format!("{name}[{index}]"), item, &wanted, tell);
+                fit(part, &format!("{name}[{index}]"), item, &wanted, tell);
             }
         }
         TreeKind::Table(entries) => {
             for (key, span, value) in entries {
                 let path = format!("{name}.{key}");
                 match wanted.member(key) {
-                    Member::Known(wanted) => fit(&path, value, &wanted, tell),
+                    Member::Known(wanted) => fit(part, &path, value, &wanted, tell),
                     Member::Anything => (),
                     Member::Absent { forbidden } => {
                         let names = wanted.names();
@@ -65,7 +65,7 @@ pub(crate) fn fit(name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnM
                             None if names.is_empty() => None,
                             None => Some(format!("it has {}", quoted(&names))),
                         };
-                        let message = format!("the component's input has no `{path}`");
+                        let message = format!("the component's {part} has no `{path}`");
                         let found = match forbidden {
                             true => Diagnostic::error("unknown-property", span.clone(), message),
                             false => Diagnostic::warning("unknown-property", span.clone(), message),

@@ -14,7 +14,7 @@ pub(crate) const DURATION_PATTERN: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]
 pub(crate) const SIZE_PATTERN: &str = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$";
 
 /// Milliseconds. Units from the largest to the smallest, each at most once, without spaces. The error is for a person.
-pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
+pub fn duration_ms(text: &str) -> Result<u64, String> {
     const EXAMPLES: &str = "write a duration such as `250ms`, `2s`, `1m30s`, `4h` or `1d`";
     let mut rest = text;
     let mut total: u64 = 0;

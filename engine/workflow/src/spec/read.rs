@@ -54,6 +54,21 @@ type Key<'i> = Spanned<DeString<'i>>;
 type Item<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn spec(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
+    read(source, |reader, document| {
+        let mut spec = reader.workflow(document);
+        spec.incomplete = reader.out.error_count() > 0;
+        spec.left_out = std::mem::take(&mut reader.left_out);
+        Some(spec)
+    })
+}
+
+pub(super) fn document(source: &Source) -> (Option<Value>, Vec<Diagnostic>) {
+    let whole = 0..source.text.len();
+    read(source, |reader, document| reader.value(&Spanned::new(whole, DeValue::Table(document.clone())), 0))
+}
+
+/// What `take` makes of the file, unless it is too large or no TOML.
+fn read<T>(source: &Source, take: impl FnOnce(&mut Reader, &DeTable<'_>) -> Option<T>) -> (Option<T>, Vec<Diagnostic>) {
     if source.text.len() > SOURCE_BYTES_MAX {
         let (bytes, mib) = (source.text.len(), SOURCE_BYTES_MAX >> 20);
         let message = format!("the file has {bytes} bytes; at most {SOURCE_BYTES_MAX} ({mib} MiB) are read");
@@ -65,10 +80,8 @@ pub(super) fn spec(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
         errors.iter().for_each(|error| reader.out.push(no_toml(error, source.text.len())));
         return (None, reader.out.finish());
     }
-    let mut spec = reader.workflow(document.get_ref());
-    spec.incomplete = reader.out.error_count() > 0;
-    spec.left_out = reader.left_out;
-    (Some(spec), reader.out.finish())
+    let taken = take(&mut reader, document.get_ref());
+    (taken, reader.out.finish())
 }
 
 fn no_toml(error: &toml::de::Error, end: usize) -> Diagnostic {
