@@ -1,0 +1,565 @@
+//! The text of a test file (`NAME.test.toml`): a mirror of it with the place of everything. What shape it must have is
+//! judged here; whether it fits the workflow is for `suite`, as is what the values mean.
+
+use std::ops::Range;
+
+use downbeat_workflow::diagnostic::{Collector, Diagnostic};
+use downbeat_workflow::event::{Failure, FailureKind, Outcome, StepEnd};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::spec::{self, Entries, Source, Spanned, Value, ValueKind, duration_ms};
+
+use crate::rehearse::failure;
+
+/// What the name of a test file ends with.
+pub const SUFFIX: &str = ".test.toml";
+
+/// A test file's text.
+#[derive(Clone, Debug, Default)]
+pub struct TestFile {
+    /// `workflow`: its path from the test file's folder.
+    pub workflow: Option<Spanned<String>>,
+    /// `default`.
+    pub default: Option<Spanned<Otherwise>>,
+    /// `[inputs]`: those of all tests.
+    pub inputs: Entries<Value>,
+    /// `[plugins.NAME]`: what the answers of a plugin's steps have unless they say otherwise.
+    pub plugins: Entries<Value>,
+    /// `[steps.NAME]`: how steps answer in all tests.
+    pub steps: Entries<AnswersSpec>,
+    /// `[tests.NAME]`.
+    pub tests: Entries<TestSpec>,
+    /// Whether something had to be left out of this mirror: there was an error, and nothing is tested.
+    pub incomplete: bool,
+}
+
+/// What happens to a step that has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// It succeeds at once, with what `[plugins.NAME]` says.
+    Succeed,
+    /// The test fails.
+    Fault,
+}
+
+/// One of `[tests.NAME]`.
+#[derive(Clone, Debug, Default)]
+pub struct TestSpec {
+    /// `description`.
+    pub description: Option<Spanned<String>>,
+    /// `inputs`.
+    pub inputs: Entries<Value>,
+    /// `steps`: each in place of, or over, what the file says of the step.
+    pub steps: Entries<AnswersSpec>,
+    /// `default`.
+    pub default: Option<Spanned<Otherwise>>,
+    /// `cancel`: when the run is cancelled, in milliseconds.
+    pub cancel_ms: Option<u64>,
+    /// `seed`.
+    pub seed: Option<u64>,
+    /// `expect`.
+    pub expect: Option<ExpectSpec>,
+}
+
+/// How a step's attempts end.
+#[derive(Clone, Debug)]
+pub enum AnswersSpec {
+    /// All alike.
+    Every(AnswerSpec),
+    /// `attempts`: one after the other.
+    Each(Vec<AnswerSpec>),
+}
+
+/// How an attempt ends.
+#[derive(Clone, Debug)]
+pub struct AnswerSpec {
+    /// The table.
+    pub span: Range<usize>,
+    /// `output` or `failure`; neither if only `took` is told, and the output is what is said elsewhere.
+    pub end: EndSpec,
+    /// `took`, in milliseconds.
+    pub took_ms: Option<u64>,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Debug)]
+pub enum EndSpec {
+    /// `output`.
+    Output(Value),
+    /// `failure`.
+    Failure(Failure),
+    /// As is said elsewhere.
+    Unsaid,
+}
+
+/// A test's `expect`.
+#[derive(Clone, Debug, Default)]
+pub struct ExpectSpec {
+    /// The table, or its name.
+    pub span: Range<usize>,
+    /// `outcome`.
+    pub outcome: Option<Spanned<Outcome>>,
+    /// `outputs`.
+    pub outputs: Entries<Value>,
+    /// `took`.
+    pub took: Option<Spanned<Bound>>,
+    /// `ran`.
+    pub ran: Vec<Spanned<String>>,
+    /// `never-ran`.
+    pub never_ran: Vec<Spanned<String>>,
+    /// `pools`: the most attempts that were in each at once.
+    pub pools: Entries<Spanned<u32>>,
+    /// `steps`.
+    pub steps: Entries<ExpectedStepSpec>,
+}
+
+/// How a duration is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// `2m`.
+    Exactly(u64),
+    /// `<= 2m`.
+    AtMost(u64),
+    /// `>= 2m`.
+    AtLeast(u64),
+}
+
+/// One of `expect.steps`.
+#[derive(Clone, Debug, Default)]
+pub struct ExpectedStepSpec {
+    /// `end`.
+    pub end: Option<Spanned<StepEnd>>,
+    /// `attempts`: how many were started.
+    pub attempts: Option<Spanned<u32>>,
+    /// `reason`: why it was skipped.
+    pub reason: Option<Spanned<Reason>>,
+    /// `need`: which of its needs was not met.
+    pub need: Option<Spanned<String>>,
+    /// `failure`: the kind of its last failure.
+    pub failure: Option<Spanned<FailureKind>>,
+    /// `says`: a part of the sentence that tells why it failed or was skipped.
+    pub says: Option<Spanned<String>>,
+    /// `input`: what its last attempt was given.
+    pub input: Option<Value>,
+    /// `before`: steps that start only once it is over.
+    pub before: Vec<Spanned<String>>,
+}
+
+/// Why a step was skipped, as the event stream names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// `need-not-met`
+    NeedNotMet,
+    /// `rule-false`
+    RuleFalse,
+    /// `run-cancelled`
+    RunCancelled,
+    /// `run-timed-out`
+    RunTimedOut,
+}
+
+pub(crate) const OUTCOMES: &[(&str, Outcome)] = &[
+    ("succeeded", Outcome::Succeeded),
+    ("failed", Outcome::Failed),
+    ("cancelled", Outcome::Cancelled),
+    ("timed-out", Outcome::TimedOut),
+];
+
+pub(crate) const ENDS: &[(&str, StepEnd)] = &[
+    ("succeeded", StepEnd::Succeeded),
+    ("failed", StepEnd::Failed),
+    ("skipped", StepEnd::Skipped),
+    ("cancelled", StepEnd::Cancelled),
+];
+
+pub(crate) const REASONS: &[(&str, Reason)] = &[
+    ("need-not-met", Reason::NeedNotMet),
+    ("rule-false", Reason::RuleFalse),
+    ("run-cancelled", Reason::RunCancelled),
+    ("run-timed-out", Reason::RunTimedOut),
+];
+
+const OTHERWISE: &[(&str, Otherwise)] = &[("succeed", Otherwise::Succeed), ("fault", Otherwise::Fault)];
+
+/// The kinds with which an attempt may come home: all but that of a rule, which fails by itself.
+fn answerable() -> Vec<(&'static str, FailureKind)> {
+    kinds().into_iter().filter(|(_, kind)| *kind != FailureKind::Rule).collect()
+}
+
+/// The kinds of failure by name. A limit's own name is not part of its kind here.
+fn kinds() -> Vec<(&'static str, FailureKind)> {
+    vec![
+        ("invalid-input", FailureKind::InvalidInput),
+        ("transient", FailureKind::Transient),
+        ("permanent", FailureKind::Permanent),
+        ("trap", FailureKind::Trap),
+        ("timed-out", FailureKind::TimedOut),
+        ("limit", FailureKind::Limit { limit: String::new() }),
+        ("invalid-output", FailureKind::InvalidOutput),
+        ("host", FailureKind::Host),
+        ("rule", FailureKind::Rule),
+    ]
+}
+
+const FILE: &[&str] = &["workflow", "default", "inputs", "plugins", "steps", "tests"];
+const TEST: &[&str] = &["description", "inputs", "steps", "default", "cancel", "seed", "expect"];
+const ANSWER: &[&str] = &["output", "failure", "took"];
+const ANSWERS: &[&str] = &["output", "failure", "took", "attempts"];
+const FAILURE: &[&str] = &["kind", "message", "details", "retry-after", "limit"];
+const EXPECT: &[&str] = &["outcome", "outputs", "took", "ran", "never-ran", "pools", "steps"];
+const EXPECTED_STEP: &[&str] = &["end", "attempts", "reason", "need", "failure", "says", "input", "before"];
+
+impl TestFile {
+    /// Reads a file, collecting everything that is wrong with its shape. There is a mirror unless the text is not TOML.
+    pub fn parse(source: &Source) -> (Option<TestFile>, Vec<Diagnostic>) {
+        let (document, mut diagnostics) = spec::document(source);
+        let Some(Value { kind: ValueKind::Table(document), .. }) = document else { return (None, diagnostics) };
+        let mut reader = Reader { out: Collector::default() };
+        let mut file = reader.file(&document);
+        diagnostics.extend(reader.out.finish());
+        file.incomplete = diagnostics.iter().any(Diagnostic::is_error);
+        (Some(file), diagnostics)
+    }
+}
+
+struct Reader {
+    out: Collector,
+}
+
+impl Reader {
+    fn file(&mut self, document: &Entries<Value>) -> TestFile {
+        let mut file = TestFile::default();
+        for (key, value) in self.known("a test file", FILE, document) {
+            match key {
+                "workflow" => file.workflow = self.string(key, value),
+                "default" => file.default = self.one_of(key, value, OTHERWISE),
+                "inputs" => file.inputs = self.table(key, value),
+                "plugins" => file.plugins = self.table(key, value),
+                "steps" => file.steps = self.entries(key, value, Reader::answers),
+                "tests" => file.tests = self.entries(key, value, Reader::test),
+                _ => (),
+            }
+        }
+        if !document.iter().any(|(key, _)| key.get_ref() == "workflow") {
+            let found = Diagnostic::error("missing-key", 0..0, "a test file needs `workflow`");
+            self.out.push(found.hint("begin the file with a line such as `workflow = \"release.toml\"`"));
+        }
+        if !document.iter().any(|(key, _)| key.get_ref() == "tests") {
+            let found = Diagnostic::error("missing-key", 0..0, "there are no tests in this file");
+            self.out.push(found.hint("write a table `[tests.NAME]` for each"));
+        }
+        file
+    }
+
+    fn test(&mut self, name: &Spanned<String>, value: &Value) -> Option<TestSpec> {
+        let mut test = TestSpec::default();
+        let entries = self.table_of(name.get_ref(), value)?;
+        for (key, value) in self.known("a test", TEST, entries) {
+            match key {
+                "description" => test.description = self.string(key, value),
+                "inputs" => test.inputs = self.table(key, value),
+                "steps" => test.steps = self.entries(key, value, Reader::answers),
+                "default" => test.default = self.one_of(key, value, OTHERWISE),
+                "cancel" => test.cancel_ms = self.duration(key, value),
+                "seed" => test.seed = self.integer(key, value).map(|seed| *seed.get_ref()),
+                "expect" => test.expect = self.expect(value),
+                _ => (),
+            }
+        }
+        if !entries.iter().any(|(key, _)| key.get_ref() == "expect") {
+            let message = format!("the test `{}` expects nothing, so that it can't fail", name.get_ref());
+            let found = Diagnostic::error("missing-key", name.span(), message).label("without `expect`");
+            self.out.push(found.hint("say at least how the run ends: `expect.outcome = \"succeeded\"`"));
+        }
+        Some(test)
+    }
+
+    fn answers(&mut self, name: &Spanned<String>, value: &Value) -> Option<AnswersSpec> {
+        let entries = self.table_of(name.get_ref(), value)?;
+        let Some((key, attempts)) = entries.iter().find(|(key, _)| key.get_ref() == "attempts") else {
+            return self.answer("the answer of a step", ANSWERS, name.span(), entries).map(AnswersSpec::Every);
+        };
+        for (other, _) in entries.iter().filter(|(other, _)| other.get_ref() != "attempts") {
+            let message = format!("`{}` beside `attempts`, which says how each attempt ends", other.get_ref());
+            let found = Diagnostic::error("contradiction", other.span(), message).label("one of the two");
+            self.out.push(found.also(key.span(), "this is the other"));
+        }
+        let ValueKind::List(items) = &attempts.kind else {
+            self.out.push(wrong_type("attempts", "a list of answers", attempts));
+            return None;
+        };
+        if items.is_empty() {
+            let found = Diagnostic::error("out-of-bounds", attempts.span.clone(), "`attempts` has no answer");
+            self.out.push(found.hint("leave the step away, if it is never to be started"));
+            return None;
+        }
+        let mut answers = Vec::new();
+        for item in items {
+            let entries = self.table_of("attempts", item)?;
+            answers.push(self.answer("the answer of an attempt", ANSWER, item.span.clone(), entries)?);
+        }
+        Some(AnswersSpec::Each(answers))
+    }
+
+    fn answer(
+        &mut self,
+        what: &str,
+        keys: &'static [&'static str],
+        span: Range<usize>,
+        entries: &Entries<Value>,
+    ) -> Option<AnswerSpec> {
+        let before = self.out.error_count();
+        let mut answer = AnswerSpec { span, end: EndSpec::Unsaid, took_ms: None };
+        let mut said: Option<Range<usize>> = None;
+        for (key, value) in self.known(what, keys, entries) {
+            if let ("output" | "failure", Some(other)) = (key, &said) {
+                let found = Diagnostic::error("contradiction", value.span.clone(), "an attempt ends in one way only");
+                self.out.push(found.label("one of the two").also(other.clone(), "this is the other"));
+                continue;
+            }
+            match key {
+                "output" => {
+                    answer.end = EndSpec::Output(value.clone());
+                    said = Some(value.span.clone());
+                }
+                "failure" => {
+                    answer.end = EndSpec::Failure(self.failure(value)?);
+                    said = Some(value.span.clone());
+                }
+                "took" => answer.took_ms = self.duration(key, value),
+                _ => (),
+            }
+        }
+        (self.out.error_count() == before).then_some(answer)
+    }
+
+    fn failure(&mut self, value: &Value) -> Option<Failure> {
+        let entries = match &value.kind {
+            ValueKind::String(_) => return self.kind(value, "").map(|kind| failure(kind, "as the test says")),
+            ValueKind::Table(entries) => entries,
+            _ => {
+                self.out.push(wrong_type("failure", "a kind of failure, or a table with `kind`", value));
+                return None;
+            }
+        };
+        let mut limit = String::new();
+        let (mut kind, mut found) = (None, failure(FailureKind::Permanent, "as the test says"));
+        for (key, value) in self.known("a failure", FAILURE, entries) {
+            match key {
+                "kind" => kind = Some(value),
+                "message" => found.message = self.string(key, value)?.into_inner(),
+                "details" => found.details = Some(Json::from(value.to_json())),
+                "retry-after" => found.retry_after_ms = self.duration(key, value),
+                "limit" => limit = self.string(key, value)?.into_inner(),
+                _ => (),
+            }
+        }
+        let Some(kind) = kind else {
+            let missing = Diagnostic::error("missing-key", value.span.clone(), "a failure needs `kind`");
+            self.out.push(missing.label("without `kind`").hint(format!("it is one of {}", listed(&answerable()))));
+            return None;
+        };
+        found.kind = self.kind(kind, &limit)?;
+        Some(found)
+    }
+
+    /// The kind of a failure that an attempt may come home with.
+    fn kind(&mut self, value: &Value, of_limit: &str) -> Option<FailureKind> {
+        match self.one_of("failure", value, &answerable())?.into_inner() {
+            FailureKind::Limit { .. } => Some(FailureKind::Limit { limit: of_limit.to_owned() }),
+            kind => Some(kind),
+        }
+    }
+
+    fn expect(&mut self, value: &Value) -> Option<ExpectSpec> {
+        let entries = self.table_of("expect", value)?;
+        let mut expect = ExpectSpec { span: value.span.clone(), ..ExpectSpec::default() };
+        for (key, value) in self.known("`expect`", EXPECT, entries) {
+            match key {
+                "outcome" => expect.outcome = self.one_of(key, value, OUTCOMES),
+                "outputs" => expect.outputs = self.table(key, value),
+                "took" => expect.took = self.bound(key, value),
+                "ran" => expect.ran = self.strings(key, value),
+                "never-ran" => expect.never_ran = self.strings(key, value),
+                "pools" => {
+                    expect.pools = self.entries(key, value, |reader, name, value| reader.count(name.get_ref(), value));
+                }
+                "steps" => expect.steps = self.entries(key, value, Reader::expected_step),
+                _ => (),
+            }
+        }
+        if entries.is_empty() {
+            let found = Diagnostic::error("missing-key", value.span.clone(), "nothing is expected here");
+            self.out.push(found.hint("say at least how the run ends: `outcome = \"succeeded\"`"));
+        }
+        Some(expect)
+    }
+
+    fn expected_step(&mut self, name: &Spanned<String>, value: &Value) -> Option<ExpectedStepSpec> {
+        let mut step = ExpectedStepSpec::default();
+        if let ValueKind::String(_) = value.kind {
+            step.end = self.one_of(name.get_ref(), value, ENDS);
+            return Some(step);
+        }
+        let entries = self.table_of(name.get_ref(), value)?;
+        for (key, value) in self.known("what is expected of a step", EXPECTED_STEP, entries) {
+            match key {
+                "end" => step.end = self.one_of(key, value, ENDS),
+                "attempts" => step.attempts = self.count(key, value),
+                "reason" => step.reason = self.one_of(key, value, REASONS),
+                "need" => step.need = self.string(key, value),
+                "failure" => step.failure = self.one_of(key, value, &kinds()),
+                "says" => step.says = self.string(key, value),
+                "input" => step.input = Some(value.clone()),
+                "before" => step.before = self.strings(key, value),
+                _ => (),
+            }
+        }
+        Some(step)
+    }
+
+    // Shapes.
+
+    /// The entries whose keys are known; the others are told.
+    fn known<'v>(
+        &mut self,
+        what: &str,
+        keys: &'static [&'static str],
+        entries: &'v Entries<Value>,
+    ) -> Vec<(&'static str, &'v Value)> {
+        let mut known = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            match keys.iter().find(|known| **known == key.get_ref()) {
+                Some(key) => known.push((*key, value)),
+                None => {
+                    let message = format!("{what} has no key `{}`", key.get_ref());
+                    let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                    let hint = self.out.suggest(key.get_ref(), keys.iter().copied());
+                    let hint = hint.unwrap_or_else(|| format!("{what} has {}", names.join(", ")));
+                    let found = Diagnostic::error("unknown-key", key.span(), message);
+                    self.out.push(found.label("unknown key").hint(hint));
+                }
+            }
+        }
+        known
+    }
+
+    fn table_of<'v>(&mut self, key: &str, value: &'v Value) -> Option<&'v Entries<Value>> {
+        match &value.kind {
+            ValueKind::Table(entries) => Some(entries),
+            _ => {
+                self.out.push(wrong_type(key, "a table", value));
+                None
+            }
+        }
+    }
+
+    fn table(&mut self, key: &str, value: &Value) -> Entries<Value> {
+        self.table_of(key, value).cloned().unwrap_or_default()
+    }
+
+    fn entries<T>(
+        &mut self,
+        key: &str,
+        value: &Value,
+        mut read: impl FnMut(&mut Reader, &Spanned<String>, &Value) -> Option<T>,
+    ) -> Entries<T> {
+        let Some(entries) = self.table_of(key, value) else { return Vec::new() };
+        entries.iter().filter_map(|(name, value)| Some((name.clone(), read(self, name, value)?))).collect()
+    }
+
+    fn string(&mut self, key: &str, value: &Value) -> Option<Spanned<String>> {
+        match &value.kind {
+            ValueKind::String(text) => Some(Spanned::new(value.span.clone(), text.clone())),
+            _ => {
+                self.out.push(wrong_type(key, "a string", value));
+                None
+            }
+        }
+    }
+
+    fn strings(&mut self, key: &str, value: &Value) -> Vec<Spanned<String>> {
+        match &value.kind {
+            ValueKind::List(items) => items.iter().filter_map(|item| self.string(key, item)).collect(),
+            _ => {
+                self.out.push(wrong_type(key, "a list of strings", value));
+                Vec::new()
+            }
+        }
+    }
+
+    fn integer(&mut self, key: &str, value: &Value) -> Option<Spanned<u64>> {
+        let number = match value.kind {
+            ValueKind::Integer(number) => u64::try_from(number).ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.out.push(wrong_type(key, "a whole number, 0 or more", value));
+        }
+        number.map(|number| Spanned::new(value.span.clone(), number))
+    }
+
+    fn count(&mut self, key: &str, value: &Value) -> Option<Spanned<u32>> {
+        let number = self.integer(key, value)?;
+        let count = u32::try_from(*number.get_ref()).unwrap_or(u32::MAX);
+        Some(Spanned::new(number.span(), count))
+    }
+
+    fn duration(&mut self, key: &str, value: &Value) -> Option<u64> {
+        let text = self.string(key, value)?;
+        self.duration_of(key, text.get_ref(), value)
+    }
+
+    fn duration_of(&mut self, key: &str, text: &str, value: &Value) -> Option<u64> {
+        let read = duration_ms(text);
+        if let Err(reason) = &read {
+            let found = Diagnostic::error("duration", value.span.clone(), format!("`{key}` is no duration"));
+            self.out.push(found.hint(reason.as_str()));
+        }
+        read.ok()
+    }
+
+    fn bound(&mut self, key: &str, value: &Value) -> Option<Spanned<Bound>> {
+        let text = self.string(key, value)?.into_inner();
+        let text = text.trim();
+        let (make, rest): (fn(u64) -> Bound, &str) = if let Some(rest) = text.strip_prefix("<=") {
+            (Bound::AtMost, rest)
+        } else if let Some(rest) = text.strip_prefix(">=") {
+            (Bound::AtLeast, rest)
+        } else {
+            (Bound::Exactly, text)
+        };
+        let ms = self.duration_of(key, rest.trim_start(), value)?;
+        Some(Spanned::new(value.span.clone(), make(ms)))
+    }
+
+    fn one_of<T: Clone>(&mut self, key: &str, value: &Value, options: &[(&'static str, T)]) -> Option<Spanned<T>> {
+        let text = self.string(key, value)?;
+        if let Some((_, meant)) = options.iter().find(|(name, _)| name == text.get_ref()) {
+            return Some(Spanned::new(value.span.clone(), meant.clone()));
+        }
+        let message = format!("`{key}` can't be `{}`", text.get_ref());
+        let hint = self.out.suggest(text.get_ref(), options.iter().map(|(name, _)| *name));
+        let hint = hint.unwrap_or_else(|| format!("it is one of {}", listed(options)));
+        let found = Diagnostic::error("not-an-option", value.span.clone(), message);
+        self.out.push(found.label("not one of its values").hint(hint));
+        None
+    }
+}
+
+fn listed<T>(options: &[(&'static str, T)]) -> String {
+    options.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn wrong_type(key: &str, expected: &str, value: &Value) -> Diagnostic {
+    let found = match &value.kind {
+        ValueKind::String(_) => "a string",
+        ValueKind::Integer(number) if *number < 0 => "a negative integer",
+        ValueKind::Integer(_) => "an integer",
+        ValueKind::Float(_) => "a float",
+        ValueKind::Boolean(_) => "a boolean",
+        ValueKind::List(_) => "a list",
+        ValueKind::Table(_) => "a table",
+    };
+    let message = format!("`{key}` must be {expected}, not {found}");
+    Diagnostic::error("wrong-type", value.span.clone(), message).label(found)
+}

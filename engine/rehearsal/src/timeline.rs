@@ -1,0 +1,127 @@
+//! What happened in a rehearsal, a line for each moment that a person would tell: the times as they are written in TOML, so
+//! that one can be copied from here into a test.
+
+use downbeat_workflow::event::{Event, FailureKind, Outcome, Record, StepEnd};
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::text::visible;
+
+/// How much of a message or an output a line shows, in characters.
+const SHOWN_CHARS: usize = 120;
+
+/// A line for each record but the creation and the waits for places in pools.
+pub fn timeline(plan: &Plan, records: &[Record]) -> Vec<String> {
+    let times: Vec<String> = records.iter().map(|record| duration(record.at.0)).collect();
+    let width = times.iter().map(String::len).max().unwrap_or(0);
+    let line = |(record, time): (&Record, &String)| Some(format!("{time:>width$}  {}", words(plan, &record.event)?));
+    records.iter().zip(&times).filter_map(line).collect()
+}
+
+fn words(plan: &Plan, event: &Event) -> Option<String> {
+    let name = |step: &StepId| plan.step(*step).name.as_str();
+    Some(match event {
+        Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
+        Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
+        Event::AttemptStarted { step, attempt } => format!("{} started, attempt {attempt}", name(step)),
+        Event::AttemptSucceeded { step, output, .. } => format!("{} succeeded: {}", name(step), shown(output.as_str())),
+        Event::AttemptFailed { step, failure, .. } | Event::StepFailed { step, failure } => {
+            format!("{} failed, {}: {}", name(step), kind_name(&failure.kind), shown(&failure.message))
+        }
+        Event::AttemptInterrupted { step, .. } => format!("{} was interrupted", name(step)),
+        Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => format!("{} was cancelled", name(step)),
+        Event::StepSkipped { step, reason } => {
+            format!("{} was skipped: {}", name(step), shown(&reason.explain(plan)))
+        }
+        Event::CancelRequested { reason } => format!("cancel was asked for: {}", shown(reason)),
+        Event::RunTimedOut => "the run timed out".to_owned(),
+        Event::RunFinished { outcome, outputs, faults } => {
+            let faults: String = faults.iter().map(|fault| format!("; {}", shown(fault))).collect();
+            format!("the run {}: {}{faults}", outcome_words(*outcome), shown(outputs.as_str()))
+        }
+    })
+}
+
+/// The first line of a text, cut.
+pub(crate) fn shown(text: &str) -> String {
+    let mut lines = text.lines();
+    let first: String = lines.next().unwrap_or_default().chars().take(SHOWN_CHARS).collect();
+    let cut = lines.next().is_some() || first.len() < text.trim_end().len();
+    format!("{}{}", visible(&first, false), if cut { " …" } else { "" })
+}
+
+/// A duration as it is written in TOML: `0s`, `250ms`, `2m31s`, `1d4h`.
+pub fn duration(ms: u64) -> String {
+    let mut rest = ms;
+    let mut text = String::new();
+    for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if rest >= factor {
+            text.push_str(&format!("{}{unit}", rest / factor));
+            rest %= factor;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// The outcome as a test names it.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::TimedOut => "timed-out",
+    }
+}
+
+/// The outcome after "the run".
+pub(crate) fn outcome_words(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "was cancelled",
+        Outcome::TimedOut => "timed out",
+    }
+}
+
+/// The end as a test names it.
+pub(crate) fn end_name(end: StepEnd) -> &'static str {
+    match end {
+        StepEnd::Succeeded => "succeeded",
+        StepEnd::Failed => "failed",
+        StepEnd::Skipped => "skipped",
+        StepEnd::Cancelled => "cancelled",
+    }
+}
+
+/// The kind as a test and the event stream name it.
+pub(crate) fn kind_name(kind: &FailureKind) -> &'static str {
+    match kind {
+        FailureKind::InvalidInput => "invalid-input",
+        FailureKind::Transient => "transient",
+        FailureKind::Permanent => "permanent",
+        FailureKind::Trap => "trap",
+        FailureKind::TimedOut => "timed-out",
+        FailureKind::Limit { .. } => "limit",
+        FailureKind::InvalidOutput => "invalid-output",
+        FailureKind::Host => "host",
+        FailureKind::Rule => "rule",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_back_as_what_they_were() {
+        for (ms, text) in [(0, "0s"), (250, "250ms"), (151_000, "2m31s"), (100_800_000, "1d4h"), (61_001, "1m1s1ms")] {
+            assert_eq!(duration(ms), text);
+            assert_eq!(downbeat_workflow::spec::duration_ms(text), Ok(ms));
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_nothing_in_them_moves_the_cursor() {
+        assert_eq!(shown("a\u{1b}[31m\nb"), "a\\u{1b}[31m …");
+        assert_eq!(shown(&"x".repeat(200)).chars().count(), SHOWN_CHARS + 2);
+        assert_eq!(shown("short\n"), "short");
+    }
+}

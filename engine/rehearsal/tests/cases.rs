@@ -1,0 +1,164 @@
+//! A folder of cases: each `cases/NAME/` holds a workflow, tests of it, and in `expected` what is said about them: what is
+//! wrong with the file, or each test's verdict with its timeline, and what was never tried. `DOWNBEAT_BLESS=1` writes the
+//! expectations anew; the diff is the review.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../workflow/tests/components/mod.rs"]
+mod components;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use downbeat_rehearsal::coverage::Coverage;
+use downbeat_rehearsal::file::TestFile;
+use downbeat_rehearsal::rehearse::{Answer, Rehearsal, Setting, rehearse};
+use downbeat_rehearsal::suite;
+use downbeat_rehearsal::timeline::timeline;
+use downbeat_rehearsal::verdict;
+use downbeat_workflow::diagnostic::{self, render};
+use downbeat_workflow::event::{Event, Outcome};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::Plan;
+use downbeat_workflow::run::Run;
+use downbeat_workflow::spec::Source;
+
+fn plan(toml: String) -> Arc<Plan> {
+    let source = Source { path: "workflow.toml".into(), text: toml };
+    let (plan, diagnostics) = components::check(&source);
+    Arc::new(plan.unwrap_or_else(|| panic!("{}", render(&diagnostics, &source, false))))
+}
+
+/// All there is to say about the tests of a folder.
+fn story(folder: &Path) -> String {
+    let plan = plan(std::fs::read_to_string(folder.join("workflow.toml")).unwrap());
+    let text = std::fs::read_to_string(folder.join("workflow.test.toml")).unwrap();
+    let source = Source { path: "workflow.test.toml".into(), text };
+    let (file, mut diagnostics) = TestFile::parse(&source);
+    let mut suite = None;
+    if let Some(file) = file {
+        let (resolved, found) = suite::resolve(&file, &plan);
+        diagnostics.extend(found);
+        suite = resolved;
+    }
+    diagnostic::sort(&mut diagnostics);
+    let mut story = render(&diagnostics, &source, false);
+    let Some(suite) = suite else { return story };
+    let mut coverage = Coverage::new(&plan);
+    for test in &suite.tests {
+        let rehearsal = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        let found = verdict::judge(test, &rehearsal);
+        writeln!(story, "{} {}", if found.is_empty() { "PASS" } else { "FAIL" }, test.name).unwrap();
+        story.push_str(&render(&found, &source, false));
+        timeline(&plan, &rehearsal.records).iter().for_each(|line| writeln!(story, "  {line}").unwrap());
+        coverage.take_in(&plan, &rehearsal.records);
+        // The same test has the same story, and its records are those of a run that recovery would accept.
+        let again = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        assert_eq!(again.records, rehearsal.records);
+        let replayed = Run::replay(plan.clone(), rehearsal.run.id().clone(), &rehearsal.records).unwrap();
+        assert_eq!(replayed.outcome(), rehearsal.run.outcome());
+    }
+    write!(story, "\n{}", coverage.report(&plan)).unwrap();
+    story
+}
+
+#[test]
+fn every_case_is_told_as_expected() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let bless = std::env::var_os("DOWNBEAT_BLESS").is_some();
+    let names: BTreeSet<_> = std::fs::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(names.len() >= 6, "the cases are gone");
+    let mut wrong = String::new();
+    for folder in names {
+        let (found, expected) = (story(&folder), folder.join("expected"));
+        if bless {
+            std::fs::write(&expected, &found).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != found {
+            writeln!(wrong, "--- {}\n{found}", folder.display()).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "not as expected (DOWNBEAT_BLESS=1 accepts it):\n{wrong}");
+}
+
+const HEADER: &str = "name = \"w\"\nplugins.any = \"any.wasm\"\n";
+
+fn nothing() -> Setting {
+    Setting { inputs: Json::parse("{}").unwrap(), seed: 1, cancel_at_ms: None }
+}
+
+/// Plays a workflow whose steps all succeed with `null`, each after the milliseconds given (0 if not).
+fn play(toml: &str, setting: &Setting, took: &[(&str, u64)]) -> Rehearsal {
+    let plan = plan(format!("{HEADER}{toml}"));
+    let took: BTreeMap<&str, u64> = took.iter().copied().collect();
+    rehearse(&plan.clone(), setting, &mut |attempt| {
+        let took_ms = took.get(plan.step(attempt.step).name.as_str()).copied().unwrap_or(0);
+        Some(Answer { end: Ok(Json::null()), took_ms })
+    })
+}
+
+#[test]
+fn a_day_long_run_is_over_at_once() {
+    let toml = "[steps.a]\nuse = \"any\"\ntimeout = \"2d\"\n[steps.b]\nneeds = [\"a\"]\nuse = \"any\"\n";
+    let played = play(toml, &nothing(), &[("a", 86_400_000)]);
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Succeeded), 86_400_000));
+}
+
+#[test]
+fn a_pool_is_never_fuller_than_its_size_and_serves_in_order() {
+    let mut toml = "pools.few = 3\n".to_owned();
+    for index in 0..10 {
+        writeln!(toml, "[steps.s{index}]\nuse = \"any\"\npool = \"few\"").unwrap();
+    }
+    let took: Vec<(String, u64)> = (0..10).map(|index| (format!("s{index}"), 100)).collect();
+    let took: Vec<(&str, u64)> = took.iter().map(|(name, ms)| (name.as_str(), *ms)).collect();
+    let played = play(&toml, &nothing(), &took);
+    assert_eq!((played.peaks.as_slice(), played.took_ms()), (&[3][..], 400));
+    let started = played.records.iter().filter_map(|record| match record.event {
+        Event::AttemptStarted { step, .. } => Some(step.0),
+        _ => None,
+    });
+    assert_eq!(started.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
+    let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"a\"]\nuse = \"any\"\n";
+    let setting = Setting { cancel_at_ms: Some(50), ..nothing() };
+    let played = play(toml, &setting, &[("a", 50), ("b", 51)]);
+    let story = timeline(played.run.plan(), &played.records).join("\n");
+    assert!(story.contains("a succeeded") && story.contains("b was cancelled"), "{story}");
+    assert!(story.contains("c was skipped"), "{story}");
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Cancelled), 50));
+}
+
+#[test]
+fn a_cancellation_after_the_end_changes_nothing() {
+    let setting = Setting { cancel_at_ms: Some(1_000), ..nothing() };
+    let played = play("[steps.a]\nuse = \"any\"\n", &setting, &[]);
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Succeeded), 0));
+}
+
+#[test]
+fn an_attempt_without_an_answer_holds_up_what_needs_it_and_nothing_else() {
+    let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"b\"]\nuse = \"any\"\n";
+    let plan = plan(format!("{HEADER}{toml}"));
+    let played = rehearse(&plan.clone(), &nothing(), &mut |attempt| {
+        let known = plan.step(attempt.step).name != "a";
+        known.then(|| Answer { end: Ok(Json::null()), took_ms: 5 })
+    });
+    assert_eq!(played.unanswered, [(plan.step_named("a").unwrap(), 1)]);
+    assert_eq!((played.run.outcome(), played.took_ms()), (None, 10));
+}
+
+#[test]
+fn a_thousand_steps_in_a_row_are_played_in_order() {
+    let mut toml = "[steps.s0]\nuse = \"any\"\n".to_owned();
+    for index in 1..1_000 {
+        writeln!(toml, "[steps.s{index}]\nuse = \"any\"\nneeds = [\"s{}\"]", index - 1).unwrap();
+    }
+    let played = play(&toml, &nothing(), &[]);
+    // The creation, two records a step, the end.
+    assert_eq!((played.run.outcome(), played.records.len()), (Some(Outcome::Succeeded), 2_002));
+}
