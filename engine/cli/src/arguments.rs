@@ -42,6 +42,9 @@ pub enum Command {
     /// Tell what a run would do: order, inputs, grants, open rules; nothing is executed
     #[command(after_help = PLAN_HELP)]
     Plan(Plan),
+    /// Test workflows in virtual time: steps answer as a test file says, nothing is executed
+    #[command(after_help = TEST_HELP)]
+    Test(Test),
     /// Run a workflow to its end
     #[command(after_help = RUN_HELP)]
     Run(Run),
@@ -103,6 +106,16 @@ Example:
   downbeat plan workflows/release --diff 1k8qz4h
   downbeat plan prod.toml --diff staging.toml
   downbeat plan workflows/hello --json";
+
+const TEST_HELP: &str = "\
+A test file, NAME.test.toml, says how steps answer and what must come out of it; docs/testing.md describes it.
+The exit code is 1 if a test failed, 3 if a file could not be tested.
+
+Example:
+  downbeat test                                     # all tests in this folder and below
+  downbeat test workflows/release --coverage        # and what they never tried
+  downbeat test release.test.toml --filter rolled_back
+  downbeat test --junit tests.xml                   # for CI systems";
 
 const RUN_HELP: &str = "\
 Inputs:
@@ -214,6 +227,26 @@ pub struct Plan {
     #[arg(long, value_name = "RUN|FILE")]
     pub diff: Option<String>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat test`
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Test files; a folder stands for those in it and below [default: this folder]
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only tests whose name contains this; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Vec<String>,
+    /// Print what the tests never tried: steps, rules, failures
+    #[arg(long)]
+    pub coverage: bool,
+    /// Write a report for CI systems into this file, as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print JSON lines on standard output: one for each test
     #[arg(long)]
     pub json: bool,
 }

@@ -30,6 +30,7 @@ mod state;
 mod stream;
 mod table;
 mod talk;
+mod test;
 mod units;
 mod workflow_file;
 
@@ -56,6 +57,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match line.command {
         Command::Check(arguments) => check::check(&place, &arguments),
         Command::Plan(arguments) => plan::plan(&place, &arguments),
+        Command::Test(arguments) => test::test(&place, &arguments),
         Command::Run(arguments) => run::run(&place, &arguments),
         Command::Resume(arguments) => resume::resume(&place, &arguments),
         Command::List(arguments) => list::list(&place, &arguments),

@@ -16,6 +16,7 @@ use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::absolute;
 use crate::talk;
+use crate::test::is_test_file;
 
 /// A file that was read and judged.
 pub(crate) struct Checked {
@@ -84,8 +85,8 @@ pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
 }
 
 /// The files that a path stands for: itself, or, if it is a folder, the workflows right in it, by name. A workflow is a
-/// `.toml` with steps; others have other readers. One that can't be read counts as one, so that somebody is told. At
-/// least one.
+/// `.toml` with steps; others, those of tests among them, have other readers. One that can't be read counts as one, so
+/// that somebody is told. At least one.
 pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -95,7 +96,8 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
         let is_toml = file.extension().is_some_and(|extension| extension == "toml");
-        if is_toml && file.is_file() && read(&file).map_or(true, |text| has_steps(&text)) {
+        let is_workflow = || read(&file).map_or(true, |text| has_steps(&text));
+        if is_toml && !is_test_file(&file) && file.is_file() && is_workflow() {
             files.push(file);
         }
     }
