@@ -145,10 +145,20 @@ fn help_is_the_same_for_everybody() {
     let bench = bench();
     assert_snapshot!("help", bench.talk(&["--help"]));
     for command in [
-        "check", "plan", "run", "resume", "list", "show", "explain", "logs", "graph", "cancel", "schema", "completions",
+        "check",
+        "plan",
+        "run",
+        "resume",
+        "list",
+        "show",
+        "explain",
+        "logs",
+        "graph",
+        "cancel",
+        "schema",
+        "completions",
         "man",
-    ]
-    {
+    ] {
         let asked = bench.run(&[command, "--help"]);
         assert_eq!((asked.code, asked.stderr.as_str()), (0, ""), "{command}");
         assert_eq!(asked.stdout, bench.run(&["help", command]).stdout);

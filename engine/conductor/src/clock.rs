@@ -52,7 +52,10 @@ impl Clock {
 /// How long the system has been up, the time for which it slept included. Through libc, which asks the kernel without a
 /// system call and, unlike a lookup of our own, also where a debugger stands in for the kernel.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "a safe face for this clock looks for the kernel's shortcut itself, and crashes in valgrind")]
+#[allow(
+    unsafe_code,
+    reason = "a safe face for this clock looks for the kernel's shortcut itself, and crashes in valgrind"
+)]
 fn uptime() -> Duration {
     let mut up = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock exists on every Linux that Rust runs on, and `up` may be written to.
