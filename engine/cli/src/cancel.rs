@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::end_parked;
+use downbeat_conductor::{Ending, end_parked};
 use downbeat_journal::{Journal, Mode, OpenError, Request, RequestError, StateFilter};
 
 use crate::arguments::Cancel;
@@ -30,10 +30,17 @@ pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
         Ok(driving) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fault::engine)?;
             let watch = Arc::new(());
-            runtime
+            let ending = runtime
                 .block_on(end_parked(&driving, &run.id, &arguments.reason, watch, &Clock::system()))
                 .map_err(Fault::engine)?;
-            talk::say(format_args!("run {} is cancelled", run.id));
+            match ending {
+                Ending::Finished(_) => talk::say(format_args!("run {} is cancelled", run.id)),
+                Ending::Stopped => talk::say(format_args!(
+                    "run {id} is cancelled but for its always-steps: `downbeat resume {id}` runs them, \
+                     another `downbeat cancel {id}` ends it without",
+                    id = run.id
+                )),
+            }
         }
     }
     Ok(Exit::Success)

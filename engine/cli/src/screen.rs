@@ -237,7 +237,9 @@ impl Screen {
             }
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
                 self.take_down(*step, record.at);
-                self.step_line(*step, &"■".yellow().to_string(), "cancelled");
+                let why = self.run.unneeded_by(*step).map(|join| &self.plan.step(join).name);
+                let why = why.map_or_else(String::new, |join| format!(": `{join}` does not need it any more"));
+                self.step_line(*step, &"■".yellow().to_string(), &format!("cancelled{why}"));
             }
             Event::StepFailed { step, failure } => {
                 self.failed.insert(*step);
@@ -335,8 +337,8 @@ impl Screen {
     fn refusals(&self, step: StepId, usage: &Usage) {
         for refusal in &usage.refusals {
             self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
-            let name = &self.plan.step(step).name;
-            self.say(&format!("      {} to allow it, add to [steps.{name}]: {}", "hint:".cyan().bold(), refusal.hint));
+            let table = self.plan.step(step).table();
+            self.say(&format!("      {} to allow it, add to [{table}]: {}", "hint:".cyan().bold(), refusal.hint));
         }
     }
 

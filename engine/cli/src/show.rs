@@ -6,7 +6,7 @@ use std::sync::Arc;
 use downbeat_journal::{Driver, Journal, StateFilter};
 use downbeat_workflow::event::{Interruption, RunId, Usage};
 use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistory};
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 
 use crate::arguments::Show;
@@ -81,7 +81,7 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
     for (index, step) in history.steps.iter().enumerate() {
         let step_plan = plan.step(StepId(index as u32));
         let failed = matches!(run.status(StepId(index as u32)).0, StepStatus::Failed(_));
-        page.push_str(&failure_notes(&step_plan.name, step, failed));
+        page.push_str(&failure_notes(step_plan, step, failed));
         if step.attempts.len() > 1 {
             page.push_str(&attempts_table(&step_plan.name, &step.attempts));
         }
@@ -119,7 +119,7 @@ fn steps_table(plan: &Plan, run: &Run, history: &History) -> String {
             cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
             cell(|usage| units::size(usage.memory_peak)),
             cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
-            why(plan, &status, attempts),
+            why(run, id),
         ]
     };
     let rows: Vec<Vec<String>> = history.steps.iter().enumerate().map(row).collect();
@@ -140,21 +140,26 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
     }
 }
 
-fn why(plan: &Plan, status: &StepStatus<'_>, attempts: u32) -> String {
+fn why(run: &Run, step: StepId) -> String {
+    let (status, attempts) = run.status(step);
     match status {
-        StepStatus::Skipped(reason) => shortened(&reason.explain(plan), 120),
+        StepStatus::Skipped(reason) => shortened(&reason.explain(run.plan()), 120),
+        StepStatus::Cancelled => run
+            .unneeded_by(step)
+            .map_or_else(String::new, |join| format!("`{}` does not need it any more", run.plan().step(join).name)),
         StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
             format!("{}: {}", failure.kind, shortened(first, 80))
         }
-        StepStatus::Delayed(until) => format!("next attempt at {}", units::time(*until)),
+        StepStatus::Delayed(until) => format!("next attempt at {}", units::time(until)),
         _ => String::new(),
     }
 }
 
 /// The whole message, backtrace and refusals of a step that failed.
-fn failure_notes(name: &str, step: &StepHistory, failed: bool) -> String {
+fn failure_notes(plan: &Step, step: &StepHistory, failed: bool) -> String {
+    let name = &plan.name;
     let mut notes = String::new();
     if let Some(failure) = step.failure().filter(|_| failed) {
         let _ = writeln!(notes, "\n{name} failed: {}", failure.kind);
@@ -171,7 +176,7 @@ fn failure_notes(name: &str, step: &StepHistory, failed: bool) -> String {
     refusals.dedup();
     for refusal in refusals {
         let _ = writeln!(notes, "\n{name} was refused {}: {}", refusal.capability, refusal.wanted);
-        let _ = writeln!(notes, "  hint: to allow it, add to [steps.{name}]: {}", refusal.hint);
+        let _ = writeln!(notes, "  hint: to allow it, add to [{}]: {}", plan.table(), refusal.hint);
     }
     notes
 }

@@ -58,15 +58,18 @@ pub(crate) fn log_object(plan: &Plan, run: &RunId, line: &LogLine) -> Value {
 fn name_indices(plan: &Plan, key: &str, value: &mut Value) {
     let index = value.as_u64().map(|index| index as usize);
     match (key, index, &mut *value) {
-        ("step" | "need", Some(index), _) => *value = plan.steps[index].name.clone().into(),
+        ("step", Some(index), _) => *value = plan.steps[index].name.clone().into(),
         ("pool", Some(index), _) => *value = plan.pools[index].name.clone().into(),
         // A step's output is its own business: `step` in there is no index.
         ("reason", _, Value::Object(reason)) => {
             for (key, value) in reason.iter_mut() {
-                if key == "need-not-met"
-                    && let Some(need) = value.get_mut("need")
-                {
-                    name_indices(plan, "need", need);
+                let field = match key.as_str() {
+                    "need-not-met" => "need",
+                    "not-needed" => "by",
+                    _ => continue,
+                };
+                if let Some(step) = value.get_mut(field) {
+                    name_indices(plan, "step", step);
                 }
             }
         }

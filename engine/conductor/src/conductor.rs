@@ -137,10 +137,10 @@ impl<P: Perform> Conductor<P> {
     async fn end_parked(&self, pending: Pending) -> Result<(), StartError> {
         let run = replay(&self.shared.journal, &self.shared.plans, &pending.run)?;
         let Shared { journal, watch, clock, .. } = &*self.shared;
-        let mut driver = parked::driver(journal, run, watch.clone(), clock);
+        let driver = parked::driver(journal, run, watch.clone(), clock);
         let _registration = self.register(&driver)?;
-        driver.recover(vec![pending]).await?;
-        driver.drive().await?;
+        let Request::Cancel { reason } = pending.request;
+        driver.end_parked(reason, Some(pending.id)).await?;
         Ok(())
     }
 

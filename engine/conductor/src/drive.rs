@@ -4,6 +4,7 @@
 //! one commit (so that the record of a step's end and of the next one's start share it), and only then carry the decisions
 //! out. Taking in a message never waits. What the decisions are is none of this file's business: that is `Run`.
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -72,6 +73,22 @@ pub enum DriveError {
     Broken(String),
 }
 
+/// Which attempts are to be ended.
+#[derive(Default)]
+struct Cut {
+    all: bool,
+    /// All but those of always-steps.
+    ordinary: bool,
+    /// Those of the steps that a join does not need any more. None of them starts again.
+    steps: BTreeSet<StepId>,
+}
+
+impl Cut {
+    fn ends(&self, step: StepId, always: bool) -> bool {
+        self.all || (self.ordinary && !always) || self.steps.contains(&step)
+    }
+}
+
 /// What all runs of a conductor have in common.
 pub(crate) struct Shared<P> {
     pub(crate) journal: Journal,
@@ -102,8 +119,8 @@ pub(crate) struct Driver<P: Perform> {
     in_flight: usize,
     /// The attempt in flight that this task carries out itself.
     own: Option<Own>,
-    /// True ends all attempts in flight; so does dropping it.
-    cut: watch::Sender<bool>,
+    /// Which attempts in flight are ended; all of them when it is dropped.
+    cut: watch::Sender<Cut>,
     /// True once the engine is to stop.
     stop: watch::Receiver<bool>,
 }
@@ -117,7 +134,7 @@ impl<P: Perform> Driver<P> {
         stop: watch::Receiver<bool>,
     ) -> Driver<P> {
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let (cut, _) = watch::channel(false);
+        let (cut, _) = watch::channel(Cut::default());
         Driver {
             clock: shared.clock.not_before(run.latest()),
             shared,
@@ -169,10 +186,15 @@ impl<P: Perform> Driver<P> {
         self.turn().await.map(drop)
     }
 
-    /// Takes a run up again only to end it: nothing is started.
-    pub(crate) fn cancel_parked(&mut self, reason: String) -> Result<(), DriveError> {
+    /// Takes a run up again only to end it: nothing is started. If it has always-steps that are still to run, it comes to
+    /// rest before them, for whoever resumes it.
+    pub(crate) async fn end_parked(mut self, reason: String, request: Option<RequestId>) -> Result<Ending, DriveError> {
         self.interrupt_lost()?;
-        self.record(Event::CancelRequested { reason })
+        self.cancel(reason, request)?;
+        match self.run.has_always_steps_left() {
+            true => self.come_to_rest().await,
+            false => self.drive().await,
+        }
     }
 
     fn interrupt_lost(&mut self) -> Result<(), DriveError> {
@@ -255,9 +277,7 @@ impl<P: Perform> Driver<P> {
             }
         };
         self.commit().await?;
-        if self.run.is_ending() {
-            self.cut();
-        }
+        self.cut_unwanted();
         for chore in chores {
             match chore {
                 Chore::Start(attempt, place) => self.start(attempt, place),
@@ -315,7 +335,7 @@ impl<P: Perform> Driver<P> {
         self.record(match end {
             End::Succeeded(output) => Event::AttemptSucceeded { step, attempt, output, usage },
             End::Failed(failure) => Event::AttemptFailed { step, attempt, failure, usage },
-            End::Cancelled if self.run.is_ending() => Event::AttemptCancelled { step, attempt, usage },
+            End::Cancelled if self.run.is_cut(step) => Event::AttemptCancelled { step, attempt, usage },
             End::Cancelled => Event::AttemptInterrupted { step, attempt, cause: Interruption::Stop },
         })
     }
@@ -342,7 +362,24 @@ impl<P: Perform> Driver<P> {
 
     /// Ends what is in flight; told once.
     fn cut(&self) {
-        self.cut.send_if_modified(|cut| !std::mem::replace(cut, true));
+        self.cut.send_if_modified(|cut| !std::mem::replace(&mut cut.all, true));
+    }
+
+    /// Ends the attempts in flight that the run does not want any more: with its own end, or because no join needs their
+    /// steps. Each is told once.
+    fn cut_unwanted(&self) {
+        if self.run.is_giving_up() {
+            return self.cut();
+        }
+        let ordinary = self.run.is_ending();
+        if ordinary || self.run.unneeded().next().is_some() {
+            self.cut.send_if_modified(|cut| {
+                let before = (cut.ordinary, cut.steps.len());
+                cut.ordinary |= ordinary;
+                cut.steps.extend(self.run.unneeded());
+                before != (cut.ordinary, cut.steps.len())
+            });
+        }
     }
 
     fn record(&mut self, event: Event) -> Result<(), DriveError> {
@@ -403,10 +440,11 @@ impl<P: Perform> Driver<P> {
             attempt,
         });
         let mut cut = self.cut.subscribe();
+        let always = self.run.plan().step(step).always;
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
         let future = guarded(async move {
             // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
-            let cancelled = async move { drop(cut.wait_for(|cut| *cut).await) };
+            let cancelled = async move { drop(cut.wait_for(|cut| cut.ends(step, always)).await) };
             let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
             drop(place);
             ended

@@ -9,23 +9,21 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::conductor::{Plans, StartError, replay};
-use crate::drive::{Driver, Shared};
+use crate::drive::{Driver, Ending, Shared};
 use crate::perform::{Nothing, Watch};
 use crate::pool::Pools;
 
 /// Cancels a run over a journal that this process drives, in which nobody else can drive it. What was in flight when its
-/// driver ended is recorded as interrupted.
+/// driver ended is recorded as interrupted. [`Ending::Stopped`] if it has always-steps, which run when it is resumed.
 pub async fn end_parked(
     journal: &Journal,
     id: &RunId,
     reason: &str,
     watch: Arc<dyn Watch>,
     clock: &Clock,
-) -> Result<(), StartError> {
-    let mut driver = driver(journal, replay(journal, &Plans::default(), id)?, watch, clock);
-    driver.cancel_parked(reason.to_owned())?;
-    driver.drive().await?;
-    Ok(())
+) -> Result<Ending, StartError> {
+    let driver = driver(journal, replay(journal, &Plans::default(), id)?, watch, clock);
+    Ok(driver.end_parked(reason.to_owned(), None).await?)
 }
 
 /// A driver that can start nothing.

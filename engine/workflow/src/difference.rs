@@ -29,7 +29,7 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Change {
-    /// Where: `steps.build`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
+    /// Where: `steps.build`, `always.release`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
     /// `given inputs`.
     pub part: String,
     /// How.
@@ -163,7 +163,7 @@ fn outline(plan: &Plan) -> Vec<(String, Keys)> {
         part(format!("plugins.{}", plugin.name), to_value(&plugin.component));
     }
     for step in &plan.steps {
-        part(format!("steps.{}", step.name), step_value(plan, step));
+        part(step.table(), step_value(plan, step));
     }
     for output in &plan.outputs {
         part(format!("outputs.{}", output.name), serde_json::json!({ "value": to_value(&output.value) }));
@@ -175,7 +175,9 @@ fn outline(plan: &Plan) -> Vec<(String, Keys)> {
 fn step_value(plan: &Plan, step: &Step) -> Value {
     let mut value = to_value(step);
     let Value::Object(members) = &mut value else { return value };
+    // These are part of where it is.
     members.remove("name");
+    members.remove("always");
     members.remove("plugin");
     members.insert("use".to_owned(), plan.plugins[step.plugin.index()].name.clone().into());
     if let Some(pool) = step.pool {

@@ -107,7 +107,7 @@ pub enum Event {
         /// How.
         cause: Interruption,
     },
-    /// The attempt was ended because its run was cancelled or timed out.
+    /// The attempt was ended because its run was cancelled or timed out, or a join does not need its step any more.
     AttemptCancelled {
         /// Whose.
         step: StepId,
@@ -116,7 +116,8 @@ pub enum Event {
         /// What it used.
         usage: Usage,
     },
-    /// The run was cancelled or timed out while the step waited for its next attempt.
+    /// The run was cancelled or timed out while the step waited for its next attempt, or a join does not need it any
+    /// more.
     StepCancelled {
         /// Which.
         step: StepId,
@@ -191,6 +192,20 @@ pub enum SkipReason {
         /// The state that it ended in.
         was: StepEnd,
     },
+    /// So many of its needs can't be met any more that its join can't start it.
+    TooFewNeedsMet {
+        /// How many are met, or still may be.
+        possible: u32,
+        /// How many it takes.
+        least: u32,
+        /// How many needs it has.
+        of: u32,
+    },
+    /// It serves only a join with `rest = "cancel"`, and that is decided.
+    NotNeeded {
+        /// The join.
+        by: StepId,
+    },
     /// `when` was false.
     RuleFalse {
         /// The rule's text.
@@ -227,6 +242,14 @@ impl SkipReason {
                 };
                 format!("it needs `{name}` to {wanted}, but `{name}` {was}")
             }
+            SkipReason::TooFewNeedsMet { possible, least, of } => {
+                let possible = match possible {
+                    0 => "none".to_owned(),
+                    possible => format!("only {possible}"),
+                };
+                format!("it takes {least} of its {of} needs, but {possible} can be met")
+            }
+            SkipReason::NotNeeded { by } => format!("`{}` does not need it any more", plan.step(*by).name),
             SkipReason::RuleFalse { rule, saw } => {
                 let mut seen: Vec<String> =
                     saw.iter().take(SAW_SHOWN).map(|(path, value)| format!("{path} is {value}")).collect();

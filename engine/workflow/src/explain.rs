@@ -17,7 +17,7 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
 use crate::json::Json;
-use crate::plan::{Plan, StepId};
+use crate::plan::{Join, Plan, StepId, is_default};
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
 
 /// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
@@ -113,8 +113,11 @@ pub enum What {
     },
     /// The workflow's `timeout` passed.
     TimedOut,
-    /// Steps were ended with the run.
+    /// Steps were ended with the run, or by a join.
     Cancelled {
+        /// The join that does not need them any more, if it was one: of joins in joins, the outermost.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
         /// Which.
         steps: Vec<String>,
     },
@@ -140,6 +143,22 @@ pub enum Cause {
         step: String,
         /// The rule and what it saw.
         rule: RuleAccount,
+    },
+    /// A join takes more of its needs than can be met, for reasons of more than one kind.
+    TooFewNeeds {
+        /// Whose.
+        step: String,
+        /// How many of them it takes.
+        least: u32,
+        /// How many there are.
+        of: u32,
+        /// Those that are not met.
+        unmet: Vec<String>,
+    },
+    /// A join with `rest = "cancel"` was decided without them: of joins in joins, the outermost.
+    NotNeeded {
+        /// Which.
+        by: String,
     },
     /// The run was cancelled before their turn.
     RunCancelled,
@@ -193,6 +212,12 @@ pub struct StepAccount {
     pub end: Option<StepEnd>,
     /// Where it stands, in a word.
     pub state: &'static str,
+    /// Whether it runs once all ordinary steps have come to their end, whatever became of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub always: bool,
+    /// How many of its needs it takes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub join: Join,
     /// Each of its needs, and what became of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<NeedAccount>,
@@ -211,6 +236,9 @@ pub struct StepAccount {
     /// The step at the root of its being skipped: itself if its own rule was false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// The join that it was ended for, since that does not need it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_needed_by: Option<String>,
     /// The pool that its attempts queue in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -365,7 +393,7 @@ pub enum End {
     Failed(Failure),
     /// The engine stopped or died under it.
     Interrupted(Interruption),
-    /// It was ended with its run.
+    /// It was ended with its run, or because a join does not need its step any more.
     Cancelled,
 }
 
@@ -417,6 +445,8 @@ pub enum Never {
     OnlyOne,
     /// The run was cancelled or timed out.
     RunEnding,
+    /// A join does not need the step any more.
+    NotNeeded,
 }
 
 /// A bound that an attempt came near to.
@@ -470,6 +500,25 @@ struct Teller<'p> {
     lives: Vec<Life>,
     /// How many ends of steps were recorded.
     ends: u32,
+    /// How many ordinary steps have not come to their end.
+    open: usize,
+}
+
+/// What a skipped step was skipped for, at the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Root {
+    /// What became of a step; of the step itself, if it was its own rule, or the run's end.
+    Step(StepId),
+    /// That a join was decided.
+    Join(StepId),
+}
+
+impl Root {
+    fn step(self) -> StepId {
+        match self {
+            Root::Step(step) | Root::Join(step) => step,
+        }
+    }
 }
 
 /// What is kept of a step while records come in.
@@ -484,16 +533,19 @@ struct Life {
     queued: Option<Timestamp>,
     started: Option<Timestamp>,
     failures: u32,
-    /// The step whose end is the root of this one's being skipped.
-    root: Option<StepId>,
+    root: Option<Root>,
     /// The skipped step that it was skipped for.
     skipped_for: Option<StepId>,
+    /// Of a join that no other join needs any more: one further out, as far as was looked.
+    outer: Option<StepId>,
 }
 
 impl<'p> Teller<'p> {
     fn new(plan: &'p Arc<Plan>, id: &RunId, focus: Option<StepId>) -> Teller<'p> {
         let account = |step: &crate::plan::Step| StepAccount {
             step: step.name.clone(),
+            always: step.always,
+            join: step.join,
             pool: step.pool.map(|pool| plan.pools[pool.index()].name.clone()),
             ..StepAccount::default()
         };
@@ -507,6 +559,7 @@ impl<'p> Teller<'p> {
             failures: 0,
             root: None,
             skipped_for: None,
+            outer: None,
         };
         Teller {
             plan,
@@ -519,6 +572,7 @@ impl<'p> Teller<'p> {
             steps: plan.steps.iter().map(account).collect(),
             lives: vec![life; plan.steps.len()],
             ends: 0,
+            open: plan.steps.iter().filter(|step| !step.always).count(),
         }
     }
 
@@ -609,18 +663,23 @@ impl<'p> Teller<'p> {
             if let Some((part, since)) = self.lives[index].doing {
                 self.steps[index].times.add(part, until.0.saturating_sub(since.0));
             }
-            self.steps[index].root = self.lives[index].root.map(|step| self.name(step));
+            self.steps[index].root = self.lives[index].root.map(|root| self.name(root.step()));
+            let cancelled = matches!(self.run.status(step).0, StepStatus::Cancelled);
+            let not_needed = matches!(self.run.status(step).0, StepStatus::Skipped(SkipReason::NotNeeded { .. }));
+            let by = self.run.unneeded_by(step).filter(|_| cancelled || not_needed);
+            self.steps[index].not_needed_by = by.map(|by| self.name(by));
         }
         if let Some(focus) = self.focus {
             let mut chain = Vec::new();
+            let root = self.lives[focus.index()].root;
             let mut here = self.lives[focus.index()].skipped_for;
-            while let Some(step) = here.filter(|step| Some(*step) != self.lives[focus.index()].root) {
+            while let Some(step) = here.filter(|step| Some(*step) != root.map(Root::step)) {
                 chain.push(self.name(step));
                 here = self.lives[step.index()].skipped_for;
             }
             chain.reverse();
             self.steps[focus.index()].chain = chain;
-            self.steps[focus.index()].because = self.lives[focus.index()].root.map(|root| self.cause(root));
+            self.steps[focus.index()].because = root.map(|root| self.cause(root));
         }
         let path = self.path(until);
         let elapsed_ms = self.after_ms(until);
@@ -656,7 +715,7 @@ impl<'p> Teller<'p> {
             self.ask_rule(step);
         }
         if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
-            self.steps[step.index()].input = self.plan.step(step).with.render(&self.run).ok();
+            self.steps[step.index()].input = self.plan.step(step).with.render(&self.run.seen_by(step)).ok();
         }
     }
 
@@ -665,8 +724,8 @@ impl<'p> Teller<'p> {
         let Some(when) = &self.plan.step(step).when else { return };
         let account = &mut self.steps[step.index()];
         if account.rule.is_none() && self.run.status(step).0 == StepStatus::Ready {
-            let rule = when.source().to_owned();
-            account.rule = Some(RuleAccount { rule, held: when.holds(&self.run).ok(), saw: when.saw(&self.run) });
+            let (rule, seen) = (when.source().to_owned(), self.run.seen_by(step));
+            account.rule = Some(RuleAccount { rule, held: when.holds(&seen).ok(), saw: when.saw(&seen) });
         }
     }
 
@@ -690,6 +749,7 @@ impl<'p> Teller<'p> {
             _ if !failure.kind.is_retryable() => Next::Never(Never::NotRetried),
             _ if retry.attempts == 1 => Next::Never(Never::OnlyOne),
             _ if failures >= retry.attempts => Next::Never(Never::AttemptsUsedUp),
+            StepStatus::Waiting => Next::Never(Never::NotNeeded),
             _ => Next::Never(Never::RunEnding),
         };
         self.close(step, attempt, at, End::Failed(failure.clone()));
@@ -697,6 +757,8 @@ impl<'p> Teller<'p> {
         self.used(step, attempt, usage);
         match next {
             Next::Again { .. } => self.turn_to(step, Part::Between, at),
+            // Its end is a record of its own.
+            Next::Never(Never::NotNeeded) => self.turn_to(step, Part::Engine, at),
             Next::Never(_) => {
                 self.steps[step.index()].failure = Some(failure.clone());
                 self.end(step, StepEnd::Failed, at);
@@ -711,35 +773,89 @@ impl<'p> Teller<'p> {
         let account = &mut self.steps[step.index()];
         account.skipped = Some(reason.explain(self.plan));
         match reason {
-            SkipReason::NeedNotMet { need, .. } => {
-                let root = self.lives[need.index()].root;
+            SkipReason::NeedNotMet { need, .. } => self.skipped_for(step, *need),
+            SkipReason::TooFewNeedsMet { .. } => {
+                let unmet = self.unmet(step);
+                let root = |need: &StepId| self.lives[need.index()].root.unwrap_or(Root::Step(*need));
+                match unmet.first() {
+                    Some(first) if unmet.iter().all(|need| root(need) == root(first)) => {
+                        self.skipped_for(step, *first);
+                    }
+                    _ => self.lives[step.index()].root = Some(Root::Step(step)),
+                }
+            }
+            SkipReason::NotNeeded { by } => {
+                let outermost = self.outermost(*by);
                 let life = &mut self.lives[step.index()];
-                life.root = Some(root.unwrap_or(*need));
-                life.skipped_for = root.map(|_| *need);
+                life.root = Some(Root::Join(outermost));
+                life.skipped_for = (outermost != *by).then_some(*by);
             }
             SkipReason::RuleFalse { rule, saw } => {
                 account.rule = Some(RuleAccount { rule: rule.clone(), held: Some(false), saw: saw.clone() });
-                self.lives[step.index()].root = Some(step);
+                self.lives[step.index()].root = Some(Root::Step(step));
             }
-            SkipReason::RunCancelled | SkipReason::RunTimedOut => self.lives[step.index()].root = Some(step),
+            SkipReason::RunCancelled | SkipReason::RunTimedOut => {
+                self.lives[step.index()].root = Some(Root::Step(step));
+            }
         }
-        let because = self.cause(self.lives[step.index()].root.unwrap_or(step));
+        let because = self.cause(self.lives[step.index()].root.unwrap_or(Root::Step(step)));
         let steps = vec![self.name(step)];
         self.tell(at, What::Skipped { because, steps });
     }
 
+    /// Takes over the root of a need that was not met.
+    fn skipped_for(&mut self, step: StepId, need: StepId) {
+        let root = self.lives[need.index()].root;
+        let life = &mut self.lives[step.index()];
+        life.root = Some(root.unwrap_or(Root::Step(need)));
+        life.skipped_for = root.map(|_| need);
+    }
+
+    /// Of the joins around this one that do not need what they are around any more, the outermost. What was found is kept
+    /// on the way, so that joins in joins are looked through about once.
+    fn outermost(&mut self, join: StepId) -> StepId {
+        let outer = |teller: &Teller<'_>, join: StepId| {
+            teller.lives[join.index()].outer.or_else(|| teller.run.unneeded_by(join))
+        };
+        let mut outermost = join;
+        while let Some(found) = outer(self, outermost) {
+            outermost = found;
+        }
+        let mut here = join;
+        while let Some(found) = outer(self, here) {
+            self.lives[here.index()].outer = Some(outermost);
+            here = found;
+        }
+        outermost
+    }
+
+    /// The steps that it needs in a state other than the one that they came to, each once.
+    fn unmet(&self, step: StepId) -> Vec<StepId> {
+        let mut unmet: Vec<StepId> = Vec::new();
+        for need in &self.plan.step(step).needs {
+            let is_unmet = self.steps[need.step.index()].end.is_some_and(|end| !need.state.is_met_by(end));
+            if is_unmet && !unmet.contains(&need.step) {
+                unmet.push(need.step);
+            }
+        }
+        unmet
+    }
+
     fn cancelled(&mut self, step: StepId, at: Timestamp) {
         self.end(step, StepEnd::Cancelled, at);
+        let by = self.run.unneeded_by(step).map(|by| self.outermost(by)).map(|by| self.name(by));
         let steps = vec![self.name(step)];
-        self.tell(at, What::Cancelled { steps });
+        self.tell(at, What::Cancelled { by, steps });
     }
 
     /// Adds to the story; what is of a kind with the moment before is told with it.
     fn tell(&mut self, at: Timestamp, what: What) {
         let after_ms = self.after_ms(at);
         match (self.story.last_mut().map(|moment| &mut moment.what), what) {
-            (Some(What::Succeeded { steps }), What::Succeeded { steps: more })
-            | (Some(What::Cancelled { steps }), What::Cancelled { steps: more }) => steps.extend(more),
+            (Some(What::Succeeded { steps }), What::Succeeded { steps: more }) => steps.extend(more),
+            (Some(What::Cancelled { by, steps }), What::Cancelled { by: again, steps: more }) if *by == again => {
+                steps.extend(more);
+            }
             (Some(What::Interrupted { steps, cause }), What::Interrupted { steps: more, cause: again })
                 if *cause == again =>
             {
@@ -773,12 +889,20 @@ impl<'p> Teller<'p> {
             account.times.add(was, at.0.saturating_sub(since.0));
         }
         let plan = self.plan;
-        for (dependent, _) in plan.dependents(step) {
-            let waits = matches!(self.lives[dependent.index()].doing, Some((Part::Needs, _)));
-            if waits && self.is_ready(*dependent) {
-                self.turn_to(*dependent, Part::Engine, at);
-                self.lives[dependent.index()].turn_after = Some(step);
-            }
+        plan.dependents(step).iter().for_each(|(dependent, _)| self.may_have_its_turn(*dependent, step, at));
+        self.open -= usize::from(!plan.step(step).always);
+        if self.open == 0 && !plan.step(step).always {
+            let always = (0..plan.steps.len()).rev().take_while(|index| plan.steps[*index].always);
+            always.for_each(|index| self.may_have_its_turn(StepId(index as u32), step, at));
+        }
+    }
+
+    /// Notes that a step's turn has come with the end of another, if it has.
+    fn may_have_its_turn(&mut self, step: StepId, after: StepId, at: Timestamp) {
+        let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
+        if waits && self.is_ready(step) {
+            self.turn_to(step, Part::Engine, at);
+            self.lives[step.index()].turn_after = Some(after);
         }
     }
 
@@ -830,14 +954,24 @@ impl<'p> Teller<'p> {
     }
 
     /// The root of what was skipped, as it is told.
-    fn cause(&self, root: StepId) -> Cause {
-        let account = &self.steps[root.index()];
-        match (self.run.status(root).0, &account.rule) {
+    fn cause(&self, root: Root) -> Cause {
+        let step = match root {
+            Root::Step(step) => step,
+            Root::Join(join) => return Cause::NotNeeded { by: self.name(join) },
+        };
+        let account = &self.steps[step.index()];
+        match (self.run.status(step).0, &account.rule) {
             (StepStatus::Skipped(SkipReason::RunCancelled), _) => Cause::RunCancelled,
             (StepStatus::Skipped(SkipReason::RunTimedOut), _) => Cause::RunTimedOut,
             (StepStatus::Skipped(SkipReason::RuleFalse { .. }), Some(rule)) => {
                 Cause::Rule { step: account.step.clone(), rule: rule.clone() }
             }
+            (StepStatus::Skipped(SkipReason::TooFewNeedsMet { least, of, .. }), _) => Cause::TooFewNeeds {
+                step: account.step.clone(),
+                least: *least,
+                of: *of,
+                unmet: self.unmet(step).into_iter().map(|need| self.name(need)).collect(),
+            },
             _ => Cause::Step {
                 step: account.step.clone(),
                 end: account.end.unwrap_or(StepEnd::Skipped),
@@ -852,17 +986,18 @@ impl<'p> Teller<'p> {
         skipped.sort_by_key(|index| self.lives[*index].place);
         let mut groups: Vec<Skips> = Vec::new();
         // What the run's end kept from running is one group, whichever step it is told of.
-        let mut places: HashMap<Option<StepId>, usize> = HashMap::new();
+        let mut places: HashMap<Option<Root>, usize> = HashMap::new();
         for index in skipped {
             let Some(root) = self.lives[index].root else { continue };
-            let by_step = !matches!(
-                self.run.status(root).0,
+            let by_run = matches!(
+                self.run.status(root.step()).0,
                 StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)
             );
-            let place = *places.entry(by_step.then_some(root)).or_insert_with(|| {
-                groups.push(Skips { because: self.cause(root), steps: Vec::new() });
-                groups.len() - 1
-            });
+            let place =
+                *places.entry((!by_run || matches!(root, Root::Join(_))).then_some(root)).or_insert_with(|| {
+                    groups.push(Skips { because: self.cause(root), steps: Vec::new() });
+                    groups.len() - 1
+                });
             groups[place].steps.push(self.steps[index].step.clone());
         }
         groups
@@ -912,17 +1047,19 @@ impl<'p> Teller<'p> {
 }
 
 impl Cause {
-    /// What tells one root from another: no step has an empty name.
-    fn key(&self) -> &str {
+    /// The step that it is about; no step has an empty name.
+    fn about(&self) -> &str {
         match self {
-            Cause::Step { step, .. } | Cause::Rule { step, .. } => step,
+            Cause::Step { step, .. } | Cause::Rule { step, .. } | Cause::TooFewNeeds { step, .. } => step,
+            Cause::NotNeeded { by } => by,
             Cause::RunCancelled | Cause::RunTimedOut => "",
         }
     }
 
-    /// Whether it is the same root. In one run, a step has only one end.
+    /// Whether it is the same root. In one run, a step has only one end, and a join is decided once.
     fn is_same(&self, other: &Cause) -> bool {
-        self.key() == other.key()
+        let of_join = |cause: &Cause| matches!(cause, Cause::NotNeeded { .. });
+        self.about() == other.about() && of_join(self) == of_join(other)
     }
 }
 

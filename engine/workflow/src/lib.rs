@@ -29,6 +29,7 @@ pub mod json;
 pub mod log;
 pub mod plan;
 pub mod preview;
+mod region;
 pub mod resolve;
 pub mod rule;
 pub mod run;

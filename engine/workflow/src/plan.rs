@@ -14,6 +14,7 @@ use crate::capability::{Grants, Limits};
 use crate::description::{Component, Digest};
 use crate::event::NeedState;
 use crate::json::Json;
+use crate::region::Regions;
 use crate::rule::{Rule, Template};
 
 macro_rules! index {
@@ -73,7 +74,8 @@ pub struct Plan {
     pub pools: Vec<Pool>,
     /// The plugins that its steps use.
     pub plugins: Vec<Plugin>,
-    /// In the file's order; no step needs itself, over any number of others.
+    /// In the file's order, ordinary ones first; no step needs itself, over any number of others, and no ordinary one an
+    /// always-step.
     pub steps: Vec<Step>,
     /// The run's outputs, in the file's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +91,7 @@ struct Links {
     by_name: HashMap<String, StepId>,
     /// For each step those that need it, each with the state it asks for.
     dependents: Vec<Vec<(StepId, NeedState)>>,
+    regions: Regions,
     canonical: Canonical,
 }
 
@@ -175,9 +178,18 @@ pub struct Step {
     pub plugin: PluginId,
     /// The input, with holes.
     pub with: Template,
-    /// What must have happened before; all of it.
+    /// What must have happened before: as much of it as `join` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
+    /// Whether it runs once all ordinary steps have come to an end, whatever became of them and of the run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub always: bool,
+    /// How many of its needs it takes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub join: Join,
+    /// What becomes of the steps that nothing else waits for, once it is decided whether this one starts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rest: Rest,
     /// Whether it runs at all, asked once its needs are met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Rule>,
@@ -195,6 +207,13 @@ pub struct Step {
     pub grants: Grants,
 }
 
+impl Step {
+    /// The table of the file that it is in, as a diagnostic or a hint calls it: `steps.NAME` or `always.NAME`.
+    pub fn table(&self) -> String {
+        format!("{}.{}", if self.always { "always" } else { "steps" }, self.name)
+    }
+}
+
 /// A step that must have come to a certain end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
@@ -202,6 +221,69 @@ pub struct Need {
     pub step: StepId,
     /// To which.
     pub state: NeedState,
+}
+
+/// How many of a step's needs it takes to start it. A step without needs starts at once, whatever its join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Join {
+    /// All. It is decided by the last need that is met, or the first that can't be any more.
+    #[default]
+    All,
+    /// One. It is decided by the first need that is met, or the last that can't be any more.
+    Any,
+    /// One, once all have come to an end.
+    Merge,
+    /// So many, at least 1 and at most as many as there are.
+    AtLeast(u32),
+}
+
+/// What a join makes of its needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It depends on those that are open.
+    Open,
+    /// The step may start.
+    Start,
+    /// It can't any more.
+    Never,
+}
+
+impl Join {
+    /// How many of so many needs have to be met, at least.
+    pub fn least(self, needs: u32) -> u32 {
+        match self {
+            Join::All => needs,
+            Join::Any | Join::Merge => needs.min(1),
+            Join::AtLeast(least) => least.min(needs),
+        }
+    }
+
+    /// What follows when, of so many needs, these are met and these can't be met any more.
+    pub fn judge(self, needs: u32, met: u32, unmet: u32) -> Verdict {
+        let least = self.least(needs);
+        match met + unmet < needs {
+            true if self == Join::Merge => Verdict::Open,
+            _ if met >= least => Verdict::Start,
+            _ if needs - unmet < least => Verdict::Never,
+            _ => Verdict::Open,
+        }
+    }
+}
+
+/// What becomes of the steps that serve only a join, once the join is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// They go on.
+    #[default]
+    Wait,
+    /// They are ended: what has not started is skipped, what is in flight is cancelled.
+    Cancel,
+}
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// When a failed attempt is followed by another.
@@ -267,7 +349,8 @@ impl Plan {
                 dependents[need.step.index()].push((id, need.state));
             }
         }
-        self.links = Links { by_name, dependents, canonical: Canonical::default() };
+        self.links = Links { by_name, dependents, regions: Regions::default(), canonical: Canonical::default() };
+        self.links.regions = Regions::of(&self);
         self
     }
 
@@ -284,6 +367,17 @@ impl Plan {
     /// The steps that need this one, and the state that each asks for.
     pub fn dependents(&self, id: StepId) -> &[(StepId, NeedState)] {
         &self.links.dependents[id.index()]
+    }
+
+    /// The steps that serve this join and no other that cancels its rest: every way from them leads to it. None unless
+    /// its `rest` is [`Rest::Cancel`]. The regions of the joins among them belong to its own as well.
+    pub fn region(&self, join: StepId) -> &[StepId] {
+        self.links.regions.served_by(join)
+    }
+
+    /// Whether some step serves only a join that cancels its rest.
+    pub fn has_regions(&self) -> bool {
+        !self.links.regions.is_empty()
     }
 
     /// The canonical text, and its digest. Made at the first call; a plan is not changed after that.

@@ -17,14 +17,15 @@ use std::ops::Range;
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
 use crate::event::NeedState;
-use crate::plan::{Output, Plan};
-use crate::rule::{Expression, Fault, Known, Mention, StepKnown, Template, Tree, infer};
+use crate::plan::{Join, Output, Plan, Rest, StepId};
+use crate::rule::{Certainty, Expression, Fault, Guard, Known, Mention, StepKnown, Template, Tree, infer};
 use crate::schema::{Kinds, Type};
 use crate::spec::{Place, Source, Spanned, Spec};
 
 use declared::Declared;
 pub(crate) use declared::POOL_SIZE_MAX;
 use graph::Graph;
+pub(crate) use graph::{JOIN_WORDS, REST_WORDS};
 pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX};
 
 /// The most steps of a workflow. 100,000: what the engine is built and measured for.
@@ -72,14 +73,15 @@ pub fn resolve(source: &Source, spec: &Spec, surroundings: &Surroundings) -> Res
         graph: &graph,
         out,
         used: Used::default(),
+        guards: Vec::new(),
         suggestions: Cell::new(0),
     };
     let steps = resolver.steps();
     let outputs = resolver.outputs();
     resolver.unused();
-    let (errors, diagnostics) = (resolver.out.error_count(), resolver.out.finish());
-    if errors > 0 || spec.incomplete {
-        return Resolution { plan: None, diagnostics };
+    let mut out = resolver.out;
+    if out.error_count() > 0 || spec.incomplete {
+        return Resolution { plan: None, diagnostics: out.finish() };
     }
     let mut plan = Plan::new(spec.name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(), vec![], steps);
     plan.description = spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default();
@@ -87,7 +89,24 @@ pub fn resolve(source: &Source, spec: &Spec, surroundings: &Surroundings) -> Res
     plan.timeout_ms = declared.timeout_ms;
     (plan.inputs, plan.pools, plan.plugins) = declared.into_plan();
     plan.outputs = outputs;
-    Resolution { plan: Some(plan), diagnostics }
+    let plan = plan.link();
+    nothing_to_cancel(spec, &plan, &mut out);
+    Resolution { plan: Some(plan), diagnostics: out.finish() }
+}
+
+/// Tells the joins that are to cancel their rest, and have none.
+fn nothing_to_cancel(spec: &Spec, plan: &Plan, out: &mut Collector) {
+    for (at, step) in plan.steps.iter().enumerate() {
+        let is_told = step.needs.is_empty() || step.join == Join::Merge;
+        let Some(rest) = spec.steps[at].1.rest.as_ref().filter(|_| step.rest == Rest::Cancel && !is_told) else {
+            continue;
+        };
+        if plan.region(StepId(at as u32)).is_empty() {
+            let message = format!("nothing is cancelled: no step serves `{}` alone", step.name);
+            let found = Diagnostic::warning("useless-key", rest.span(), message).label("has no effect");
+            out.push(found.hint("what is needed elsewhere too, or by `[outputs]`, is never cancelled"));
+        }
+    }
 }
 
 struct Resolver<'a> {
@@ -97,6 +116,8 @@ struct Resolver<'a> {
     graph: &'a Graph<'a>,
     out: Collector,
     used: Used<'a>,
+    /// What is known to be there because the `when` of the step at hand asks for it.
+    guards: Vec<Guard>,
     /// How often a similar name was looked for: see [`Here::similar`].
     suggestions: Cell<usize>,
 }
@@ -116,6 +137,7 @@ struct Used<'a> {
 impl<'a> Resolver<'a> {
     fn outputs(&mut self) -> Vec<Output> {
         let spec = self.spec;
+        self.guards.clear();
         declared::names("output", spec.outputs.iter().map(|(name, _)| name), &mut self.out);
         let mut outputs = Vec::new();
         for (name, value) in &spec.outputs {
@@ -152,7 +174,7 @@ impl<'a> Resolver<'a> {
         }
         let here =
             Here { declared: self.declared, graph: self.graph, spec: self.spec, step, suggestions: &self.suggestions };
-        let (found, faults) = infer(expression, &here);
+        let (found, faults) = infer(expression, &here, &self.guards);
         let wrong = !faults.is_empty();
         faults.into_iter().for_each(|fault| self.out.push(diagnostic(place, fault)));
         if wrong { Type::ANY } else { found }
@@ -231,23 +253,36 @@ impl<'a> Known<'a> for Here<'_, 'a> {
     fn step(&self, name: &str) -> StepKnown<'a> {
         let Some(asked) = self.graph.index(name) else { return StepKnown::Missing };
         let Some(step) = self.step else {
-            return StepKnown::Finished { output: Some(self.output(asked)), failure: true };
+            return StepKnown::Finished {
+                output: Some(self.output(asked)),
+                failure: true,
+                certainty: Certainty::Ended,
+            };
         };
         if asked == step {
             return StepKnown::Unfinished { itself: true };
         }
         let mut states = self.graph.needs(step).iter().filter(|need| need.step == asked).map(|need| need.state);
-        let (output, failure) = match states.next() {
+        let is_known = !self.spec.steps[step].1.incomplete && !self.graph.is_faulty(step);
+        let state = states.next();
+        let certainty = match self.graph.joined(step) {
+            _ if !is_known => Certainty::Ended,
+            _ if state.is_some() && self.graph.takes_all(step) => Certainty::Ended,
+            Join::Merge if state.is_some() => Certainty::Judged,
+            _ if state.is_none() && self.graph.is_before(asked, step) => Certainty::Ended,
+            // When an always-step starts, all ordinary ones have come to their end.
+            _ if self.spec.steps[step].1.always && !self.spec.steps[asked].1.always => Certainty::Judged,
+            _ if state.is_some() || self.graph.leads_to(asked, step) => Certainty::Open,
+            _ => return StepKnown::Unfinished { itself: false },
+        };
+        let (output, failure) = match state.filter(|_| certainty == Certainty::Ended) {
             Some(NeedState::Succeeded) => (true, false),
             Some(NeedState::Failed) => (false, true),
             Some(NeedState::Skipped) => (false, false),
             Some(NeedState::Finished) => (true, true),
-            // What a step with faults needs is not known for sure.
-            None if self.spec.steps[step].1.incomplete || self.graph.is_faulty(step) => (true, true),
-            None if self.graph.is_before(asked, step) => (true, true),
-            None => return StepKnown::Unfinished { itself: false },
+            None => (true, true),
         };
-        StepKnown::Finished { output: output.then(|| self.output(asked)), failure }
+        StepKnown::Finished { output: output.then(|| self.output(asked)), failure, certainty }
     }
 
     fn similar_step(&self, name: &str) -> Option<&'a str> {

@@ -28,7 +28,7 @@ pub use foretell::{Foretold, Outline};
 pub(crate) use function::regex;
 pub use template::Template;
 pub(crate) use template::{Text, Tree, TreeKind};
-pub(crate) use typing::{Known, StepKnown, infer};
+pub(crate) use typing::{Certainty, Guard, Known, StepKnown, guards, infer};
 
 use crate::event::Failure;
 use crate::json::Json;

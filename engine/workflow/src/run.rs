@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::description::Digest;
 use crate::event::{Event, Failure, FailureKind, NeedState, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp};
 use crate::json::Json;
-use crate::plan::{Plan, PoolId, Retry, StepId};
+use crate::plan::{Plan, PoolId, Rest, Retry, StepId, Verdict};
 use crate::rule::{RuleError, Scope, StepView};
 
 /// A guest's `retry-after` counts up to this: one day. A step that must wait longer is better started by another run, and
@@ -102,10 +102,16 @@ pub struct Run {
     due: BTreeSet<StepId>,
     /// Steps between two attempts, by when the next one is due.
     delayed: BTreeSet<(Timestamp, StepId)>,
-    /// Steps that have not come to an end, and those of them that have no attempt in flight.
-    open: u32,
-    idle: u32,
-    any_failed: bool,
+    /// Steps that have not come to an end, and those of them that have no attempt in flight: ordinary ones, always-steps.
+    open: [u32; 2],
+    idle: [u32; 2],
+    any_failed: [bool; 2],
+    /// Whether always-steps are ended as well.
+    giving_up: bool,
+    /// Steps that have come to an end.
+    ended: u32,
+    /// Steps with an attempt in flight that a join does not need any more.
+    unneeded: BTreeSet<StepId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +119,8 @@ enum Phase {
     /// Before its first record.
     Blank,
     Running,
-    /// Nothing new is started; attempts in flight come home. The outcome is the one given.
+    /// No ordinary step is started any more, and its attempts in flight come home. The outcome is the one given, unless an
+    /// always-step fails.
     Ending(Outcome),
     Finished(Outcome),
 }
@@ -125,15 +132,24 @@ struct StepLife {
     attempts: u32,
     /// Attempts failed; interrupted ones don't count.
     failures: u32,
+    /// How many steps had come to an end with this one: 0 while it has not, and the order of ends for those that have.
+    end: u32,
+    /// How many steps had come to an end when it was decided that this one may start.
+    seen: u32,
+    /// The join that does not need it any more.
+    unneeded_by: Option<StepId>,
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    /// For so many of its needs.
-    Waiting(u32),
-    /// All needs are met, or the next attempt is due.
+    /// For its needs: so many are met, so many can't be any more.
+    Waiting {
+        met: u32,
+        unmet: u32,
+    },
+    /// Enough needs are met, or the next attempt is due.
     Ready,
-    /// A need can't be met any more.
+    /// Its needs can't be met any more, or a join does not need it any more.
     Doomed(SkipReason),
     Queued(PoolId),
     Running,
@@ -166,20 +182,24 @@ pub enum StepStatus<'a> {
     Failed(&'a Failure),
     /// It will not run.
     Skipped(&'a SkipReason),
-    /// It was ended with its run.
+    /// It was ended with its run, or by a join that does not need it any more.
     Cancelled,
 }
 
 impl Run {
     /// A run before its first record.
     pub fn new(plan: Arc<Plan>, id: RunId) -> Run {
-        let waiting = |step: &crate::plan::Step| StepLife {
-            state: State::Waiting(step.needs.len() as u32),
+        let waiting = StepLife {
+            state: State::Waiting { met: 0, unmet: 0 },
             attempts: 0,
             failures: 0,
+            end: 0,
+            seen: 0,
+            unneeded_by: None,
         };
-        let steps: Vec<StepLife> = plan.steps.iter().map(waiting).collect();
-        let open = steps.len() as u32;
+        let steps = vec![waiting; plan.steps.len()];
+        let always = plan.steps.iter().filter(|step| step.always).count() as u32;
+        let open = [steps.len() as u32 - always, always];
         Run {
             plan,
             id,
@@ -194,7 +214,10 @@ impl Run {
             delayed: BTreeSet::new(),
             open,
             idle: open,
-            any_failed: false,
+            any_failed: [false; 2],
+            giving_up: false,
+            ended: 0,
+            unneeded: BTreeSet::new(),
         }
     }
 
@@ -241,9 +264,13 @@ impl Run {
                 self.seed = *seed;
                 self.created = at;
                 for index in 0..self.steps.len() {
-                    if matches!(self.steps[index].state, State::Waiting(0)) {
+                    let step = &self.plan.steps[index];
+                    if step.needs.is_empty() && !step.always {
                         self.make_due(StepId(index as u32), State::Ready);
                     }
+                }
+                if self.open[0] == 0 {
+                    self.judge_always_steps();
                 }
             }
             Event::AttemptQueued { step, attempt, pool } => {
@@ -257,7 +284,7 @@ impl Run {
                 let life = self.life(*step);
                 life.state = State::Running;
                 life.attempts = *attempt;
-                self.idle -= 1;
+                *self.idle_like(*step) -= 1;
             }
             Event::AttemptSucceeded { step, attempt, output, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;
@@ -267,20 +294,29 @@ impl Run {
                 self.in_flight_attempt(*step, *attempt)?.failures += 1;
                 // Counted from when the failure happened, not from when somebody noticed: a restart neither shortens
                 // nor restarts the wait.
-                match self.retry_delay_ms(*step, failure) {
-                    Some(delay) => {
+                self.unneeded.remove(step);
+                match (self.retry_delay_ms(*step, failure), self.steps[step.index()].unneeded_by) {
+                    (Some(_), Some(by)) => {
+                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by }));
+                        *self.idle_like(*step) += 1;
+                    }
+                    (Some(delay), None) => {
                         let until = at.plus_ms(delay);
                         self.life(*step).state = State::Delayed(until);
                         self.delayed.insert((until, *step));
-                        self.idle += 1;
+                        *self.idle_like(*step) += 1;
                     }
-                    None => self.end(*step, State::Failed(Box::new(failure.clone()))),
+                    (None, _) => self.end(*step, State::Failed(Box::new(failure.clone()))),
                 }
             }
             Event::AttemptInterrupted { step, attempt, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;
-                self.make_due(*step, State::Ready);
-                self.idle += 1;
+                self.unneeded.remove(step);
+                // What nobody needs any more does not start again.
+                let unneeded_by = self.steps[step.index()].unneeded_by;
+                let state = unneeded_by.map_or(State::Ready, |by| State::Doomed(SkipReason::NotNeeded { by }));
+                self.make_due(*step, state);
+                *self.idle_like(*step) += 1;
             }
             Event::AttemptCancelled { step, attempt, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;
@@ -299,9 +335,14 @@ impl Run {
                 self.end(*step, State::Cancelled);
             }
             Event::CancelRequested { .. } => match self.phase {
-                Phase::Running if self.open > 0 => self.phase = Phase::Ending(Outcome::Cancelled),
+                Phase::Running if self.open != [0, 0] => {
+                    self.phase = Phase::Ending(Outcome::Cancelled);
+                    // There is nothing else left to be cancelled.
+                    self.giving_up = self.open[0] == 0;
+                }
                 // Too late to change anything.
-                Phase::Running | Phase::Ending(_) => (),
+                Phase::Running => (),
+                Phase::Ending(_) => self.giving_up = true,
                 Phase::Blank | Phase::Finished(_) => return None,
             },
             Event::RunTimedOut => {
@@ -309,7 +350,7 @@ impl Run {
                 self.phase = Phase::Ending(Outcome::TimedOut);
             }
             Event::RunFinished { outcome, .. } => {
-                (self.open == 0 && !matches!(self.phase, Phase::Blank | Phase::Finished(_))).then_some(())?;
+                (self.open == [0, 0] && !matches!(self.phase, Phase::Blank | Phase::Finished(_))).then_some(())?;
                 self.phase = Phase::Finished(*outcome);
             }
         }
@@ -317,21 +358,23 @@ impl Run {
     }
 
     /// What should happen at `now`, with at most `room` attempts started by it; nothing is decided about the steps after
-    /// the last one for which there was room. The event of every action must be
+    /// the last one for which there was room, nor after one whose end may make others needless. The event of every action must be
     /// applied before this is asked again; then nothing is answered twice, and an answer without events means: wait.
     pub fn next(&self, now: Timestamp, room: usize) -> Vec<Action> {
         match self.phase {
             Phase::Blank | Phase::Finished(_) => return Vec::new(),
-            Phase::Running if self.deadline().is_some_and(|deadline| deadline <= now) && self.open > 0 => {
+            Phase::Running if self.deadline().is_some_and(|deadline| deadline <= now) && self.open[0] > 0 => {
                 return vec![Action::Record(Event::RunTimedOut)];
             }
-            Phase::Ending(outcome) if self.idle > 0 => return self.wind_down(outcome),
+            Phase::Ending(outcome) if self.idle[0] > 0 || (self.giving_up && self.idle[1] > 0) => {
+                return self.wind_down(outcome);
+            }
             Phase::Running | Phase::Ending(_) => (),
         }
-        if self.open == 0 {
+        if self.open == [0, 0] {
             return vec![Action::Record(self.finish())];
         }
-        let mut wake_at = self.deadline().filter(|_| self.phase == Phase::Running);
+        let mut wake_at = self.deadline().filter(|_| self.phase == Phase::Running && self.open[0] > 0);
         let delays_over = self.delayed.iter().take_while(|(until, _)| *until <= now).map(|(_, step)| step);
         let mut actions = Vec::new();
         let mut started = 0;
@@ -341,7 +384,12 @@ impl Run {
             }
             let action = self.decide(*step);
             started += usize::from(matches!(action, Action::Start(_)));
+            let is_end = matches!(action, Action::Record(_));
             actions.push(action);
+            // The end may decide a join that then does not need the steps after this one.
+            if is_end && self.plan.has_regions() {
+                break;
+            }
         }
         if let Some((until, _)) = self.delayed.range((now.plus_ms(1), StepId(0))..).next() {
             wake_at = Some(wake_at.map_or(*until, |at| at.min(*until)));
@@ -353,7 +401,7 @@ impl Run {
     /// What follows once a queued attempt has its place: [`Action::Start`], or a record that its input can't be made.
     /// `None` if the step is not queued any more, or nothing is started any more.
     pub fn start(&self, step: StepId) -> Option<Action> {
-        let waits = self.phase == Phase::Running && matches!(self.steps[step.index()].state, State::Queued(_));
+        let waits = self.may_start(step) && matches!(self.steps[step.index()].state, State::Queued(_));
         waits.then(|| self.attempt(step))
     }
 
@@ -371,9 +419,37 @@ impl Run {
         })
     }
 
-    /// Whether attempts in flight should be ended because the run was cancelled or timed out.
+    /// Of the steps with an attempt in flight those whose attempt should be ended, because a join does not need them any
+    /// more. While the run is ending, that is all of them, and none is listed here for it.
+    pub fn unneeded(&self) -> impl Iterator<Item = StepId> {
+        self.unneeded.iter().copied()
+    }
+
+    /// The join that does not need this step any more, which is why it is ended.
+    pub fn unneeded_by(&self, step: StepId) -> Option<StepId> {
+        self.steps[step.index()].unneeded_by
+    }
+
+    /// Whether the run was cancelled or has timed out and is not over: attempts of ordinary steps in flight should be
+    /// ended.
     pub fn is_ending(&self) -> bool {
         matches!(self.phase, Phase::Ending(_))
+    }
+
+    /// Whether the run was cancelled so that attempts of always-steps should be ended, too.
+    pub fn is_giving_up(&self) -> bool {
+        self.giving_up && self.is_ending()
+    }
+
+    /// Whether an attempt of this step that is in flight should be ended.
+    pub fn is_cut(&self, step: StepId) -> bool {
+        let is_ended = self.is_ending() && (self.giving_up || !self.plan.step(step).always);
+        is_ended || self.unneeded_by(step).is_some()
+    }
+
+    /// Whether there are always-steps that have not come to an end, and may start.
+    pub fn has_always_steps_left(&self) -> bool {
+        self.open[1] > 0 && !self.giving_up && !matches!(self.phase, Phase::Finished(_))
     }
 
     /// How the run ended; `None` while it has not.
@@ -408,7 +484,7 @@ impl Run {
     pub fn status(&self, step: StepId) -> (StepStatus<'_>, u32) {
         let life = &self.steps[step.index()];
         let status = match &life.state {
-            State::Waiting(_) | State::Doomed(_) => StepStatus::Waiting,
+            State::Waiting { .. } | State::Doomed(_) => StepStatus::Waiting,
             State::Ready => StepStatus::Ready,
             State::Queued(_) => StepStatus::Queued,
             State::Running => StepStatus::Running,
@@ -421,12 +497,36 @@ impl Run {
         (status, life.attempts)
     }
 
+    /// What the step's rules and holes see, once it was decided that it may start: the run as it was then.
+    pub fn seen_by(&self, step: StepId) -> impl Scope + '_ {
+        Seen { run: self, until: self.steps[step.index()].seen }
+    }
+
     /// The same for every attempt of the step in this run, across restarts.
     pub fn idempotency_key(&self, step: StepId) -> String {
         format!("{}/{}", self.id, self.plan.step(step).name)
     }
 
     // Deciding.
+
+    fn may_start(&self, step: StepId) -> bool {
+        match self.phase {
+            Phase::Running => true,
+            Phase::Ending(_) => self.plan.step(step).always && !self.giving_up,
+            Phase::Blank | Phase::Finished(_) => false,
+        }
+    }
+
+    /// How a step ended; `None` if it has not.
+    fn end_of(&self, step: StepId) -> Option<StepEnd> {
+        match self.steps[step.index()].state {
+            State::Succeeded { .. } => Some(StepEnd::Succeeded),
+            State::Failed(_) => Some(StepEnd::Failed),
+            State::Skipped(_) => Some(StepEnd::Skipped),
+            State::Cancelled => Some(StepEnd::Cancelled),
+            _ => None,
+        }
+    }
 
     fn deadline(&self) -> Option<Timestamp> {
         self.plan.timeout_ms.map(|ms| self.created.plus_ms(ms))
@@ -435,15 +535,19 @@ impl Run {
     fn decide(&self, step: StepId) -> Action {
         let life = &self.steps[step.index()];
         if let State::Doomed(reason) = &life.state {
-            return Action::Record(Event::StepSkipped { step, reason: reason.clone() });
+            return Action::Record(match life.attempts {
+                0 => Event::StepSkipped { step, reason: reason.clone() },
+                _ => Event::StepCancelled { step },
+            });
         }
+        let seen = self.seen_by(step);
         let plan = self.plan.step(step);
         // A step that has started once was wanted then; its rule is not asked again.
         if let Some(when) = plan.when.as_ref().filter(|_| life.attempts == 0) {
-            match when.holds(self) {
+            match when.holds(&seen) {
                 Ok(true) => (),
                 Ok(false) => {
-                    let reason = SkipReason::RuleFalse { rule: when.source().to_owned(), saw: when.saw(self) };
+                    let reason = SkipReason::RuleFalse { rule: when.source().to_owned(), saw: when.saw(&seen) };
                     return Action::Record(Event::StepSkipped { step, reason });
                 }
                 Err(error) => return rule_failed(step, "when", &error),
@@ -457,18 +561,22 @@ impl Run {
 
     fn attempt(&self, step: StepId) -> Action {
         let attempt = self.steps[step.index()].attempts + 1;
-        match self.plan.step(step).with.render(self) {
+        match self.plan.step(step).with.render(&self.seen_by(step)) {
             Ok(input) => Action::Start(Attempt { step, attempt, input }),
             Err(error) => rule_failed(step, "with", &error),
         }
     }
 
-    /// Ends every step that has no attempt in flight. Asked only while there is one.
+    /// Ends every step that has no attempt in flight, but for always-steps unless these are given up. Asked only while
+    /// there is one.
     fn wind_down(&self, outcome: Outcome) -> Vec<Action> {
         let ended = |(index, life): (usize, &StepLife)| {
             let step = StepId(index as u32);
+            if self.plan.step(step).always && !self.giving_up {
+                return None;
+            }
             let event = match life.state {
-                State::Waiting(_) | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
+                State::Waiting { .. } | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
                     if life.attempts > 0 {
                         Event::StepCancelled { step }
                     } else {
@@ -499,8 +607,8 @@ impl Run {
             }
         }
         let outcome = match self.phase {
-            Phase::Ending(outcome) => outcome,
-            _ if self.any_failed || !faults.is_empty() => Outcome::Failed,
+            Phase::Ending(outcome) if !self.any_failed[1] => outcome,
+            _ if self.any_failed != [false; 2] || !faults.is_empty() => Outcome::Failed,
             _ => Outcome::Succeeded,
         };
         Event::RunFinished { outcome, outputs: Json::from(Value::Object(outputs)), faults }
@@ -512,11 +620,16 @@ impl Run {
         &mut self.steps[step.index()]
     }
 
+    /// How many steps are open and have no attempt in flight, of this one's kind.
+    fn idle_like(&mut self, step: StepId) -> &mut u32 {
+        &mut self.idle[usize::from(self.plan.step(step).always)]
+    }
+
     /// Refuses unless this attempt of the step may be queued or started now.
     fn startable(&self, step: StepId, attempt: u32) -> Option<()> {
         let life = self.steps.get(step.index())?;
         let startable = matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_));
-        (startable && attempt == life.attempts + 1 && self.phase == Phase::Running).then_some(())
+        (startable && attempt == life.attempts + 1 && self.may_start(step)).then_some(())
     }
 
     /// The step, if this attempt of it is in flight.
@@ -529,7 +642,9 @@ impl Run {
     fn idle_step(&mut self, step: StepId) -> Option<&mut StepLife> {
         let life = self.steps.get_mut(step.index())?;
         match life.state {
-            State::Waiting(_) | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => Some(life),
+            State::Waiting { .. } | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
+                Some(life)
+            }
             _ => None,
         }
     }
@@ -549,28 +664,93 @@ impl Run {
 
     fn end(&mut self, step: StepId, state: State) {
         if !matches!(self.life(step).state, State::Running) {
-            self.idle -= 1;
+            *self.idle_like(step) -= 1;
         }
         self.settle(step);
-        let end = match state {
-            State::Succeeded { .. } => StepEnd::Succeeded,
-            State::Skipped(_) => StepEnd::Skipped,
-            State::Cancelled => StepEnd::Cancelled,
-            _ => StepEnd::Failed,
-        };
-        self.any_failed |= end == StepEnd::Failed;
-        self.life(step).state = state;
-        self.open -= 1;
+        self.ended += 1;
+        let ended = self.ended;
+        let life = self.life(step);
+        (life.state, life.end) = (state, ended);
+        let end = self.end_of(step).expect("a step that ends is in the state of an end");
         let plan = self.plan.clone();
+        let kind = usize::from(plan.step(step).always);
+        self.any_failed[kind] |= end == StepEnd::Failed;
+        self.open[kind] -= 1;
+        self.unneeded.remove(&step);
         for (dependent, wanted) in plan.dependents(step) {
-            let State::Waiting(missing) = self.steps[dependent.index()].state else { continue };
-            if !wanted.is_met_by(end) {
-                let reason = SkipReason::NeedNotMet { need: step, wanted: *wanted, was: end };
-                self.make_due(*dependent, State::Doomed(reason));
-            } else if missing == 1 {
-                self.make_due(*dependent, State::Ready);
-            } else {
-                self.life(*dependent).state = State::Waiting(missing - 1);
+            let State::Waiting { met, unmet } = &mut self.steps[dependent.index()].state else { continue };
+            match wanted.is_met_by(end) {
+                true => *met += 1,
+                false => *unmet += 1,
+            }
+            // An always-step is judged when the last ordinary step has ended, below.
+            if !plan.step(*dependent).always || kind == 1 {
+                self.judge(*dependent);
+            }
+        }
+        if kind == 0 && self.open[0] == 0 {
+            self.judge_always_steps();
+        }
+    }
+
+    /// Lets always-steps start whose joins are decided: no ordinary step is left.
+    fn judge_always_steps(&mut self) {
+        let plan = self.plan.clone();
+        let always = plan.steps.iter().enumerate().rev().take_while(|(_, step)| step.always);
+        always.for_each(|(index, _)| self.judge(StepId(index as u32)));
+    }
+
+    /// Lets a step that waits start, or not any more, as soon as its join is decided.
+    fn judge(&mut self, step: StepId) {
+        let State::Waiting { met, unmet } = self.steps[step.index()].state else { return };
+        let plan = self.plan.clone();
+        let joined = plan.step(step);
+        let of = joined.needs.len() as u32;
+        match joined.join.judge(of, met, unmet) {
+            Verdict::Open => return,
+            Verdict::Start => {
+                self.life(step).seen = self.ended;
+                self.make_due(step, State::Ready);
+            }
+            Verdict::Never => {
+                let least = joined.join.least(of);
+                // Where all are needed, one is the reason.
+                let reason = joined.needs.iter().find_map(|need| {
+                    let was = self.end_of(need.step).filter(|end| !need.state.is_met_by(*end) && least == of)?;
+                    Some(SkipReason::NeedNotMet { need: need.step, wanted: need.state, was })
+                });
+                let too_few = SkipReason::TooFewNeedsMet { possible: of - unmet, least, of };
+                self.make_due(step, State::Doomed(reason.unwrap_or(too_few)));
+            }
+        }
+        // What the run ends is ended by the run, whatever becomes of its joins meanwhile.
+        if joined.rest == Rest::Cancel && self.may_start(step) {
+            self.release(step);
+        }
+    }
+
+    /// Has what serves only this join ended. A step belongs to the region of one join, and a join is decided once, so
+    /// that all regions together are looked at once.
+    fn release(&mut self, join: StepId) {
+        let plan = self.plan.clone();
+        let mut joins = vec![join];
+        while let Some(join) = joins.pop() {
+            for step in plan.region(join) {
+                match self.life(*step).state {
+                    State::Running => drop(self.unneeded.insert(*step)),
+                    State::Waiting { .. } => {
+                        // A join that was decided has let go of its own region then.
+                        joins.extend((plan.step(*step).rest == Rest::Cancel).then_some(*step));
+                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by: join }));
+                    }
+                    State::Ready | State::Queued(_) | State::Delayed(_) => {
+                        self.settle(*step);
+                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by: join }));
+                    }
+                    // Over, or about to be skipped for a reason of its own.
+                    _ => continue,
+                }
+                self.life(*step).unneeded_by = Some(join);
             }
         }
     }
@@ -579,7 +759,7 @@ impl Run {
     fn retry_delay_ms(&self, step: StepId, failure: &Failure) -> Option<u64> {
         let retry = &self.plan.step(step).retry;
         let failures = self.steps[step.index()].failures;
-        let again = failure.kind.is_retryable() && failures < retry.attempts && self.phase == Phase::Running;
+        let again = failure.kind.is_retryable() && failures < retry.attempts && self.may_start(step);
         let asked = failure.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS);
         again.then(|| delay_ms(retry, failures, self.seed, step).max(asked))
     }
@@ -645,6 +825,53 @@ fn mix(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
+}
+
+/// A run as one of its steps sees it: as it was when enough of the step's needs were met. A branch that comes to its end
+/// between two attempts does not change the input of the second.
+struct Seen<'r> {
+    run: &'r Run,
+    /// So many steps had come to an end.
+    until: u32,
+}
+
+impl Seen<'_> {
+    fn is_open(&self, name: &str) -> Option<bool> {
+        let life = &self.run.steps[self.run.plan.step_named(name)?.index()];
+        Some(life.end == 0 || life.end > self.until)
+    }
+}
+
+impl Scope for Seen<'_> {
+    fn inputs(&self) -> &Value {
+        &self.run.inputs
+    }
+
+    fn step(&self, name: &str) -> Option<StepView<'_>> {
+        match self.is_open(name)? {
+            true => Some(StepView { status: "unfinished", output: None, failure: None, attempts: 0 }),
+            false => self.run.step(name),
+        }
+    }
+
+    fn output(&self, step: &str) -> Option<&Json> {
+        match self.is_open(step)? {
+            true => None,
+            false => self.run.output(step),
+        }
+    }
+
+    fn run_id(&self) -> &str {
+        &self.run.id.0
+    }
+
+    fn workflow_name(&self) -> &str {
+        &self.run.plan.name
+    }
+
+    fn workflow_directory(&self) -> &str {
+        &self.run.plan.directory
+    }
 }
 
 impl Scope for Run {

@@ -51,7 +51,7 @@ pub struct Spec {
     pub plugins: Entries<Spanned<String>>,
     /// `[pools]`.
     pub pools: Entries<PoolSpec>,
-    /// `[steps.NAME]`.
+    /// `[steps.NAME]`, then `[always.NAME]`.
     pub steps: Entries<StepSpec>,
     /// `[outputs]`.
     pub outputs: Entries<Value>,
@@ -91,15 +91,21 @@ pub struct PoolSpec {
     pub cost_per_hour: Option<Spanned<f64>>,
 }
 
-/// One of `[steps.NAME]`.
+/// One of `[steps.NAME]` or `[always.NAME]`.
 #[derive(Clone, Debug)]
 pub struct StepSpec {
+    /// Whether it is one of `[always.NAME]`.
+    pub always: bool,
     /// `use`.
     pub plugin: Option<Spanned<String>>,
     /// `with`: a table.
     pub with: Option<Value>,
     /// `needs`, such as `build` or `build.failed`.
     pub needs: Vec<Spanned<String>>,
+    /// `join`.
+    pub join: Option<Spanned<JoinSpec>>,
+    /// `rest`.
+    pub rest: Option<Spanned<String>>,
     /// `when`.
     pub when: Option<Spanned<String>>,
     /// `retry`.
@@ -116,6 +122,15 @@ pub struct StepSpec {
     pub description: Option<Spanned<String>>,
     /// Whether some of it had to be left out of this mirror, so that what seems to be missing may not be.
     pub(crate) incomplete: bool,
+}
+
+/// A step's `join`: a word, or a number of needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinSpec {
+    /// `"any"`.
+    Word(String),
+    /// `{ at-least = 2 }`.
+    AtLeast(i64),
 }
 
 /// A step's `retry`.

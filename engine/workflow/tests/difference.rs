@@ -140,3 +140,55 @@ fn inputs_are_compared_if_both_are_known() {
         "~ given inputs\n    \"b.c\": 2 → nothing\n    a: 1 → 2\n    b.c: nothing → 2\n\n1 part has changed\n"
     );
 }
+
+#[test]
+fn joins_and_their_rest_are_keys_and_a_step_that_runs_whatever_happens_is_another_part() {
+    let was = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.first]
+        use = "any"
+        needs = ["a", "b"]
+        [steps.third]
+        use = "any"
+        needs = ["a", "b"]
+        join = "any"
+        [steps.tidy]
+        use = "any"
+    "#;
+    let is = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.first]
+        use = "any"
+        needs = ["a", "b"]
+        join = "any"
+        rest = "cancel"
+        [steps.third]
+        use = "any"
+        needs = ["a", "b"]
+        join = { at-least = 2 }
+        [always.tidy]
+        use = "any"
+    "#;
+    check(
+        was,
+        is,
+        r#"
+~ steps.first
+    join: nothing → "any"
+    rest: nothing → "cancel"
+~ steps.third
+    join: "any" → nothing
+    join.at-least: nothing → 2
++ always.tidy
+- steps.tidy
+
+4 parts have changed
+"#,
+    );
+}

@@ -17,7 +17,7 @@ use plans::{chain, plan};
 
 /// The records of a run of `toml` to which the world does what `script` says, a line each, with the milliseconds since
 /// its creation: `create [JSON]`, `ok STEP [JSON]`, `fail STEP KIND [MESSAGE]`, `retry STEP MS` (fails, and asks for a
-/// wait), `place STEP` (in its pool), `crash`, `wake`, `cancel`; ` usage=JSON` at the end of a line is what the attempt
+/// wait), `cancelled STEP`, `place STEP` (in its pool), `crash`, `wake`, `cancel`; ` usage=JSON` at the end of a line is what the attempt
 /// used. What the run decides in answer is recorded at the same time, but nothing is started by a `crash`.
 fn records(plan: &Arc<Plan>, script: &str) -> Vec<Record> {
     let mut run = Run::new(plan.clone(), RunId("r".into()));
@@ -59,6 +59,7 @@ fn records(plan: &Arc<Plan>, script: &str) -> Vec<Record> {
                 lost.map(|(step, attempt)| Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash })
                     .collect()
             }
+            "cancelled" => vec![Event::AttemptCancelled { step: step(), attempt: attempt(&run), usage }],
             "cancel" => vec![Event::CancelRequested { reason: "wrong branch".into() }],
             "wake" => vec![],
             other => panic!("no such verb: {other}"),
@@ -493,4 +494,235 @@ fn programs_read_the_same_account() {
     assert_eq!(value["steps"][3]["rule"]["saw"], json!([["inputs.score", 0.99]]));
     let none: Value = serde_json::to_value(Times::default()).unwrap();
     assert_eq!(none, json!({}));
+}
+
+/// Two ways to an answer, of which one is enough; one that is needed by nobody else; and something for the end.
+const RACE: &str = r#"
+    [steps.near]
+    use = "any"
+    [steps.ask]
+    use = "any"
+    retry = { attempts = 3, delay = "1s", jitter = false }
+    [steps.far]
+    use = "any"
+    needs = ["ask"]
+    [steps.inner]
+    use = "any"
+    needs = ["ask.failed", "far"]
+    join = "any"
+    rest = "cancel"
+    [steps.first]
+    use = "any"
+    needs = ["near", "inner"]
+    join = "any"
+    rest = "cancel"
+    with = { near = "${steps.near.status}", inner = "${steps.inner.status}" }
+    [steps.repair]
+    use = "any"
+    needs = ["near.failed", "first.failed", "first.skipped"]
+    join = { at-least = 2 }
+    [steps.after]
+    use = "any"
+    needs = ["repair"]
+    [always.release]
+    use = "any"
+    [always.tell]
+    use = "any"
+    needs = ["release.failed"]
+"#;
+
+const NEAR_WINS: &str = "
+    0 create
+    100 ok near
+    200 ok first
+    250 cancelled ask
+    400 ok release
+";
+
+#[test]
+fn what_a_join_did_not_need_is_told_with_the_join() {
+    check(
+        RACE,
+        NEAR_WINS,
+        r#"
+run r of w: succeeded after 400 ms
+
+What happened
+  100 ms  near succeeded
+  100 ms  far, inner skipped, because first was decided without them
+  200 ms  first succeeded
+  200 ms  repair, after skipped, because repair takes 2 of its 3 needs, and can't have them: not met are near, first
+  250 ms  ask cancelled, because first was decided without it
+  400 ms  release succeeded
+  400 ms  tell skipped, because release succeeded
+
+Skipped
+  because first was decided without them
+    far, inner
+  because repair takes 2 of its 3 needs, and can't have them: not met are near, first
+    repair, after
+  because release succeeded
+    tell
+
+Where the time went: the steps that the end waited for
+    0 ms  ask      250 ms running
+  250 ms  release  150 ms running
+  most of it: ask, 250 ms running (62 %)
+"#,
+    );
+}
+
+#[test]
+fn a_step_that_lost_says_to_which_join() {
+    check_step(
+        RACE,
+        NEAR_WINS,
+        "far",
+        r#"
+step      far of run r (w)
+state     skipped
+why       skipped because first was decided without it; by way of inner: `inner` does not need it any more
+needs     ask to succeed: was cancelled after 250 ms
+time      100 ms: 100 ms waiting for its needs
+"#,
+    );
+    check_step(
+        RACE,
+        NEAR_WINS,
+        "ask",
+        r#"
+step      ask of run r (w)
+state     cancelled
+why       it ran as it needs nothing; then inner did not need it any more
+input     {}
+time      250 ms: 250 ms running
+
+attempts
+  #1 after 0 ms: cancelled after 250 ms
+"#,
+    );
+}
+
+#[test]
+fn a_join_says_which_need_decided_it_and_what_it_saw_then() {
+    check_step(
+        RACE,
+        NEAR_WINS,
+        "first",
+        r#"
+step      first of run r (w)
+state     succeeded
+why       it ran as one of its needs was met
+needs     near to succeed: succeeded after 100 ms; this gave it its turn
+          inner to succeed: was skipped after 100 ms
+input     {"near":"succeeded","inner":"unfinished"}
+time      200 ms: 100 ms waiting for its needs, 100 ms running
+
+attempts
+  #1 after 100 ms: succeeded after 100 ms
+
+because of it, these were skipped: far, inner
+"#,
+    );
+}
+
+#[test]
+fn a_failure_that_no_join_waits_for_any_more_is_not_tried_again() {
+    check_step(
+        RACE,
+        "0 create\n100 ok near\n150 fail ask transient",
+        "ask",
+        r#"
+step      ask of run r (w)
+state     cancelled
+why       it ran as it needs nothing; then inner did not need it any more
+input     {}
+time      150 ms: 150 ms running
+
+attempts
+  #1 after 0 ms: failed, transient after 150 ms
+     scripted
+     not tried again: no join needed it any more
+"#,
+    );
+}
+
+#[test]
+fn a_step_that_waits_says_for_how_many_of_its_needs() {
+    let plan = Arc::new(plan(RACE));
+    let account = account(&plan, &records(&plan, "0 create"), None);
+    for (step, why) in [
+        ("repair", "why       it waits for 2 of near, first\n"),
+        ("after", "why       it waits for repair\n"),
+        ("release", "why       it waits for the end of all steps\n"),
+    ] {
+        let page = account.step_page(plan.step_named(step).unwrap().index());
+        assert!(page.contains(why), "{page}");
+    }
+    check_step(
+        RACE,
+        "0 create",
+        "first",
+        r#"
+step      first of run r (w)
+state     waiting
+why       it waits for one of near, inner
+needs     near to succeed: it has not come to its end
+          inner to succeed: it has not come to its end
+time      0 ms
+"#,
+    );
+}
+
+#[test]
+fn an_always_step_has_its_turn_with_the_last_step_that_ends() {
+    check_step(
+        RACE,
+        NEAR_WINS,
+        "release",
+        r#"
+step      release of run r (w)
+state     succeeded
+why       it ran as all steps were over
+after     ask, the last step to end; this gave it its turn
+input     {}
+time      400 ms: 250 ms waiting for its needs, 150 ms running
+
+attempts
+  #1 after 250 ms: succeeded after 150 ms
+
+because of it, these were skipped: tell
+"#,
+    );
+}
+
+#[test]
+fn needs_that_one_failure_kept_from_running_are_traced_to_it_through_a_join() {
+    let toml = r#"
+        [steps.build]
+        use = "any"
+        [steps.a]
+        use = "any"
+        needs = ["build"]
+        [steps.b]
+        use = "any"
+        needs = ["build"]
+        [steps.either]
+        use = "any"
+        needs = ["a", "b"]
+        join = "any"
+    "#;
+    check_step(
+        toml,
+        "0 create\n10 fail build permanent",
+        "either",
+        r#"
+step      either of run r (w)
+state     skipped
+why       skipped because build failed (permanent: scripted); by way of a: it takes 1 of its 2 needs, but none can be met
+needs     a to succeed: was skipped after 10 ms
+          b to succeed: was skipped after 10 ms
+time      10 ms: 10 ms waiting for its needs
+"#,
+    );
 }

@@ -207,9 +207,12 @@ fn whether_something_is_there_is_not_known_of_a_step_that_is_not_over() {
 /// What is foretold comes true, if nothing fails.
 #[test]
 fn a_run_does_what_its_preview_says() {
-    for stage in [true, false] {
-        let plan = Arc::new(plan(RELEASE));
-        let Value::Object(given) = json!({ "stage": stage }) else { unreachable!() };
+    let cases = [(RELEASE, "stage"), (RACE, "far")]
+        .into_iter()
+        .flat_map(|(toml, input)| [(toml, input, true), (toml, input, false)]);
+    for (toml, input, value) in cases {
+        let plan = Arc::new(plan(toml));
+        let Value::Object(given) = json!({ input: value }) else { unreachable!() };
         let inputs = accept(&plan, given).unwrap();
         let foretold = preview(&plan, inputs.clone());
         let mut run = Run::new(plan.clone(), RunId("r".into()));
@@ -256,4 +259,117 @@ fn a_long_chain_is_as_many_waves() {
     assert_eq!(plan.step_named("s4999"), Some(StepId(4_999)));
     let value = serde_json::to_value(&preview).unwrap();
     assert_eq!(value["steps"][1]["verdict"], "runs");
+}
+
+const RACE: &str = r#"
+    [inputs]
+    far = { type = "boolean", default = true }
+    [steps.near]
+    use = "any"
+    [steps.ask]
+    use = "any"
+    when = "inputs.far"
+    [steps.far]
+    use = "any"
+    needs = ["ask"]
+    [steps.first]
+    use = "any"
+    needs = ["near", "far"]
+    join = "any"
+    rest = "cancel"
+    with = { far = "${steps.far.status}" }
+    [steps.repair]
+    use = "any"
+    needs = ["near.failed", "first.failed", "first.skipped"]
+    join = { at-least = 2 }
+    [steps.tell]
+    use = "any"
+    needs = ["first", "repair"]
+    join = "merge"
+    [always.release]
+    use = "any"
+    with = { far = "${steps.far.status}" }
+    [always.report]
+    use = "any"
+    needs = ["near.failed", "release.failed"]
+    join = "any"
+"#;
+
+#[test]
+fn joins_say_what_they_take_and_whom_they_end_and_always_steps_come_last() {
+    check(
+        RACE,
+        json!({}),
+        r#"
+wave 1 of 5
+  near: runs
+    use      any, #
+    with     {}
+  ask: runs if `first` is not decided before
+    use      any, #
+    with     {}
+
+wave 2 of 5
+  far after ask: runs if `first` is not decided before
+    use      any, #
+    with     {}
+  first after near or far: runs
+    use      any, #
+    with     {"far":"${steps.far.status}"}
+             waits for the end of far
+    rest     cancels far, ask once it is decided
+
+wave 3 of 5
+  repair after 2 of near.failed, first.failed, first.skipped: runs if 2 of these come true: `near` fails, `first` fails, `first` is skipped
+    use      any, #
+    with     {}
+
+wave 4 of 5
+  tell after first, repair, one of them at least: runs
+    use      any, #
+    with     {}
+
+wave 5 of 5
+  release always: runs, whatever becomes of the steps
+    use      any, #
+    with     {"far":"${steps.far.status}"}
+             waits for the end of far
+  report always after near.failed or release.failed: runs if `near` fails or `release` fails
+    use      any, #
+    with     {}
+
+4 run if nothing fails, 4 depend on what happens, 0 will be skipped, 0 will fail
+longest chain, 5 steps: ask → far → first → repair → tell
+"#,
+    );
+}
+
+#[test]
+fn what_is_skipped_for_sure_may_be_unfinished_when_a_join_is_decided() {
+    let preview = of(&plan(RACE), json!({ "far": false }));
+    let step = |name: &str| preview.steps.iter().find(|step| step.step == name).unwrap();
+    assert!(matches!(step("far").verdict, Verdict::Skipped(_)));
+    assert_eq!(step("first").input.as_str(), r#"{"far":"${steps.far.status}"}"#);
+    assert_eq!(step("release").input.as_str(), r#"{"far":"skipped"}"#, "it comes after all steps");
+}
+
+#[test]
+fn a_join_that_can_have_too_few_of_its_needs_is_skipped() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        when = "false"
+        [steps.b]
+        use = "any"
+        [steps.c]
+        use = "any"
+        when = "false"
+        [steps.two]
+        use = "any"
+        needs = ["a", "b", "c"]
+        join = { at-least = 2 }
+    "#;
+    let steps = of(&plan(toml), json!({})).steps;
+    let why = "it takes 2 of its 3 needs, but only 1 can be met";
+    assert_eq!(steps.last().unwrap().verdict, Verdict::Skipped(why.to_owned()));
 }

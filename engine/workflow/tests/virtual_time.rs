@@ -72,7 +72,8 @@ impl Play {
         let ends = |ends: &str| ends.split_whitespace().map(str::to_owned).collect();
         let scripts: HashMap<String, Vec<String>> =
             script.iter().map(|(step, list)| ((*step).to_owned(), ends(list))).collect();
-        let cancel_at = scripts.get("cancel").map(|at| at[0].trim_start_matches('@').parse::<u64>().unwrap());
+        let cancels = scripts.get("cancel").into_iter().flatten();
+        let mut cancels: VecDeque<u64> = cancels.map(|at| at.trim_start_matches('@').parse().unwrap()).collect();
         let mut play = Play {
             plan: plan.clone(),
             scripts,
@@ -121,14 +122,17 @@ impl Play {
             if play.run.outcome().is_some() {
                 return play;
             }
-            if play.run.is_ending() {
-                play.cut();
+            if play.cut() {
                 continue;
             }
             let next_end = play.flying.keys().next().map(|(at, _)| *at);
-            let at = [next_end, wake_at, cancel_at].into_iter().flatten().min().expect("something is bound to happen");
+            let at = [next_end, wake_at, cancels.front().copied()]
+                .into_iter()
+                .flatten()
+                .min()
+                .expect("something is bound to happen");
             play.now = play.now.max(at);
-            if cancel_at.is_some_and(|cancel| cancel <= play.now) {
+            if cancels.pop_front_if(|cancel| *cancel <= play.now).is_some() {
                 play.record(Event::CancelRequested { reason: "enough".into() });
                 play.cut();
             } else if next_end.is_some_and(|end| end <= play.now) {
@@ -221,10 +225,17 @@ impl Play {
         }
     }
 
-    fn cut(&mut self) {
-        while let Some(((_, step), attempt)) = self.flying.pop_first() {
-            self.record(Event::AttemptCancelled { step: StepId(step), attempt, usage: Usage::default() });
+    /// Ends the attempts that should be; whether there were any.
+    fn cut(&mut self) -> bool {
+        let cut: Vec<(u64, u32)> =
+            self.flying.keys().copied().filter(|(_, step)| self.run.is_cut(StepId(*step))).collect();
+        for key in &cut {
+            let (step, attempt) = (StepId(key.1), self.flying[key]);
+            self.flying.remove(key);
+            self.record(Event::AttemptCancelled { step, attempt, usage: Usage::default() });
+            self.give_back(step);
         }
+        !cut.is_empty()
     }
 
     fn crash(&mut self) {
@@ -808,4 +819,639 @@ impl Play {
         }
         succeeded
     }
+}
+
+/// Three steps, and one that joins them as it is told.
+fn joined(join: &str) -> String {
+    format!(
+        r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.c]
+        use = "any"
+        [steps.join]
+        needs = ["a", "b", "c"]
+        {join}
+        use = "any"
+        "#
+    )
+}
+
+#[test]
+fn a_join_of_any_starts_once_with_the_first_need_that_is_met() {
+    check(
+        &joined("join = \"any\""),
+        &[("a", "permanent@10"), ("b", "ok@20"), ("c", "ok@30"), ("join", "ok@5")],
+        "
+0 a#1
+0 b#1
+0 c#1
+10 a failed: Permanent
+20 b succeeded
+20 join#1
+25 join succeeded
+30 c succeeded
+30 Failed {}",
+    );
+}
+
+#[test]
+fn a_join_of_any_is_skipped_when_no_need_can_be_met_any_more() {
+    check(
+        &joined("join = \"any\""),
+        &[("a", "permanent@10"), ("b", "permanent@20"), ("c", "permanent@30")],
+        "
+0 a#1
+0 b#1
+0 c#1
+10 a failed: Permanent
+20 b failed: Permanent
+30 c failed: Permanent
+30 join skipped: it takes 1 of its 3 needs, but none can be met
+30 Failed {}",
+    );
+}
+
+#[test]
+fn a_merge_waits_for_all_and_starts_if_one_was_met() {
+    check(
+        &joined("join = \"merge\""),
+        &[("a", "ok@10"), ("b", "permanent@20"), ("c", "permanent@30")],
+        "
+0 a#1
+0 b#1
+0 c#1
+10 a succeeded
+20 b failed: Permanent
+30 c failed: Permanent
+30 join#1
+30 join succeeded
+30 Failed {}",
+    );
+}
+
+#[test]
+fn a_merge_of_nothing_is_skipped() {
+    check(
+        &joined("join = \"merge\""),
+        &[("a", "permanent@10"), ("b", "permanent@20"), ("c", "permanent")],
+        "
+0 a#1
+0 b#1
+0 c#1
+0 c failed: Permanent
+10 a failed: Permanent
+20 b failed: Permanent
+20 join skipped: it takes 1 of its 3 needs, but none can be met
+20 Failed {}",
+    );
+}
+
+#[test]
+fn a_partial_join_starts_with_the_last_need_that_it_takes() {
+    check(
+        &joined("join = { at-least = 2 }"),
+        &[("a", "ok@10"), ("b", "ok@20"), ("c", "permanent@30")],
+        "
+0 a#1
+0 b#1
+0 c#1
+10 a succeeded
+20 b succeeded
+20 join#1
+20 join succeeded
+30 c failed: Permanent
+30 Failed {}",
+    );
+}
+
+#[test]
+fn a_partial_join_is_skipped_as_soon_as_too_few_can_be_met() {
+    check(
+        &joined("join = { at-least = 2 }"),
+        &[("a", "permanent@10"), ("b", "permanent@20"), ("c", "ok@30")],
+        "
+0 a#1
+0 b#1
+0 c#1
+10 a failed: Permanent
+20 b failed: Permanent
+20 join skipped: it takes 2 of its 3 needs, but only 1 can be met
+30 c succeeded
+30 Failed {}",
+    );
+}
+
+#[test]
+fn exclusive_branches_meet_again_in_a_merge() {
+    let toml = r#"
+        [steps.gate]
+        use = "any"
+        [steps.promote]
+        needs = ["gate"]
+        when = "steps.gate.output.good"
+        use = "any"
+        [steps.repair]
+        needs = ["gate"]
+        when = "!steps.gate.output.good"
+        use = "any"
+        [steps.tell]
+        needs = ["promote", "repair"]
+        join = "merge"
+        use = "any"
+        with.text = "${has(steps.promote.output) ? steps.promote.output : steps.repair.status}"
+        [outputs]
+        told = "${steps.tell.status}"
+    "#;
+    check(
+        toml,
+        &[("gate", r#"ok={"good":true}"#), ("promote", "ok@10")],
+        "
+0 gate#1
+0 gate succeeded
+0 promote#1
+0 repair skipped: `when` was false: !steps.gate.output.good, where steps.gate.output.good is true
+10 promote succeeded
+10 tell#1
+10 tell succeeded
+10 Succeeded {\"told\":\"succeeded\"}",
+    );
+}
+
+#[test]
+fn two_states_of_a_step_are_alternatives_of_a_join_of_any() {
+    let toml = r#"
+        [steps.a]
+        when = "size(run.id) > 0"
+        use = "any"
+        [steps.b]
+        needs = ["a.failed", "a.skipped"]
+        join = "any"
+        use = "any"
+    "#;
+    check(
+        toml,
+        &[("a", "permanent")],
+        "
+0 a#1
+0 a failed: Permanent
+0 b#1
+0 b succeeded
+0 Failed {}",
+    );
+}
+
+/// Two branches of two steps, of which the first that comes through is enough; `a1` is needed elsewhere too.
+const RACE: &str = r#"
+    [steps.a1]
+    use = "any"
+    [steps.a2]
+    needs = ["a1"]
+    use = "any"
+    [steps.b1]
+    use = "any"
+    [steps.b2]
+    needs = ["b1"]
+    use = "any"
+    [steps.audit]
+    needs = ["a1"]
+    use = "any"
+    [steps.first]
+    needs = ["a2", "b2"]
+    join = "any"
+    rest = "cancel"
+    use = "any"
+"#;
+
+#[test]
+fn a_join_that_cancels_its_rest_ends_the_branches_that_lose() {
+    check(
+        RACE,
+        &[("a1", "ok@10"), ("a2", "ok@10"), ("b1", "ok@500"), ("audit", "ok@500"), ("first", "ok@5")],
+        "
+0 a1#1
+0 b1#1
+10 a1 succeeded
+10 a2#1
+10 audit#1
+20 a2 succeeded
+20 b2 skipped: `first` does not need it any more
+20 first#1
+20 b1 cancelled
+25 first succeeded
+510 audit succeeded
+510 Succeeded {}",
+    );
+}
+
+#[test]
+fn what_serves_something_else_too_is_not_cancelled() {
+    check(
+        RACE,
+        &[("a1", "ok@500"), ("b1", "ok@10"), ("b2", "ok@10"), ("audit", "ok@5")],
+        "
+0 a1#1
+0 b1#1
+10 b1 succeeded
+10 b2#1
+20 b2 succeeded
+20 a2 skipped: `first` does not need it any more
+20 first#1
+20 first succeeded
+500 a1 succeeded
+500 audit#1
+505 audit succeeded
+505 Succeeded {}",
+    );
+}
+
+#[test]
+fn what_waits_for_its_next_attempt_is_cancelled_with_the_rest() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        retry = { attempts = 9, delay = "1h", jitter = false }
+        [steps.b]
+        use = "any"
+        [steps.first]
+        needs = ["a", "b"]
+        join = "any"
+        rest = "cancel"
+        use = "any"
+    "#;
+    check(
+        toml,
+        &[("a", "transient@1"), ("b", "ok@10")],
+        "
+0 a#1
+0 b#1
+1 a failed: Transient
+10 b succeeded
+10 a cancelled
+10 first#1
+10 first succeeded
+10 Succeeded {}",
+    );
+}
+
+#[test]
+fn a_join_of_all_that_cancels_its_rest_gives_up_at_the_first_failure() {
+    check(
+        &joined("rest = \"cancel\""),
+        &[("a", "permanent@10"), ("b", "ok@500"), ("c", "ok@5")],
+        "
+0 a#1
+0 b#1
+0 c#1
+5 c succeeded
+10 a failed: Permanent
+10 join skipped: it needs `a` to succeed, but `a` failed
+10 b cancelled
+10 Failed {}",
+    );
+}
+
+#[test]
+fn joins_in_joins_are_cancelled_with_all_that_serves_them() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.c]
+        needs = ["b"]
+        use = "any"
+        [steps.d]
+        use = "any"
+        [steps.inner]
+        needs = ["c", "d"]
+        join = "any"
+        rest = "cancel"
+        use = "any"
+        [steps.outer]
+        needs = ["a", "inner"]
+        join = "any"
+        rest = "cancel"
+        use = "any"
+        [steps.after]
+        needs = ["outer"]
+        use = "any"
+    "#;
+    check(
+        toml,
+        &[("a", "ok@10"), ("b", "ok@500"), ("d", "ok@500")],
+        "
+0 a#1
+0 b#1
+0 d#1
+10 a succeeded
+10 c skipped: `inner` does not need it any more
+10 inner skipped: `outer` does not need it any more
+10 outer#1
+10 b cancelled
+10 d cancelled
+10 outer succeeded
+10 after#1
+10 after succeeded
+10 Succeeded {}",
+    );
+}
+
+#[test]
+fn what_waits_for_its_place_is_skipped_with_the_rest_and_takes_none() {
+    let toml = r#"
+        pools.one = 1
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        pool = "one"
+        [steps.c]
+        use = "any"
+        pool = "one"
+        [steps.first]
+        needs = ["a", "c"]
+        join = "any"
+        rest = "cancel"
+        use = "any"
+    "#;
+    // After a crash another step may be first in line, so that this is not played with one.
+    let play = Play::of(&Arc::new(plan(toml)), &[("a", "ok@10"), ("b", "ok@20")], None);
+    let expected = "
+0 a#1
+0 b#1
+10 a succeeded
+10 c skipped: `first` does not need it any more
+10 first#1
+10 first succeeded
+20 b succeeded
+20 Succeeded {}";
+    assert_eq!(play.log.join("\n"), expected.trim());
+}
+
+#[test]
+fn a_step_sees_what_had_ended_when_its_join_let_it_start_however_often_it_is_tried() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.c]
+        needs = ["a", "b"]
+        join = "any"
+        use = "any"
+        with = { a = "${steps.a.status}", b = "${steps.b.status}" }
+        retry = { attempts = 2, delay = "1s", jitter = false }
+    "#;
+    let plan = Arc::new(plan(toml));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let mut apply = |at: u64, event: Event| {
+        run.apply(&Record { at: Timestamp(at), event }).unwrap();
+        let input = |action: Action| match action {
+            Action::Start(attempt) => Some(attempt.input.as_str().to_owned()),
+            _ => None,
+        };
+        run.next(Timestamp(at), 9).into_iter().find_map(input).unwrap_or_default()
+    };
+    let ended = |step: u32| Event::AttemptSucceeded {
+        step: StepId(step),
+        attempt: 1,
+        output: Json::null(),
+        usage: Usage::default(),
+    };
+    let started = |step: u32| Event::AttemptStarted { step: StepId(step), attempt: 1 };
+    apply(0, Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1));
+    apply(0, started(0));
+    apply(0, started(1));
+    assert_eq!(apply(1, ended(0)), r#"{"a":"succeeded","b":"unfinished"}"#);
+    apply(1, started(2));
+    apply(2, ended(1));
+    let failure = Failure {
+        kind: FailureKind::Transient,
+        message: "scripted".into(),
+        details: None,
+        backtrace: None,
+        retry_after_ms: None,
+    };
+    let again = apply(2_000, Event::AttemptFailed { step: StepId(2), attempt: 1, failure, usage: Usage::default() });
+    assert_eq!(again, "", "it is tried again a second later");
+    let retried = run.next(Timestamp(3_000), 9);
+    let [Action::Start(attempt)] = &retried[..] else { panic!("{retried:?}") };
+    assert_eq!(attempt.input.as_str(), r#"{"a":"succeeded","b":"unfinished"}"#);
+}
+
+#[test]
+fn a_plan_without_joins_is_written_as_before_there_were_any() {
+    let (text, _) = plan("[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\nneeds = [\"a\"]").to_json();
+    assert!(!text.contains("join") && !text.contains("rest"), "{text}");
+    let plan = Plan::from_json(&plan(RACE).to_json().0).unwrap();
+    let first = plan.step_named("first").unwrap();
+    let mut region: Vec<&str> = plan.region(first).iter().map(|step| &*plan.step(*step).name).collect();
+    region.sort_unstable();
+    assert_eq!(region, ["a2", "b1", "b2"]);
+}
+
+/// A ladder of joins, each of which serves the next, and each of which a step serves alone; and all of them cancel.
+#[test]
+fn a_hundred_thousand_nested_joins_cost_their_number() {
+    let count = 50_000;
+    let mut toml = String::from("[steps.j0]\nuse = \"any\"\n");
+    for at in 1..count {
+        let before = at - 1;
+        writeln!(toml, "[steps.s{at}]\nuse = \"any\"\n[steps.j{at}]\nuse = \"any\"\nrest = \"cancel\"").unwrap();
+        writeln!(toml, "needs = [\"j{before}\", \"s{at}.finished\"]").unwrap();
+    }
+    assert_eq!(Play::lean(&Arc::new(plan(&toml))), 2 * count - 1);
+}
+
+/// Two steps; and three that run whatever becomes of them.
+const ALWAYS: &str = r#"
+    timeout = "1s"
+    [steps.lease]
+    use = "any"
+    [steps.work]
+    needs = ["lease"]
+    use = "any"
+    [always.tell]
+    needs = ["work.failed"]
+    use = "any"
+    [always.collect]
+    use = "any"
+    retry = { attempts = 2, delay = "2s", jitter = false }
+    [always.release]
+    needs = ["lease", "collect.finished"]
+    use = "any"
+    with.work = "${steps.work.status}"
+"#;
+
+#[test]
+fn always_steps_run_when_all_steps_have_come_to_an_end() {
+    check(
+        ALWAYS,
+        &[("lease", "ok@10"), ("work", "ok@10"), ("collect", "ok@10")],
+        "
+0 lease#1
+10 lease succeeded
+10 work#1
+20 work succeeded
+20 tell skipped: it needs `work` to fail, but `work` succeeded
+20 collect#1
+30 collect succeeded
+30 release#1
+30 release succeeded
+30 Succeeded {}",
+    );
+}
+
+#[test]
+fn always_steps_run_after_a_failure_and_do_not_heal_it() {
+    check(
+        ALWAYS,
+        &[("work", "permanent@10")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+10 work failed: Permanent
+10 tell#1
+10 collect#1
+10 tell succeeded
+10 collect succeeded
+10 release#1
+10 release succeeded
+10 Failed {}",
+    );
+}
+
+#[test]
+fn an_always_step_that_fails_fails_the_run() {
+    check(
+        ALWAYS,
+        &[("release", "permanent")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+0 work succeeded
+0 tell skipped: it needs `work` to fail, but `work` succeeded
+0 collect#1
+0 collect succeeded
+0 release#1
+0 release failed: Permanent
+0 Failed {}",
+    );
+}
+
+#[test]
+fn always_steps_run_after_a_cancel_and_are_not_cut_by_it() {
+    check(
+        ALWAYS,
+        &[("work", "ok@500"), ("collect", "transient@10 ok@10"), ("cancel", "@100")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+100 cancel: enough
+100 work cancelled
+100 tell skipped: it needs `work` to fail, but `work` was cancelled
+100 collect#1
+110 collect failed: Transient
+2110 collect#2
+2120 collect succeeded
+2120 release#1
+2120 release succeeded
+2120 Cancelled {}",
+    );
+}
+
+#[test]
+fn a_second_cancel_ends_always_steps_too() {
+    check(
+        ALWAYS,
+        &[("work", "ok@500"), ("collect", "ok@500"), ("cancel", "@100 @200")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+100 cancel: enough
+100 work cancelled
+100 tell skipped: it needs `work` to fail, but `work` was cancelled
+100 collect#1
+200 cancel: enough
+200 collect cancelled
+200 release skipped: the run was cancelled before its turn
+200 Cancelled {}",
+    );
+}
+
+#[test]
+fn a_cancel_that_finds_only_always_steps_ends_them() {
+    check(
+        ALWAYS,
+        &[("collect", "ok@500"), ("cancel", "@100")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+0 work succeeded
+0 tell skipped: it needs `work` to fail, but `work` succeeded
+0 collect#1
+100 cancel: enough
+100 collect cancelled
+100 release skipped: the run was cancelled before its turn
+100 Cancelled {}",
+    );
+}
+
+#[test]
+fn the_time_out_of_a_workflow_is_not_that_of_its_always_steps() {
+    check(
+        ALWAYS,
+        &[("work", "ok@5000"), ("collect", "ok@5000")],
+        "
+0 lease#1
+0 lease succeeded
+0 work#1
+1000 timed out
+1000 work cancelled
+1000 tell skipped: it needs `work` to fail, but `work` was cancelled
+1000 collect#1
+6000 collect succeeded
+6000 release#1
+6000 release succeeded
+6000 TimedOut {}",
+    );
+}
+
+#[test]
+fn always_steps_join_as_others_do_once_all_steps_are_over() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [always.either]
+        needs = ["a.failed", "b.failed"]
+        join = "any"
+        use = "any"
+        with.text = "${has(steps.a.failure) ? steps.a.failure.message : 'b'}"
+        [always.both]
+        needs = ["a.failed", "b.failed"]
+        use = "any"
+    "#;
+    check(
+        toml,
+        &[("a", "permanent@10"), ("b", "ok@20")],
+        "
+0 a#1
+0 b#1
+10 a failed: Permanent
+20 b succeeded
+20 either#1
+20 both skipped: it needs `b` to fail, but `b` succeeded
+20 either succeeded
+20 Failed {}",
+    );
 }

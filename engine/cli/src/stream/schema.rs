@@ -21,8 +21,16 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
         "The engine stopped or died; the step starts again when the run is resumed.",
         &["step", "attempt", "cause"],
     ),
-    ("attempt-cancelled", "It was ended with its run.", &["step", "attempt", "usage"]),
-    ("step-cancelled", "It waited for its next attempt when its run was ended.", &["step"]),
+    (
+        "attempt-cancelled",
+        "It was ended with its run, or by a join that does not need its step any more.",
+        &["step", "attempt", "usage"],
+    ),
+    (
+        "step-cancelled",
+        "It waited for its next attempt when its run was ended, or a join did not need it any more.",
+        &["step"],
+    ),
     ("step-failed", "It could not be started: a rule of its own failed.", &["step", "failure"]),
     ("step-skipped", "It will not run.", &["step", "reason"]),
     ("cancel-requested", "Somebody asked for the run's end.", &["reason"]),
@@ -95,6 +103,28 @@ fn skip_reason() -> Value {
                     "wanted": { "enum": ["succeeded", "failed", "skipped", "finished"] },
                     "was": { "enum": ["succeeded", "failed", "skipped", "cancelled"] },
                 },
+            } },
+        },
+        {
+            "type": "object",
+            "required": ["too-few-needs-met"],
+            "properties": { "too-few-needs-met": {
+                "type": "object",
+                "required": ["possible", "least", "of"],
+                "properties": {
+                    "possible": { "type": "integer", "description": "How many needs are met, or still may be." },
+                    "least": { "type": "integer", "description": "How many its join takes." },
+                    "of": { "type": "integer", "description": "How many needs it has." },
+                },
+            } },
+        },
+        {
+            "type": "object",
+            "required": ["not-needed"],
+            "properties": { "not-needed": {
+                "type": "object",
+                "required": ["by"],
+                "properties": { "by": { "type": "string", "description": "The join that it alone served." } },
             } },
         },
         {
@@ -258,6 +288,8 @@ mod tests {
         events.extend(causes.map(|cause| Event::AttemptInterrupted { step, attempt, cause }));
         let mut reasons = vec![
             SkipReason::RuleFalse { rule: "a".into(), saw: vec![("a".into(), json("false"))] },
+            SkipReason::TooFewNeedsMet { possible: 1, least: 2, of: 3 },
+            SkipReason::NotNeeded { by: step },
             SkipReason::RunCancelled,
             SkipReason::RunTimedOut,
         ];
@@ -286,8 +318,10 @@ mod tests {
             }
         }
         let mut line = Value::Object(line);
-        if let Some(need) = line.pointer_mut("/reason/need-not-met/need") {
-            *need = "x".into();
+        for step in ["/reason/need-not-met/need", "/reason/not-needed/by"] {
+            if let Some(step) = line.pointer_mut(step) {
+                *step = "x".into();
+            }
         }
         line
     }

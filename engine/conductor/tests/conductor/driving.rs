@@ -8,7 +8,7 @@ use downbeat_conductor::clock::Clock;
 use downbeat_conductor::{DriveError, Ending, StartError, end_parked};
 use downbeat_journal::{Append, AppendError, Request};
 use downbeat_workflow::event::{Event, FailureKind, Interruption, Outcome, Record, RunId, Timestamp};
-use downbeat_workflow::plan::{Pool, PoolId, StepId};
+use downbeat_workflow::plan::{Join, Plan, Pool, PoolId, Rest, StepId};
 
 use crate::house::{House, no_inputs, plan};
 
@@ -69,6 +69,81 @@ async fn what_a_dead_engine_left_in_flight_is_repeated() {
     assert_eq!(later.started(), ["sleep#2"]);
     let interrupted = Event::AttemptInterrupted { step: StepId(0), attempt: 1, cause: Interruption::Crash };
     assert!(house.events(&run).contains(&interrupted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_cancels_its_rest_ends_the_attempts_that_lose_and_no_other() {
+    let mut plan = plan(&[("fast", &[]), ("sleep1", &[]), ("sleep2", &[]), ("first", &["fast", "sleep1"])]);
+    (plan.steps[3].join, plan.steps[3].rest) = (Join::Any, Rest::Cancel);
+    let house = House::new();
+    let (run, ending) = house.run(plan.link()).await;
+    assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
+    assert_eq!(house.started(), ["fast#1", "sleep1#1", "sleep2#1", "first#1"]);
+    let records = house.journal.load(&run).unwrap().records;
+    let ended = |wanted: u32| {
+        let ends = |record: &&Record| match record.event {
+            Event::AttemptCancelled { step, .. } | Event::AttemptSucceeded { step, .. } => step == StepId(wanted),
+            _ => false,
+        };
+        let record = records.iter().find(ends).unwrap();
+        (record.at, matches!(record.event, Event::AttemptCancelled { .. }))
+    };
+    assert_eq!(ended(1), (Timestamp(0), true), "it is ended at once, and not waited for");
+    assert_eq!(ended(2), (Timestamp(1_000), false));
+}
+
+/// A step that takes long, and one that runs whatever becomes of it.
+fn plan_with_cleanup(cleanup: &'static str) -> Plan {
+    let mut plan = plan(&[("sleep", &[]), (cleanup, &[])]);
+    plan.steps[1].always = true;
+    plan.link()
+}
+
+#[tokio::test(start_paused = true)]
+async fn always_steps_run_after_a_cancel_and_a_second_one_cuts_them() {
+    for (cancels, cancelled) in [(1, 1), (2, 2)] {
+        let house = House::new();
+        let started = house.conductor.start(Arc::new(plan_with_cleanup("sleep2")), no_inputs()).await.unwrap();
+        let run = started.id().clone();
+        for _ in 0..cancels {
+            started.cancel("enough");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(started.ending().await.unwrap(), Ending::Finished(Outcome::Cancelled));
+        assert_eq!(house.started(), ["sleep#1", "sleep2#1"]);
+        let cuts = house.events(&run).into_iter().filter(|event| matches!(event, Event::AttemptCancelled { .. }));
+        assert_eq!(cuts.count(), cancelled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_run_that_is_cancelled_keeps_its_always_steps_for_whoever_resumes_it() {
+    let house = House::new();
+    let started = house.conductor.start(Arc::new(plan_with_cleanup("clean")), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.conductor.stop();
+    started.ending().await.unwrap();
+    let clock = Clock::new(|| Timestamp(9));
+    let ending = end_parked(&house.journal, &run, "no longer wanted", Arc::new(()), &clock).await.unwrap();
+    assert_eq!(ending, Ending::Stopped);
+    let later = House::over(house.journal.clone());
+    let ending = later.conductor.resume(&run).await.unwrap().ending().await.unwrap();
+    assert_eq!(ending, Ending::Finished(Outcome::Cancelled));
+    assert_eq!(later.started(), ["clean#1"], "and nothing else is started");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_run_that_is_cancelled_twice_is_over_without_its_always_steps() {
+    let house = House::new();
+    let started = house.conductor.start(Arc::new(plan_with_cleanup("clean")), no_inputs()).await.unwrap();
+    let run = started.id().clone();
+    house.conductor.stop();
+    started.ending().await.unwrap();
+    let clock = Clock::new(|| Timestamp(9));
+    let end = |reason: &'static str| end_parked(&house.journal, &run, reason, Arc::new(()), &clock);
+    assert_eq!(end("no longer wanted").await.unwrap(), Ending::Stopped);
+    assert_eq!(end("at once").await.unwrap(), Ending::Finished(Outcome::Cancelled));
+    assert_eq!(house.started(), ["sleep#1"]);
 }
 
 #[tokio::test(start_paused = true)]

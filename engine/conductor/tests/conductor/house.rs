@@ -14,7 +14,7 @@ use downbeat_workflow::description::{Component, Description, Digest};
 use downbeat_workflow::event::{Event, Failure, FailureKind, NeedState, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
-use downbeat_workflow::plan::{Need, Plan, Plugin, PluginId, Retry, Step, StepId};
+use downbeat_workflow::plan::{Join, Need, Plan, Plugin, PluginId, Rest, Retry, Step, StepId};
 use downbeat_workflow::rule::Template;
 
 /// Each step does as its name says: `sleep…` takes a second, `panic…` panics, `fail…` fails for good, `flaky…` fails
@@ -137,6 +137,9 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         plugin: PluginId(0),
         with: Template::constant(no_inputs()),
         needs: needs.iter().map(need).collect(),
+        always: false,
+        join: Join::All,
+        rest: Rest::Wait,
         when: None,
         retry: Retry { attempts: 3, delay_ms: 100, jitter: false, ..Retry::default() },
         timeout_ms: None,

@@ -68,6 +68,8 @@ fn one_of_each() -> Vec<Event> {
     ];
     let mut reasons = vec![
         SkipReason::RuleFalse { rule: "a < b".to_owned(), saw: vec![("a".to_owned(), json("[]"))] },
+        SkipReason::TooFewNeedsMet { possible: 1, least: 2, of: 3 },
+        SkipReason::NotNeeded { by: StepId(2) },
         SkipReason::RunCancelled,
         SkipReason::RunTimedOut,
     ];

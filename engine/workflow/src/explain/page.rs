@@ -7,6 +7,7 @@ use super::{
     What,
 };
 use crate::event::{Failure, Interruption, NeedState, Outcome, StepEnd};
+use crate::plan::Join;
 use crate::units::{duration, size};
 
 /// How many names are told one by one; of more it is told how many.
@@ -36,7 +37,8 @@ impl Account {
         if !self.skips.is_empty() {
             page.push_str("\nSkipped\n");
             for skips in &self.skips {
-                let _ = writeln!(page, "  because {}\n    {}", skips.because.in_words(), names(&skips.steps));
+                let _ =
+                    writeln!(page, "  because {}\n    {}", skips.because.in_words(&skips.steps), names(&skips.steps));
             }
         }
         self.notes(&mut page);
@@ -55,11 +57,14 @@ impl Account {
         };
         line("step", &format!("{} of run {} ({})", account.step, self.run, self.workflow));
         line("state", account.state);
-        line("why", &account.why());
+        line("why", &account.why(self.steps.iter().any(|step| !step.always && step.end.is_none())));
         for (index, need) in account.needs.iter().enumerate() {
             let last = account.turn_after.as_ref() == Some(&need.step);
             let note = if last { "; this gave it its turn" } else { "" };
             line(if index == 0 { "needs" } else { "" }, &format!("{}{note}", need.in_words()));
+        }
+        if let Some(last) = account.turn_after.as_ref().filter(|last| account.needs.iter().all(|n| n.step != **last)) {
+            line("after", &format!("{last}, the last step to end; this gave it its turn"));
         }
         if let Some(rule) = &account.rule {
             line("rule", &rule.text());
@@ -83,7 +88,7 @@ impl Account {
         }
         for refusal in &account.refusals {
             let _ = writeln!(page, "\nrefused {}: {}", refusal.capability, refusal.wanted);
-            let _ = writeln!(page, "  hint: to allow it, add to [steps.{}]: {}", account.step, refusal.hint);
+            let _ = writeln!(page, "  hint: to allow it, add to [{}]: {}", account.table(), refusal.hint);
         }
         let of_it = self.skips.iter().filter(|skips| skips.because.is_of(&account.step));
         let kept = of_it.flat_map(|skips| &skips.steps).filter(|step| **step != account.step);
@@ -132,7 +137,7 @@ impl Account {
         for step in refused {
             for refusal in &step.refusals {
                 let _ = writeln!(page, "  {}: {} {}", step.step, refusal.capability, refusal.wanted);
-                let _ = writeln!(page, "    hint: to allow it, add to [steps.{}]: {}", step.step, refusal.hint);
+                let _ = writeln!(page, "    hint: to allow it, add to [{}]: {}", step.table(), refusal.hint);
             }
         }
         let near: Vec<&StepAccount> = self.steps.iter().filter(|step| !step.near.is_empty()).collect();
@@ -170,17 +175,25 @@ impl Account {
 }
 
 impl StepAccount {
-    /// Why it ran or did not, root causes first.
-    fn why(&self) -> String {
+    /// The table of the file that it is in.
+    fn table(&self) -> String {
+        format!("{}.{}", if self.always { "always" } else { "steps" }, self.step)
+    }
+
+    /// Why it ran or did not, root causes first. `steps_open`: some ordinary step has not come to its end.
+    fn why(&self, steps_open: bool) -> String {
         if let Some(skipped) = &self.skipped {
             let itself = self.root.as_ref() == Some(&self.step);
             return match &self.because {
+                // The sentence says so already.
+                Some(Cause::NotNeeded { .. }) if self.chain.is_empty() => format!("skipped: {skipped}"),
                 Some(cause) if !itself => {
                     let chain = match self.chain.is_empty() {
                         true => String::new(),
                         false => format!("; by way of {}", names(&self.chain)),
                     };
-                    format!("skipped because {}{chain}: {skipped}", cause.in_words())
+                    let because = cause.in_words(std::slice::from_ref(&self.step));
+                    format!("skipped because {because}{chain}: {skipped}")
                 }
                 _ => format!("skipped: {skipped}"),
             };
@@ -190,24 +203,55 @@ impl StepAccount {
             Some(RuleAccount { held: None, .. }) => ", but its rule could not be evaluated",
             _ => "",
         };
-        let needs = if self.needs.is_empty() { "it needs nothing" } else { "its needs were met" };
+        let met = match (self.join, self.needs.is_empty()) {
+            (_, true) => "it needs nothing".to_owned(),
+            (Join::All, _) => "its needs were met".to_owned(),
+            (Join::Any, _) => "one of its needs was met".to_owned(),
+            (Join::Merge, _) => "its needs were over, and at least one was met".to_owned(),
+            (Join::AtLeast(least), _) => format!("{least} of its needs were met"),
+        };
+        let needs = match (self.always, self.needs.is_empty()) {
+            (true, true) => "all steps were over".to_owned(),
+            (true, false) => format!("all steps were over, and {met}"),
+            (false, _) => met,
+        };
         match (&self.failure, self.attempts.is_empty(), self.state) {
             (Some(failure), true, _) => format!("failed without an attempt: {}", failure.message),
             (_, true, "cancelled") => "it was ended with its run".to_owned(),
+            (_, true, "waiting") if self.always && steps_open => "it waits for the end of all steps".to_owned(),
             (_, true, "waiting") => format!("it waits for {}", self.missing()),
             (_, true, _) => format!("{needs}{rule}; no attempt was started yet"),
             (_, false, "queued") if self.attempts.iter().all(|attempt| attempt.after_ms.is_none()) => {
                 format!("{needs}{rule}; it waits for a place in its pool")
             }
-            _ => format!("it ran as {needs}{rule}"),
+            _ => match &self.not_needed_by {
+                Some(join) => format!("it ran as {needs}{rule}; then {join} did not need it any more"),
+                None => format!("it ran as {needs}{rule}"),
+            },
         }
     }
 
-    /// The needs that are not met yet.
+    /// The needs that are still open, and how many of them it waits for.
     fn missing(&self) -> String {
-        let open: Vec<String> =
-            self.needs.iter().filter(|need| need.was.is_none()).map(|need| need.step.clone()).collect();
-        names(&open)
+        let is_open = |need: &&NeedAccount| need.was.is_none();
+        let count_open = self.needs.iter().filter(is_open).count() as u32;
+        // Two of its needs may be states of the same step.
+        let mut open: Vec<String> = Vec::new();
+        for need in self.needs.iter().filter(is_open) {
+            if open.last() != Some(&need.step) {
+                open.push(need.step.clone());
+            }
+        }
+        let met = self.needs.iter().filter(|need| need.was.is_some_and(|was| need.wanted.is_met_by(was))).count();
+        let count = self.needs.len() as u32;
+        match self.join {
+            Join::All | Join::Merge => names(&open),
+            join => match join.least(count).saturating_sub(met as u32) {
+                1 if open.len() > 1 => format!("one of {}", names(&open)),
+                left if left < count_open => format!("{left} of {}", names(&open)),
+                _ => names(&open),
+            },
+        }
     }
 }
 
@@ -275,7 +319,7 @@ impl End {
             End::Failed(failure) => format!("failed, {}", failure.kind),
             End::Interrupted(Interruption::Crash) => "interrupted, as the engine died; found".to_owned(),
             End::Interrupted(Interruption::Stop) => "interrupted, as the engine was stopped,".to_owned(),
-            End::Cancelled => "ended with the run".to_owned(),
+            End::Cancelled => "cancelled".to_owned(),
         }
     }
 }
@@ -303,6 +347,7 @@ impl Next {
             Next::Never(Never::AttemptsUsedUp) => "not tried again: `retry.attempts` are used up".to_owned(),
             Next::Never(Never::OnlyOne) => "not tried again: the step has no `retry`".to_owned(),
             Next::Never(Never::RunEnding) => "not tried again: the run was ending".to_owned(),
+            Next::Never(Never::NotNeeded) => "not tried again: no join needed it any more".to_owned(),
         }
     }
 }
@@ -322,17 +367,22 @@ impl What {
             What::Interrupted { steps, cause: Interruption::Stop } => {
                 format!("the engine was stopped under {}", names(steps))
             }
-            What::Skipped { because, steps } => format!("{} skipped, because {}", names(steps), because.in_words()),
+            What::Skipped { because, steps } => {
+                format!("{} skipped, because {}", names(steps), because.in_words(steps))
+            }
             What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
             What::TimedOut => "the workflow's `timeout` passed".to_owned(),
-            What::Cancelled { steps } => format!("{} ended with the run", names(steps)),
+            What::Cancelled { by: None, steps } => format!("{} ended with the run", names(steps)),
+            What::Cancelled { by: Some(by), steps } => {
+                format!("{} cancelled, because {by} was decided without {}", names(steps), them(steps))
+            }
         }
     }
 }
 
 impl Cause {
-    /// What continues "because".
-    fn in_words(&self) -> String {
+    /// What continues "because", of these steps.
+    fn in_words(&self, steps: &[String]) -> String {
         match self {
             Cause::Step { step, end, failure } => match failure {
                 Some(failure) => format!("{step} failed ({})", told(failure)),
@@ -345,13 +395,17 @@ impl Cause {
                 let more = if rule.saw.len() > 4 { ", …" } else { "" };
                 format!("the rule of {step} was false: {}{place}{more}", in_one_line(&rule.rule))
             }
+            Cause::TooFewNeeds { step, least, of, unmet } => {
+                format!("{step} takes {least} of its {of} needs, and can't have them: not met are {}", names(unmet))
+            }
+            Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
             Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
             Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
         }
     }
 
     fn is_of(&self, name: &str) -> bool {
-        matches!(self, Cause::Step { step, .. } | Cause::Rule { step, .. } if step == name)
+        self.about() == name
     }
 }
 
@@ -422,6 +476,10 @@ fn names(names: &[String]) -> String {
         0..=NAMES_SHOWN => shown,
         count => format!("{shown} and {} more", count - NAMES_SHOWN),
     }
+}
+
+fn them(steps: &[String]) -> &'static str {
+    if steps.len() == 1 { "it" } else { "them" }
 }
 
 fn in_one_line(text: &str) -> String {

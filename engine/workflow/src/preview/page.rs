@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Preview, StepPreview, Verdict};
+use crate::plan::Join;
 use crate::units::{duration, size};
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
@@ -64,14 +65,22 @@ impl Preview {
 
 impl StepPreview {
     fn lines(&self, page: &mut String) {
-        let needs = if self.needs.is_empty() { String::new() } else { format!(" after {}", self.needs.join(", ")) };
+        let always = if self.always { " always" } else { "" };
+        let needs = match (self.needs.len() as u32, self.join) {
+            (0, _) => String::new(),
+            (1, _) | (_, Join::All) => format!(" after {}", self.needs.join(", ")),
+            (_, Join::Any) => format!(" after {}", self.needs.join(" or ")),
+            (_, Join::Merge) => format!(" after {}, one of them at least", self.needs.join(", ")),
+            (_, Join::AtLeast(least)) => format!(" after {least} of {}", self.needs.join(", ")),
+        };
         let verdict = match &self.verdict {
+            Verdict::Runs if self.always && self.needs.is_empty() => "runs, whatever becomes of the steps".to_owned(),
             Verdict::Runs => "runs".to_owned(),
             Verdict::Depends(on) => format!("runs if {}", on.join(", and if ")),
             Verdict::Skipped(why) => format!("will be skipped: {why}"),
             Verdict::Fails(why) => format!("will fail: {why}"),
         };
-        let _ = writeln!(page, "  {}{needs}: {verdict}", self.step);
+        let _ = writeln!(page, "  {}{always}{needs}: {verdict}", self.step);
         if matches!(self.verdict, Verdict::Skipped(_) | Verdict::Fails(_)) {
             return;
         }
@@ -85,6 +94,9 @@ impl StepPreview {
         }
         if let Some(rule) = self.rule.as_ref().filter(|rule| !rule.waits_for.is_empty() && rule.holds.is_none()) {
             line("when", &format!("waits for the end of {}", rule.waits_for.join(", ")));
+        }
+        if !self.ends.is_empty() {
+            line("rest", &format!("cancels {} once it is decided", shortened(&self.ends.join(", "))));
         }
         let grants = serde_json::to_string(&self.grants).unwrap_or_default();
         if grants != "{}" {

@@ -280,6 +280,8 @@ pub(super) fn names<'n>(kind: &str, names: impl Iterator<Item = &'n Spanned<Stri
             out.push(Diagnostic::error("name", name.span(), message).hint(hint));
         }
         match folded.get(&text.to_ascii_lowercase()) {
+            // The same name twice is a fault of another kind.
+            Some(other) if other.get_ref() == text => (),
             Some(other) => {
                 let message = format!("the {kind}s `{}` and `{text}` differ only in case", other.get_ref());
                 out.push(Diagnostic::warning("similar-names", name.span(), message).also(other.span(), "the other"));

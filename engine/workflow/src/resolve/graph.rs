@@ -9,7 +9,14 @@ use std::ops::Range;
 use super::{STEPS_MAX, declared, unknown};
 use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
 use crate::event::NeedState;
-use crate::spec::{Spanned, Spec};
+use crate::plan::Join;
+use crate::spec::{JoinSpec, Spanned, Spec, StepSpec};
+
+/// The words for `join`.
+pub(crate) const JOIN_WORDS: &[&str] = &["all", "any", "merge"];
+
+/// The words for `rest`.
+pub(crate) const REST_WORDS: &[&str] = &["wait", "cancel"];
 
 /// How many edges are followed at most to find needs that can't happen together. Workflows with a few handlers of
 /// failures need a few thousand; one in which all of 100,000 steps have handlers is not worth the seconds, as a need
@@ -31,6 +38,7 @@ pub(super) struct NeedAt {
 pub(super) struct Graph<'a> {
     index: HashMap<&'a str, usize>,
     needs: Vec<Vec<NeedAt>>,
+    joins: Vec<Join>,
     /// Whether some of the step's needs are wrong.
     faulty: Vec<bool>,
     order: Option<Order>,
@@ -44,6 +52,8 @@ struct Order {
     /// The step's interval in the forest in which every step hangs below the highest of its needs: what contains it is
     /// before it. Long chains, the usual shape of what is asked, are answered by these alone.
     interval: Vec<(u32, u32)>,
+    /// Whether a step starts before all its needs have come to their end.
+    has_open_needs: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -53,15 +63,24 @@ impl<'a> Graph<'a> {
             let message = format!("a workflow has at most {STEPS_MAX} steps, not {}", spec.steps.len());
             out.push(Diagnostic::error("too-large", spec.steps[STEPS_MAX].0.span(), message));
         }
-        if spec.steps.is_empty() && !spec.incomplete {
+        if spec.steps.iter().all(|(_, step)| step.always) && !spec.incomplete {
             let found = Diagnostic::error("no-steps", 0..0, "a workflow needs at least one step");
             out.push(found.hint("write a table `[steps.NAME]` for each"));
         }
-        let index = spec.steps.iter().enumerate().map(|(at, (name, _))| (name.get_ref().as_str(), at)).collect();
         let count = spec.steps.len();
+        let mut index = HashMap::with_capacity(count);
+        for (at, (name, _)) in spec.steps.iter().enumerate() {
+            let before = *index.entry(name.get_ref().as_str()).or_insert(at);
+            if before != at {
+                let message = format!("there is a step `{0}` and an always-step `{0}`", name.get_ref());
+                let found = Diagnostic::error("duplicate", name.span(), message).label("the same name");
+                out.push(found.also(spec.steps[before].0.span(), "declared here already"));
+            }
+        }
         let mut graph = Graph {
             index,
             needs: Vec::with_capacity(count),
+            joins: vec![Join::All; count],
             faulty: vec![false; count],
             order: None,
             edges_left: Cell::new(ORDER_EDGES_MAX),
@@ -71,6 +90,10 @@ impl<'a> Graph<'a> {
             graph.needs.push(needs);
         }
         graph.repeated(spec, out);
+        for (at, (_, step)) in spec.steps.iter().enumerate() {
+            graph.joins[at] = graph.join(at, step, out);
+            graph.rest(at, step, out);
+        }
         graph.never_skipped(spec, out);
         graph.order = graph.ordered();
         match graph.order {
@@ -88,19 +111,64 @@ impl<'a> Graph<'a> {
         &self.needs[step]
     }
 
+    pub(super) fn joined(&self, step: usize) -> Join {
+        self.joins[step]
+    }
+
     pub(super) fn is_faulty(&self, step: usize) -> bool {
         self.faulty[step]
     }
 
+    /// Whether all needs of a step are met when it starts.
+    pub(super) fn takes_all(&self, step: usize) -> bool {
+        let needs = self.needs[step].len() as u32;
+        self.joins[step].least(needs) == needs
+    }
+
+    /// How many of a step's needs may come to their end after what is before all of them: a step that comes before one
+    /// more than that comes before this one.
+    fn open_needs(&self, step: usize) -> usize {
+        let needs = self.needs[step].len();
+        match self.joins[step] {
+            Join::All | Join::Merge => 0,
+            join => needs - join.least(needs as u32) as usize,
+        }
+    }
+
     /// Whether `first` has come to its end whenever `then` starts.
     pub(super) fn is_before(&self, first: usize, then: usize) -> bool {
-        let high_enough = |step: usize| self.order.as_ref().is_none_or(|order| order.level[step] > order.level[first]);
-        if let Some(order) = &self.order {
-            let ((start, end), (at, _)) = (order.interval[first], order.interval[then]);
-            if (start..end).contains(&at) {
-                return first != then;
+        let Some(order) = &self.order else { return self.leads_to(first, then) };
+        let ((start, end), (at, _)) = (order.interval[first], order.interval[then]);
+        if (start..end).contains(&at) {
+            return first != then;
+        }
+        if !order.has_open_needs {
+            return self.leads_to(first, then);
+        }
+        // From the lowest up: what `first` is before, of all that lies between.
+        let mut between = HashSet::from([then]);
+        let mut open = vec![then];
+        while let Some(step) = open.pop() {
+            let Some(left) = self.edges_left.get().checked_sub(self.needs[step].len()) else { return true };
+            self.edges_left.set(left);
+            let higher = self.needs[step].iter().filter(|need| order.level[need.step] > order.level[first]);
+            open.extend(higher.map(|need| need.step).filter(|step| between.insert(*step)));
+        }
+        let mut between: Vec<usize> = between.into_iter().collect();
+        between.sort_unstable_by_key(|step| order.level[*step]);
+        let mut after = HashSet::from([first]);
+        for step in between {
+            let over = self.needs[step].iter().filter(|need| after.contains(&need.step)).count();
+            if over > self.open_needs(step) {
+                after.insert(step);
             }
         }
+        first != then && after.contains(&then)
+    }
+
+    /// Whether `then` needs `first`, over any number of others and whatever their joins.
+    pub(super) fn leads_to(&self, first: usize, then: usize) -> bool {
+        let high_enough = |step: usize| self.order.as_ref().is_none_or(|order| order.level[step] > order.level[first]);
         let mut seen = HashSet::from([then]);
         let mut open = vec![then];
         while let Some(step) = open.pop() {
@@ -158,9 +226,90 @@ impl<'a> Graph<'a> {
             let found = Diagnostic::error("self-need", span.clone(), format!("the step `{name}` needs itself"));
             out.push(found.label("never starts"));
         }
+        if let Some(needed) = step.filter(|needed| spec.steps[*needed].1.always && !spec.steps[at].1.always) {
+            let message = format!("`{}` can't wait for an always-step", spec.steps[at].0.get_ref());
+            let found = Diagnostic::error("needs-always", span.clone(), message).label("runs after all steps");
+            let hint = "make both steps, or both always-steps: only these may need each other";
+            out.push(found.also(spec.steps[needed].0.span(), "an always-step").hint(hint));
+            self.faulty[at] = true;
+            return None;
+        }
         let found = step.zip(state).filter(|(step, _)| *step != at).map(|(step, state)| NeedAt { step, state, span });
         self.faulty[at] |= found.is_none();
         found
+    }
+
+    /// Reads `join`.
+    fn join(&self, at: usize, step: &StepSpec, out: &mut Collector) -> Join {
+        let Some(written) = &step.join else { return Join::All };
+        let needs = self.needs[at].len();
+        // What is missing among the needs has been told.
+        let is_sure = !self.faulty[at] && !step.incomplete;
+        let join = match written.get_ref() {
+            JoinSpec::Word(word) => match word.as_str() {
+                "all" => Join::All,
+                "any" => Join::Any,
+                "merge" => Join::Merge,
+                word => {
+                    let alias = match word {
+                        "and" | "every" | "all_success" => Some("all"),
+                        "or" | "one" | "first" | "one_success" => Some("any"),
+                        _ => did_you_mean(word, JOIN_WORDS.iter().copied()),
+                    };
+                    let hint = match alias {
+                        Some(alias) => format!("did you mean `{alias}`?"),
+                        None => "a join is `all`, `any`, `merge` or `{ at-least = n }`".to_owned(),
+                    };
+                    let found = Diagnostic::error("unknown-join", written.span(), format!("there is no join `{word}`"));
+                    out.push(found.label("unknown join").hint(hint));
+                    return Join::All;
+                }
+            },
+            JoinSpec::AtLeast(least) => {
+                if is_sure && needs > 0 && !(1..=needs as i64).contains(least) {
+                    let message = format!("`at-least` is 1 to {needs}, as there are so many needs, not {least}");
+                    out.push(Diagnostic::error("number-range", written.span(), message).label("can't be counted to"));
+                    return Join::All;
+                }
+                Join::AtLeast((*least).clamp(1, needs.max(1) as i64) as u32)
+            }
+        };
+        if is_sure {
+            let useless =
+                |label: &str| Diagnostic::warning("useless-key", written.span(), label).label("has no effect");
+            match join {
+                _ if needs == 0 => out.push(useless("without `needs`, there is nothing to join")),
+                _ if needs == 1 => out.push(useless("with one need, there is nothing to join")),
+                Join::AtLeast(least) if least as usize == needs => {
+                    out.push(useless("so many needs there are: this is what holds without `join`"));
+                }
+                _ => (),
+            }
+        }
+        join
+    }
+
+    /// Judges `rest` by itself; whether there is anything to be cancelled is seen once there is a plan.
+    fn rest(&self, at: usize, step: &StepSpec, out: &mut Collector) {
+        let Some(rest) = &step.rest else { return };
+        let useless = |message: &str| Diagnostic::warning("useless-key", rest.span(), message).label("has no effect");
+        match rest.get_ref().as_str() {
+            "wait" => (),
+            "cancel" if step.incomplete || self.faulty[at] => (),
+            "cancel" if self.needs[at].is_empty() => out.push(useless("without `needs`, there is no rest")),
+            "cancel" if self.joins[at] == Join::Merge => {
+                out.push(useless("a `merge` waits until all its needs have come to an end: there is no rest"));
+            }
+            "cancel" => (),
+            word => {
+                let hint = match did_you_mean(word, REST_WORDS.iter().copied()) {
+                    Some(similar) => format!("did you mean `{similar}`?"),
+                    None => "the rest can `wait` (it goes on) or `cancel`".to_owned(),
+                };
+                let found = Diagnostic::error("unknown-rest", rest.span(), format!("the rest can't `{word}`"));
+                out.push(found.label("unknown word").hint(hint));
+            }
+        }
     }
 
     /// The same step needed twice: in one state it is superfluous, in two it is impossible.
@@ -168,6 +317,9 @@ impl<'a> Graph<'a> {
         for at in 0..self.needs.len() {
             let mut first: HashMap<usize, NeedAt> = HashMap::new();
             let mut kept = Vec::with_capacity(self.needs[at].len());
+            // Where not all needs have to be met, two states of a step are alternatives.
+            let alternatives = spec.steps[at].1.join.as_ref();
+            let alternatives = alternatives.is_some_and(|join| *join.get_ref() != JoinSpec::Word("all".to_owned()));
             for need in std::mem::take(&mut self.needs[at]) {
                 let Some(before) = first.get(&need.step) else {
                     first.insert(need.step, need.clone());
@@ -176,7 +328,9 @@ impl<'a> Graph<'a> {
                 };
                 let name = spec.steps[need.step].0.get_ref();
                 let either = [before.state, need.state];
-                if need.state == before.state || either.contains(&NeedState::Finished) {
+                if alternatives && need.state != before.state {
+                    kept.push(need);
+                } else if need.state == before.state || either.contains(&NeedState::Finished) {
                     let found =
                         Diagnostic::warning("duplicate", need.span.clone(), format!("`{name}` is needed twice"));
                     out.push(found.label("says nothing new").also(before.span.clone(), "needed here already"));
@@ -225,6 +379,7 @@ impl<'a> Graph<'a> {
         }
         let mut level = vec![0; count];
         let mut parent = vec![None; count];
+        let open_needs: Vec<usize> = (0..count).map(|at| self.open_needs(at)).collect();
         let mut ready: VecDeque<usize> = (0..count).filter(|at| missing[*at] == 0).collect();
         let mut sorted = Vec::with_capacity(count);
         while let Some(at) = ready.pop_front() {
@@ -232,7 +387,7 @@ impl<'a> Graph<'a> {
             for &dependent in &dependents[at] {
                 if level[dependent] <= level[at] {
                     level[dependent] = level[at] + 1;
-                    parent[dependent] = Some(at);
+                    parent[dependent] = Some(at).filter(|_| open_needs[dependent] == 0);
                 }
                 missing[dependent] -= 1;
                 if missing[dependent] == 0 {
@@ -263,7 +418,7 @@ impl<'a> Graph<'a> {
             interval[at] = (start, start + size[at]);
             next_child[at] = start + 1;
         }
-        Some(Order { level, interval })
+        Some(Order { level, interval, has_open_needs: open_needs.iter().any(|open| *open > 0) })
     }
 
     /// Tells one cycle for each knot of steps that need each other: the shortest through the knot's first step.
@@ -370,7 +525,7 @@ impl<'a> Graph<'a> {
     /// that need, over others, one step in two states.
     fn contradictions(&mut self, spec: &Spec, out: &mut Collector) {
         let mut dependents: Vec<Vec<(usize, NeedState)>> = vec![Vec::new(); self.needs.len()];
-        for (at, needs) in self.needs.iter().enumerate() {
+        for (at, needs) in self.needs.iter().enumerate().filter(|(at, _)| self.takes_all(*at)) {
             needs.iter().for_each(|need| dependents[need.step].push((at, need.state)));
         }
         let special = |state: NeedState| matches!(state, NeedState::Failed | NeedState::Skipped);
@@ -408,8 +563,8 @@ impl<'a> Graph<'a> {
                                 over(through),
                             );
                             let found = Diagnostic::error("impossible-need", spec.steps[at].0.span(), message);
-                            let hint =
-                                "need the steps that may not happen as `.finished`, and ask for their status in `when`";
+                            let hint = "if either is enough, write `join = \"any\"`; or need them as `.finished`, and ask for \
+                                 their status in `when`";
                             out.push(found.label("never starts").hint(hint));
                         }
                         continue;

@@ -6,8 +6,8 @@ use super::{RULE, Resolver, diagnostic, unknown};
 use crate::capability::Limits;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::Json;
-use crate::plan::{Need, PluginId, Retry, Step, StepId};
-use crate::rule::{Expression, Rule, Template};
+use crate::plan::{Need, PluginId, Rest, Retry, Step, StepId};
+use crate::rule::{Expression, Rule, Template, guards};
 use crate::schema::{Type, fit};
 use crate::spec::{LimitSpec, Place, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, size_bytes};
 
@@ -29,8 +29,9 @@ impl<'a> Resolver<'a> {
 
     fn step(&mut self, at: usize, name: &'a Spanned<String>, spec: &'a StepSpec) -> Step {
         let plugin = self.plugin(name, spec);
-        let with = self.with(at, name, spec);
+        self.guards.clear();
         let when = spec.when.as_ref().and_then(|text| self.when(at, text));
+        let with = self.with(at, name, spec);
         let pool = spec.pool.as_ref().and_then(|pool| {
             self.used.pools.insert(pool.get_ref());
             let found = self.declared.pool(pool.get_ref());
@@ -50,6 +51,12 @@ impl<'a> Resolver<'a> {
             plugin: plugin.unwrap_or(PluginId(0)),
             with,
             needs: needs.map(|need| Need { step: StepId(need.step as u32), state: need.state }).collect(),
+            always: spec.always,
+            join: self.graph.joined(at),
+            rest: match &spec.rest {
+                Some(rest) if rest.get_ref() == "cancel" => Rest::Cancel,
+                _ => Rest::Wait,
+            },
             when,
             retry: retry(spec.retry.as_ref(), &mut self.out),
             timeout_ms: spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out)),
@@ -129,6 +136,7 @@ impl<'a> Resolver<'a> {
             let diagnostic = Diagnostic::error("not-boolean", place.span(0..content.len()), message);
             self.out.push(diagnostic.label(found.kinds.to_string()).hint("compare it with something, such as `… > 0`"));
         }
+        self.guards = guards(&expression);
         Some(Rule::from(expression))
     }
 }

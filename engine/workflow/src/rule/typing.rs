@@ -39,7 +39,60 @@ pub(crate) enum StepKnown<'s> {
         output: Option<Type<'s>>,
         /// Whether it may have failed.
         failure: bool,
+        /// How sure that is.
+        certainty: Certainty,
     },
+}
+
+/// How sure it is, at the place of an expression, that a step has come to its end as it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// It has ended, and as it is needed if it is.
+    Ended,
+    /// It has ended, somehow: a join starts its step if others are met.
+    Judged,
+    /// It may not even have ended.
+    Open,
+}
+
+/// What a condition makes sure to be there: a step's name, and `output` or `failure`.
+pub(crate) type Guard = (Box<str>, &'static str);
+
+/// What is there if a rule holds.
+pub(crate) fn guards(rule: &Expression) -> Vec<Guard> {
+    let mut guards = Vec::new();
+    collect_guards(rule.root(), true, &mut guards);
+    guards
+}
+
+/// What is there if the condition comes out as `holds`.
+fn collect_guards(condition: &Expr, holds: bool, guards: &mut Vec<Guard>) {
+    match (&condition.kind, holds) {
+        (Kind::Not(of), _) => collect_guards(of, !holds, guards),
+        (Kind::And(a, b), true) | (Kind::Or(a, b), false) => {
+            collect_guards(a, holds, guards);
+            collect_guards(b, holds, guards);
+        }
+        (Kind::Has(member), true) => {
+            if let Kind::Member(of, name) = &member.kind
+                && let Kind::Step(step) = &of.kind
+                && let Some(what) = ["output", "failure"].into_iter().find(|what| **name == **what)
+            {
+                guards.push((step.clone(), what));
+            }
+        }
+        (Kind::Binary(Operator::Equal, a, b), true) | (Kind::Binary(Operator::NotEqual, a, b), false) => {
+            for (path, literal) in [(a, b), (b, a)] {
+                if let (Kind::Member(of, name), Kind::Literal(Value::String(status))) = (&path.kind, &literal.kind)
+                    && let (Kind::Step(step), "status") = (&of.kind, &**name)
+                {
+                    guards.extend((status == "succeeded").then(|| (step.clone(), "output")));
+                    guards.extend((status == "failed").then(|| (step.clone(), "failure")));
+                }
+            }
+        }
+        _ => (),
+    }
 }
 
 static RUN: LazyLock<Value> = LazyLock::new(
@@ -55,11 +108,17 @@ static WORKFLOW: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// What every step has besides its output.
-static STEP: LazyLock<Value> = LazyLock::new(|| {
+static STEP: LazyLock<Value> = LazyLock::new(|| step_schema(&["succeeded", "failed", "skipped", "cancelled"]));
+
+/// The same of a step that may not have come to its end.
+static OPEN_STEP: LazyLock<Value> =
+    LazyLock::new(|| step_schema(&["unfinished", "succeeded", "failed", "skipped", "cancelled"]));
+
+fn step_schema(statuses: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": {
-            "status": { "enum": ["succeeded", "failed", "skipped", "cancelled"] },
+            "status": { "enum": statuses },
             "attempts": { "type": "integer" },
             "output": true,
             "failure": {
@@ -77,11 +136,12 @@ static STEP: LazyLock<Value> = LazyLock::new(|| {
         },
         "additionalProperties": false,
     })
-});
+}
 
-/// The expression's type, and what is wrong with it.
-pub(crate) fn infer<'s>(expression: &Expression, known: &dyn Known<'s>) -> (Type<'s>, Vec<Fault>) {
-    let mut typing = Typing { text: expression.text(), known, variables: Vec::new(), faults: Vec::new() };
+/// The expression's type, and what is wrong with it, where the guards hold.
+pub(crate) fn infer<'s>(expression: &Expression, known: &dyn Known<'s>, guards: &[Guard]) -> (Type<'s>, Vec<Fault>) {
+    let (variables, faults) = (Vec::new(), Vec::new());
+    let mut typing = Typing { text: expression.text(), known, variables, guards: guards.to_vec(), faults };
     let found = typing.of(expression.root());
     (found, typing.faults)
 }
@@ -90,6 +150,7 @@ struct Typing<'t, 's> {
     text: &'t str,
     known: &'t dyn Known<'s>,
     variables: Vec<Type<'s>>,
+    guards: Vec<Guard>,
     faults: Vec<Fault>,
 }
 
@@ -109,7 +170,11 @@ impl<'s> Typing<'_, 's> {
             Kind::Inputs => Type::of_kinds(Kinds::OBJECT),
             Kind::Run => Type::of_schema(&RUN),
             Kind::Workflow => Type::of_schema(&WORKFLOW),
-            Kind::Step(name) => self.step(part, name).map_or(Type::ANY, |_| Type::of_schema(&STEP)),
+            Kind::Step(name) => match self.step(part, name) {
+                None => Type::ANY,
+                Some((.., Certainty::Open)) => Type::of_schema(&OPEN_STEP),
+                Some(_) => Type::of_schema(&STEP),
+            },
             Kind::Variable(depth) => {
                 let at = self.variables.len().checked_sub(depth + 1);
                 at.and_then(|at| self.variables.get(at)).cloned().unwrap_or(Type::ANY)
@@ -147,11 +212,12 @@ impl<'s> Typing<'_, 's> {
                 let kinds = self.expect(of, Kinds::NUMBER, "`-` takes a number").kinds;
                 Type::of_kinds(kinds.and(Kinds::NUMBER))
             }
-            Kind::And(a, b) => self.both(a, b, "`&&` takes booleans"),
-            Kind::Or(a, b) => self.both(a, b, "`||` takes booleans"),
+            Kind::And(a, b) => self.both(a, b, true, "`&&` takes booleans"),
+            Kind::Or(a, b) => self.both(a, b, false, "`||` takes booleans"),
             Kind::If(parts) => {
                 self.expect(&parts[0], Kinds::BOOL, "`? :` asks for a boolean");
-                self.of(&parts[1]).or(self.of(&parts[2]))
+                let then = self.guarded(&parts[0], true, |typing| typing.of(&parts[1]));
+                then.or(self.guarded(&parts[0], false, |typing| typing.of(&parts[2])))
             }
             Kind::Binary(operator, a, b) => self.binary(part, *operator, a, b),
             Kind::Call(function, args) => {
@@ -179,15 +245,25 @@ impl<'s> Typing<'_, 's> {
         found
     }
 
-    fn both(&mut self, a: &Expr, b: &Expr, message: &str) -> Type<'s> {
+    /// The second is looked at only if the first comes out as `goes_on`.
+    fn both(&mut self, a: &Expr, b: &Expr, goes_on: bool, message: &str) -> Type<'s> {
         self.expect(a, Kinds::BOOL, message);
-        self.expect(b, Kinds::BOOL, message);
+        self.guarded(a, goes_on, |typing| typing.expect(b, Kinds::BOOL, message));
         Type::of_kinds(Kinds::BOOL)
     }
 
-    fn step(&mut self, part: &Expr, name: &str) -> Option<(Option<Type<'s>>, bool)> {
+    /// Looks at something that is evaluated only if a condition comes out as `holds`.
+    fn guarded<T>(&mut self, condition: &Expr, holds: bool, look: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.guards.len();
+        collect_guards(condition, holds, &mut self.guards);
+        let found = look(self);
+        self.guards.truncate(before);
+        found
+    }
+
+    fn step(&mut self, part: &Expr, name: &str) -> Option<(Option<Type<'s>>, bool, Certainty)> {
         match self.known.step(name) {
-            StepKnown::Finished { output, failure } => return Some((output, failure)),
+            StepKnown::Finished { output, failure, certainty } => return Some((output, failure, certainty)),
             StepKnown::Missing => {
                 let similar = self.known.similar_step(name).map(str::to_owned).or_else(|| self.dashed(part, name));
                 let fault = Fault::new("unknown-step", part.span.clone(), format!("there is no step `{name}`"));
@@ -228,8 +304,18 @@ impl<'s> Typing<'_, 's> {
             Kind::Step(step) if name == "output" || name == "failure" => {
                 return match (name, self.step(of, step)) {
                     (_, None) => Type::ANY,
-                    ("output", Some((Some(output), _))) => output,
-                    ("failure", Some((_, true))) => match Type::of_schema(&STEP).member("failure") {
+                    (_, Some((.., Certainty::Judged | Certainty::Open))) if !self.is_guarded(step, name) => {
+                        let status = if name == "output" { "succeeded" } else { "failed" };
+                        let message = format!("the step `{step}` may not have {status} by then");
+                        let (path, of) = (self.text(part), self.text(of));
+                        let hint = format!(
+                            "ask first: `has({path}) ? {path}… : …` here, or `{of}.status == '{status}'` in `when`"
+                        );
+                        let fault = Fault::new("optional-path", part.span.clone(), message);
+                        self.fault(fault.label(format!("its {name} may not be there")).hint(hint))
+                    }
+                    ("output", Some((Some(output), ..))) => output,
+                    ("failure", Some((_, true, _))) => match Type::of_schema(&STEP).member("failure") {
                         Member::Known(failure) => failure,
                         _ => Type::ANY,
                     },
@@ -281,6 +367,10 @@ impl<'s> Typing<'_, 's> {
                 })
             }
         }
+    }
+
+    fn is_guarded(&self, step: &str, what: &str) -> bool {
+        self.guards.iter().any(|(guarded, there)| **guarded == *step && *there == what)
     }
 
     fn index(&mut self, of: &Expr, index: &Expr) -> Type<'s> {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{DURATION_PATTERN, SIZE_PATTERN};
 use crate::capability::Limits;
 use crate::plan::{InputType, Retry};
-use crate::resolve::{ATTEMPTS_MAX, FACTOR_MAX, NAME_BYTES_MAX, POOL_SIZE_MAX};
+use crate::resolve::{ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, REST_WORDS, STEPS_MAX};
 
 /// The tables of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub(super) enum Table {
     Plugin,
     Pool,
     Step,
+    Join,
     Retry,
     Limit,
     Grant,
@@ -51,6 +52,8 @@ enum Shape {
     Number(f64, Option<f64>),
     /// One of `InputType`.
     InputType,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     Any,
     /// A table of anything.
     Object,
@@ -65,12 +68,13 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 9] = [
+    pub(super) const ALL: [Table; 10] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
         Table::Pool,
         Table::Step,
+        Table::Join,
         Table::Retry,
         Table::Limit,
         Table::Grant,
@@ -85,6 +89,7 @@ impl Table {
             Table::Plugin => "a plugin",
             Table::Pool => "a pool",
             Table::Step => "a step",
+            Table::Join => "`join`",
             Table::Retry => "`retry`",
             Table::Limit => "`limit`",
             Table::Grant => "`grant`",
@@ -100,6 +105,7 @@ impl Table {
             Table::Plugin => PLUGIN,
             Table::Pool => POOL,
             Table::Step => STEP,
+            Table::Join => JOIN,
             Table::Retry => RETRY,
             Table::Limit => LIMIT,
             Table::Grant => GRANT,
@@ -120,6 +126,7 @@ impl Table {
             Table::Plugin | Table::File => &["path"],
             Table::Pool => &["size"],
             Table::Step => &["use"],
+            Table::Join => &["at-least"],
             Table::Retry => &["attempts"],
             Table::Limit | Table::Grant => &[],
         }
@@ -133,6 +140,7 @@ impl Table {
             Table::Plugin => "plugin",
             Table::Pool => "pool",
             Table::Step => "step",
+            Table::Join => "join",
             Table::Retry => "retry",
             Table::Limit => "limit",
             Table::Grant => "grant",
@@ -195,6 +203,7 @@ impl Shape {
             Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
             Shape::Number(least, None) => json!({ "type": "number", "minimum": least }),
             Shape::Number(least, Some(most)) => json!({ "type": "number", "minimum": least, "maximum": most }),
+            Shape::OneOf(words) => json!({ "enum": words }),
             Shape::InputType => json!({ "enum": InputType::ALL.map(InputType::name) }),
             Shape::Any => json!({}),
             Shape::Object => json!({ "type": "object" }),
@@ -286,6 +295,12 @@ const WORKFLOW: &[Key] = &[
         "What is done. Steps without an order between them run at the same time.",
     ),
     key(
+        "always",
+        Shape::Named(&Shape::Table(Table::Step)),
+        "",
+        "What is done once all steps have come to an end, whatever became of them: also when the run is cancelled or has timed out.",
+    ),
+    key(
         "outputs",
         Shape::Named(&Shape::Any),
         r#"{"verdict": "${steps.judge.output.verdict}"}"#,
@@ -327,7 +342,9 @@ const POOL: &[Key] = &[
 const STEP: &[Key] = &[
     key("use", Shape::Text, r#""process""#, "The plugin: one of `[plugins]`."),
     key("with", Shape::Object, r#"{"name": "${inputs.name}"}"#, "The step's input. Any values; strings may have holes `${…}`.").by_default(|| json!({})),
-    key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end).").by_default(|| json!([])),
+    key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it unless there is a `join`: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end).").by_default(|| json!([])),
+    key("join", Shape::Either(&Shape::OneOf(JOIN_WORDS), &Shape::Table(Table::Join)), r#""any""#, "How many of its needs the step takes: `all`, the first that is met (`any`), at least one once all have come to an end (`merge`), or so many (`{ at-least = 2 }`).").by_default(|| "all".into()),
+    key("rest", Shape::OneOf(REST_WORDS), r#""cancel""#, "What becomes of the steps that serve only this one, once it is decided whether it starts: they go on (`wait`) or are ended (`cancel`).").by_default(|| "wait".into()),
     key("when", Shape::Rule, r#""steps.build.output.size < 100""#, "A rule in CEL. If it is false once the needs are met, the step is skipped."),
     key("retry", Shape::Table(Table::Retry), "", "What happens after a failure that may be gone next time."),
     key("timeout", Shape::Duration, r#""15m""#, "Of one attempt.").by_default(|| duration(Limits::default().time_ms)),
@@ -336,6 +353,9 @@ const STEP: &[Key] = &[
     key("grant", Shape::Table(Table::Grant), "", "What the step's attempts may reach. Without it: nothing."),
     key("description", Shape::Text, r#""Builds the image""#, "For people."),
 ];
+
+const JOIN: &[Key] =
+    &[key("at-least", Shape::Integer(1, STEPS_MAX as i64), "2", "The step starts when so many of its needs are met.")];
 
 const RETRY: &[Key] = &[
     key("attempts", Shape::Integer(1, ATTEMPTS_MAX), "3", "How often the step is tried, the first time included."),
@@ -412,6 +432,7 @@ mod tests {
             Table::Plugin => "[plugins.a]\npath = \"p\"\n",
             Table::Pool => "[pools.a]\nsize = 1\n",
             Table::Step => "[steps.a]\n",
+            Table::Join => "[steps.a.join]\nat-least = 1\n",
             Table::Retry => "[steps.a.retry]\n",
             Table::Limit => "[steps.a.limit]\n",
             Table::Grant => "[steps.a.grant]\n",

@@ -25,7 +25,6 @@ const LATER: &[(Table, &str)] = &[
     (Table::Step, "foreach"),
     (Table::Step, "parallel"),
     (Table::Step, "repeat"),
-    (Table::Step, "join"),
     (Table::Step, "undo"),
     (Table::Step, "cache"),
     (Table::Grant, "secrets"),
@@ -39,6 +38,8 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Step, "dependsOn", "needs"),
     (Table::Step, "after", "needs"),
     (Table::Step, "if", "when"),
+    (Table::Step, "trigger_rule", "join"),
+    (Table::Join, "at_least", "at-least"),
     (Table::Step, "plugin", "use"),
     (Table::Step, "input", "with"),
     (Table::Step, "inputs", "with"),
@@ -48,6 +49,7 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Retry, "backoff", "factor"),
     (Table::Workflow, "jobs", "steps"),
     (Table::Workflow, "tasks", "steps"),
+    (Table::Workflow, "finally", "always"),
 ];
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -138,6 +140,7 @@ struct Reader {
 impl Reader {
     fn workflow(&mut self, document: &DeTable<'_>) -> Spec {
         let mut spec = Spec::default();
+        let mut always = Vec::new();
         for (key, value) in self.known(Table::Workflow, document) {
             match key.get_ref().as_ref() {
                 "name" => spec.name = self.string("name", value),
@@ -147,10 +150,13 @@ impl Reader {
                 "plugins" => spec.plugins = self.entries("plugins", value, Reader::plugin),
                 "pools" => spec.pools = self.entries("pools", value, Reader::pool),
                 "steps" => spec.steps = self.entries("steps", value, Reader::step),
+                "always" => always = self.entries("always", value, Reader::step),
                 "outputs" => spec.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1)),
                 word => unread(word),
             }
         }
+        always.iter_mut().for_each(|(_, step)| step.always = true);
+        spec.steps.append(&mut always);
         spec
     }
 
@@ -224,9 +230,12 @@ impl Reader {
 
     fn step(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<StepSpec> {
         let mut step = StepSpec {
+            always: false,
             plugin: None,
             with: None,
             needs: Vec::new(),
+            join: None,
+            rest: None,
             when: None,
             retry: None,
             timeout: None,
@@ -244,6 +253,8 @@ impl Reader {
                 "use" => step.plugin = self.string("use", value),
                 "with" => step.with = self.table("with", "a table", value).and_then(|_| self.value(value, 1)),
                 "needs" => step.needs = self.needs(value),
+                "join" => step.join = self.join(value),
+                "rest" => step.rest = self.string("rest", value),
                 "when" => step.when = self.rule(value),
                 "retry" => step.retry = self.retry(key, value),
                 "timeout" => step.timeout = self.duration("timeout", value),
@@ -267,6 +278,25 @@ impl Reader {
             }
             _ => self.strings("needs", value).map(Spanned::into_inner).unwrap_or_default(),
         }
+    }
+
+    fn join(&mut self, value: &Item<'_>) -> Option<Spanned<JoinSpec>> {
+        if let Some(word) = value.get_ref().as_str() {
+            return Some(Spanned::new(value.span(), JoinSpec::Word(word.to_owned())));
+        }
+        let table = self.table("join", "a word such as `\"any\"`, or a table such as `{ at-least = 2 }`", value)?;
+        let mut at_least = None;
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::Join, table) {
+            match key.get_ref().as_ref() {
+                "at-least" => at_least = self.integer("at-least", value),
+                word => unread(word),
+            }
+        }
+        if at_least.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::Join, "at-least", value.span()));
+        }
+        at_least.map(|number| Spanned::new(number.span(), JoinSpec::AtLeast(number.into_inner())))
     }
 
     fn rule(&mut self, value: &Item<'_>) -> Option<Spanned<String>> {
@@ -421,7 +451,7 @@ impl Reader {
     ) -> Entries<T> {
         let Some(table) = value.get_ref().as_table() else {
             let example = match key {
-                "steps" | "inputs" => format!("write a table `[{key}.NAME]` for each"),
+                "steps" | "always" | "inputs" => format!("write a table `[{key}.NAME]` for each"),
                 _ => format!("write a table `[{key}]` with a line for each"),
             };
             self.out.push(wrong_type(key, "a table", value).hint(example));
