@@ -187,7 +187,7 @@ impl Session<'_> {
         if !passed {
             let picture = render(&played.found, source, talk::has_colours());
             let mut text = format!("\n{picture}what happened:\n");
-            let lines = timeline(played.rehearsal.run.plan(), &played.rehearsal.records);
+            let lines = timeline(&played.rehearsal.run, &played.rehearsal.records);
             let earlier = lines.len().saturating_sub(TIMELINE_LINES);
             if earlier > 0 {
                 let _ = writeln!(text, "  … {earlier} lines before these");
@@ -258,7 +258,7 @@ fn line(source: &Source, test: &Test, played: &Played) -> Value {
     });
     if !played.found.is_empty() {
         line["findings"] = json!(findings(&played.found, source));
-        line["timeline"] = json!(timeline(played.rehearsal.run.plan(), &played.rehearsal.records));
+        line["timeline"] = json!(timeline(&played.rehearsal.run, &played.rehearsal.records));
     }
     line
 }
@@ -274,7 +274,7 @@ fn case(source: &Source, test: &Test, played: &Played) -> TestCase {
             }
         }
     };
-    let timeline = timeline(played.rehearsal.run.plan(), &played.rehearsal.records).join("\n");
+    let timeline = timeline(&played.rehearsal.run, &played.rehearsal.records).join("\n");
     TestCase { name: test.name.clone(), elapsed_us: played.elapsed_us, result, timeline }
 }
 

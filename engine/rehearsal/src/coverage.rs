@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use downbeat_workflow::event::{Event, NeedState, Record, SkipReason};
+use downbeat_workflow::event::{Event, NeedState, Record, SkipReason, StepEnd};
+use downbeat_workflow::history::History;
 use downbeat_workflow::plan::{Plan, StepId};
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub struct Coverage {
 struct Tried {
     ran: bool,
     failed: bool,
+    /// Whether it was started in a run in which a step failed whose failure it needs.
+    handled: bool,
     /// Whether its `when` was true in some run, and false in some.
     rule_true: bool,
     rule_false: bool,
@@ -40,7 +43,7 @@ pub struct Gaps {
     pub never_true: Vec<String>,
     /// Steps whose `when` was never false.
     pub never_false: Vec<String>,
-    /// Steps that need the failure of another one, and were never started.
+    /// Steps that need the failure of another one, be it among others, and were never started after one.
     pub failure_handlers_never_ran: Vec<String>,
     /// Steps that may be tried again, and never failed.
     pub retries_never_needed: Vec<String>,
@@ -69,6 +72,13 @@ impl Coverage {
                 _ => (),
             }
         }
+        let history = History::of(plan.steps.len(), records);
+        for (index, step) in plan.steps.iter().enumerate() {
+            let has_failed = |id: StepId| matches!(history.steps[id.index()].ended, Some((_, StepEnd::Failed)));
+            let ran = history.steps[index].attempts.iter().any(|attempt| attempt.started.is_some());
+            self.steps[index].handled |=
+                ran && step.needs.iter().any(|need| need.state == NeedState::Failed && has_failed(need.step));
+        }
     }
 
     /// An attempt is made only if the rule was true.
@@ -91,7 +101,7 @@ impl Coverage {
             never_ran: names(&|_, tried| !tried.ran),
             never_true: names(&|step, tried| step.when.is_some() && !tried.rule_true),
             never_false: names(&|step, tried| step.when.is_some() && !tried.rule_false),
-            failure_handlers_never_ran: names(&|step, tried| handles(step) && !tried.ran),
+            failure_handlers_never_ran: names(&|step, tried| handles(step) && !tried.handled),
             retries_never_needed: names(&|step, tried| step.retry.attempts > 1 && !tried.failed),
         }
     }
@@ -109,8 +119,12 @@ impl Coverage {
         let _ = writeln!(text, "  rules seen false   {no} of {}", gaps.rules);
         let handled = gaps.failure_handlers - gaps.failure_handlers_never_ran.len();
         let _ = writeln!(text, "  failures handled   {handled} of {}", gaps.failure_handlers);
+        let ran_otherwise = |name: &&String| !gaps.never_ran.contains(*name);
+        let never_handled: Vec<String> =
+            gaps.failure_handlers_never_ran.iter().filter(ran_otherwise).cloned().collect();
         let lists = [
             ("never ran", &gaps.never_ran),
+            ("never ran after a failure", &never_handled),
             ("`when` never true", &gaps.never_true),
             ("`when` never false", &gaps.never_false),
             ("`retry` never needed", &gaps.retries_never_needed),

@@ -149,6 +149,10 @@ pub struct ExpectedStepSpec {
 pub enum Reason {
     /// `need-not-met`
     NeedNotMet,
+    /// `too-few-needs-met`
+    TooFewNeedsMet,
+    /// `not-needed`
+    NotNeeded,
     /// `rule-false`
     RuleFalse,
     /// `run-cancelled`
@@ -173,6 +177,8 @@ pub(crate) const ENDS: &[(&str, StepEnd)] = &[
 
 pub(crate) const REASONS: &[(&str, Reason)] = &[
     ("need-not-met", Reason::NeedNotMet),
+    ("too-few-needs-met", Reason::TooFewNeedsMet),
+    ("not-needed", Reason::NotNeeded),
     ("rule-false", Reason::RuleFalse),
     ("run-cancelled", Reason::RunCancelled),
     ("run-timed-out", Reason::RunTimedOut),

@@ -73,6 +73,7 @@ pub fn rehearse(plan: &Arc<Plan>, setting: &Setting, answer: &mut dyn FnMut(&Att
         flights: BTreeMap::new(),
         started: 0,
         pools: plan.pools.iter().map(pool).collect(),
+        has_ended: false,
         rehearsal: Rehearsal {
             run: Run::new(plan.clone(), RunId(RUN_ID.into())),
             records: Vec::new(),
@@ -95,6 +96,8 @@ struct Stage<'a> {
     flights: BTreeMap<(u64, u64), Flight>,
     started: u64,
     pools: Vec<Pool>,
+    /// Whether a step came to its end when it was given its place.
+    has_ended: bool,
     rehearsal: Rehearsal,
 }
 
@@ -118,8 +121,7 @@ impl Stage<'_> {
             if self.rehearsal.run.outcome().is_some() || self.rehearsal.endless {
                 return;
             }
-            if self.rehearsal.run.is_ending() {
-                self.cut();
+            if self.cut() {
                 continue;
             }
             let next_end = self.flights.keys().next().map(|(at, _)| *at).filter(|at| *at < u64::MAX);
@@ -145,6 +147,10 @@ impl Stage<'_> {
                     action => {
                         decided = true;
                         self.carry_out(action, None);
+                        // What came of a place may have decided otherwise about the rest; it is asked again.
+                        if std::mem::take(&mut self.has_ended) {
+                            break;
+                        }
                     }
                 }
             }
@@ -210,12 +216,18 @@ impl Stage<'_> {
         }
     }
 
-    /// Ends everything that is in flight, since the run is.
-    fn cut(&mut self) {
-        for (_, flight) in std::mem::take(&mut self.flights) {
-            let (step, attempt) = (flight.step, flight.attempt);
+    /// Ends what is in flight and not wanted any more, since the run is ending or a join is decided. Answers whether there
+    /// was something.
+    fn cut(&mut self) -> bool {
+        let run = &self.rehearsal.run;
+        let unwanted = self.flights.iter().filter(|(_, flight)| run.is_cut(flight.step));
+        let unwanted: Vec<(u64, u64)> = unwanted.map(|(key, _)| *key).collect();
+        for key in &unwanted {
+            let Some(Flight { step, attempt, place, .. }) = self.flights.remove(key) else { continue };
             self.record(Event::AttemptCancelled { step, attempt, usage: Usage::default() });
+            self.give_back(place);
         }
+        !unwanted.is_empty()
     }
 
     fn give_back(&mut self, place: Option<PoolId>) {
@@ -238,6 +250,8 @@ impl Stage<'_> {
                 pool.free -= 1;
                 let peak = &mut self.rehearsal.peaks[id.index()];
                 *peak = (*peak).max(pool.size - pool.free);
+            } else {
+                self.has_ended = true;
             }
         }
     }

@@ -2,21 +2,23 @@
 //! that one can be copied from here into a test.
 
 use downbeat_workflow::event::{Event, FailureKind, Outcome, Record, StepEnd};
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::StepId;
+use downbeat_workflow::run::Run;
 use downbeat_workflow::text::visible;
 
 /// How much of a message or an output a line shows, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// A line for each record but the creation and the waits for places in pools.
-pub fn timeline(plan: &Plan, records: &[Record]) -> Vec<String> {
+/// A line for each record of the run but the creation and the waits for places in pools.
+pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
     let times: Vec<String> = records.iter().map(|record| duration(record.at.0)).collect();
     let width = times.iter().map(String::len).max().unwrap_or(0);
-    let line = |(record, time): (&Record, &String)| Some(format!("{time:>width$}  {}", words(plan, &record.event)?));
+    let line = |(record, time): (&Record, &String)| Some(format!("{time:>width$}  {}", words(run, &record.event)?));
     records.iter().zip(&times).filter_map(line).collect()
 }
 
-fn words(plan: &Plan, event: &Event) -> Option<String> {
+fn words(run: &Run, event: &Event) -> Option<String> {
+    let plan = run.plan();
     let name = |step: &StepId| plan.step(*step).name.as_str();
     Some(match event {
         Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
@@ -27,7 +29,10 @@ fn words(plan: &Plan, event: &Event) -> Option<String> {
             format!("{} failed, {}: {}", name(step), kind_name(&failure.kind), shown(&failure.message))
         }
         Event::AttemptInterrupted { step, .. } => format!("{} was interrupted", name(step)),
-        Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => format!("{} was cancelled", name(step)),
+        Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => match run.unneeded_by(*step) {
+            Some(join) => format!("{} was cancelled: `{}` does not need it any more", name(step), name(&join)),
+            None => format!("{} was cancelled", name(step)),
+        },
         Event::StepSkipped { step, reason } => {
             format!("{} was skipped: {}", name(step), shown(&reason.explain(plan)))
         }

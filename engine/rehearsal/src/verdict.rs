@@ -311,6 +311,8 @@ fn told(reason: Reason) -> String {
 fn reason(reason: &SkipReason) -> Reason {
     match reason {
         SkipReason::NeedNotMet { .. } => Reason::NeedNotMet,
+        SkipReason::TooFewNeedsMet { .. } => Reason::TooFewNeedsMet,
+        SkipReason::NotNeeded { .. } => Reason::NotNeeded,
         SkipReason::RuleFalse { .. } => Reason::RuleFalse,
         SkipReason::RunCancelled => Reason::RunCancelled,
         SkipReason::RunTimedOut => Reason::RunTimedOut,

@@ -52,7 +52,7 @@ fn story(folder: &Path) -> String {
         let found = verdict::judge(test, &rehearsal);
         writeln!(story, "{} {}", if found.is_empty() { "PASS" } else { "FAIL" }, test.name).unwrap();
         story.push_str(&render(&found, &source, false));
-        timeline(&plan, &rehearsal.records).iter().for_each(|line| writeln!(story, "  {line}").unwrap());
+        timeline(&rehearsal.run, &rehearsal.records).iter().for_each(|line| writeln!(story, "  {line}").unwrap());
         coverage.take_in(&plan, &rehearsal.records);
         // The same test has the same story, and its records are those of a run that recovery would accept.
         let again = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
@@ -127,7 +127,7 @@ fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
     let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"a\"]\nuse = \"any\"\n";
     let setting = Setting { cancel_at_ms: Some(50), ..nothing() };
     let played = play(toml, &setting, &[("a", 50), ("b", 51)]);
-    let story = timeline(played.run.plan(), &played.records).join("\n");
+    let story = timeline(&played.run, &played.records).join("\n");
     assert!(story.contains("a succeeded") && story.contains("b was cancelled"), "{story}");
     assert!(story.contains("c was skipped"), "{story}");
     assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Cancelled), 50));
@@ -161,4 +161,16 @@ fn a_thousand_steps_in_a_row_are_played_in_order() {
     let played = play(&toml, &nothing(), &[]);
     // The creation, two records a step, the end.
     assert_eq!((played.run.outcome(), played.records.len()), (Some(Outcome::Succeeded), 2_002));
+}
+
+#[test]
+fn what_fails_when_it_is_given_its_place_may_decide_that_others_do_not_start() {
+    let toml = "pools.one = 1\n\
+                [steps.bad]\nuse = \"any\"\npool = \"one\"\nwith.n = \"${1 / (size(run.id) - 9)}\"\n\
+                [steps.slow]\nuse = \"any\"\n\
+                [steps.first]\nneeds = [\"bad.failed\", \"slow\"]\njoin = \"any\"\nrest = \"cancel\"\nuse = \"any\"\n";
+    let played = play(toml, &nothing(), &[]);
+    let story = timeline(&played.run, &played.records).join("\n");
+    assert!(story.contains("slow was skipped: `first` does not need it any more"), "{story}");
+    assert!(story.contains("first succeeded"), "{story}");
 }
