@@ -7,6 +7,9 @@ use downbeat_workflow::event::NeedState;
 use crate::picture::{Mark, Node, Picture, word};
 use crate::text::duration;
 
+/// What stands over always-steps.
+pub(crate) const ALWAYS: &str = "always, once all steps are over";
+
 /// The picture as a directed graph.
 pub fn dot(picture: &Picture) -> String {
     let mut out = String::new();
@@ -15,17 +18,13 @@ pub fn dot(picture: &Picture) -> String {
     let _ = writeln!(out, "  label={};", quoted(title.trim_end()));
     out.push_str("  labelloc=t;\n  node [shape=box, style=\"rounded,filled\", fillcolor=\"#f6f8fa\", fontname=\"sans-serif\"];\n");
     out.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
-    for node in &picture.steps {
-        let mut facts = vec![format!("label={}", quoted(&label(picture, node)))];
-        facts.push(format!("tooltip={}", quoted(&node.notes.join("\n"))));
-        if let Some(life) = node.life {
-            let (fill, style) = look(life.mark);
-            facts.push(format!("fillcolor=\"{fill}\", style=\"{style}\""));
-        }
-        if node.is_critical {
-            facts.push("penwidth=3".to_owned());
-        }
-        let _ = writeln!(out, "  {} [{}];", quoted(&node.name), facts.join(", "));
+    let (always, ordinary): (Vec<&Node>, Vec<&Node>) = picture.steps.iter().partition(|node| node.is_always);
+    ordinary.into_iter().for_each(|node| draw_step(&mut out, picture, node));
+    if !always.is_empty() {
+        let _ =
+            writeln!(out, "  subgraph cluster_always {{\n  label=\"{ALWAYS}\"; style=dotted; fontname=\"sans-serif\";");
+        always.into_iter().for_each(|node| draw_step(&mut out, picture, node));
+        out.push_str("  }\n");
     }
     for arrow in &picture.arrows {
         let (from, to) = (quoted(&picture.steps[arrow.from].name), quoted(&picture.steps[arrow.to].name));
@@ -49,6 +48,19 @@ pub fn dot(picture: &Picture) -> String {
     out
 }
 
+fn draw_step(out: &mut String, picture: &Picture, node: &Node) {
+    let mut facts = vec![format!("label={}", quoted(&label(picture, node)))];
+    facts.push(format!("tooltip={}", quoted(&node.notes.join("\n"))));
+    if let Some(life) = node.life {
+        let (fill, style) = look(life.mark);
+        facts.push(format!("fillcolor=\"{fill}\", style=\"{style}\""));
+    }
+    if node.is_critical {
+        facts.push("penwidth=3".to_owned());
+    }
+    let _ = writeln!(out, "  {} [{}];", quoted(&node.name), facts.join(", "));
+}
+
 fn look(mark: Mark) -> (&'static str, &'static str) {
     match mark {
         Mark::Succeeded => ("#dafbe1", "rounded,filled"),
@@ -59,7 +71,7 @@ fn look(mark: Mark) -> (&'static str, &'static str) {
     }
 }
 
-/// A line for the name, one for what uses it and how it went, one for its rule.
+/// A line for the name, one for what uses it and how it went, one for its join and one for its rule.
 pub(crate) fn label(picture: &Picture, node: &Node) -> String {
     let mut facts = vec![node.plugin.clone()];
     match node.life {
@@ -77,6 +89,7 @@ pub(crate) fn label(picture: &Picture, node: &Node) -> String {
     }
     facts.extend(node.pool.map(|pool| format!("pool {}", picture.pools[pool].0)));
     let mut lines = vec![node.name.clone(), facts.join(", ")];
+    lines.extend(node.join.as_ref().map(|join| format!("join {}", join.short)));
     lines.extend(node.when.as_ref().map(|when| format!("when {when}")));
     lines.join("\n")
 }

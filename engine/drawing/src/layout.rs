@@ -51,9 +51,10 @@ pub(crate) struct Layout {
     pub(crate) ways: Vec<Vec<Point>>,
 }
 
-/// Places boxes so that every arrow points forward. The links have no cycle, and none leads from a box to itself.
-pub(crate) fn layout(sizes: &[Size], links: &[Link]) -> Layout {
-    let mut graph = Layered::new(sizes, links);
+/// Places boxes so that every arrow points forward, and those of which `last` is true behind all others. The links have no
+/// cycle, and none leads from a box to itself, nor from one of the last to another one.
+pub(crate) fn layout(sizes: &[Size], links: &[Link], last: &[bool]) -> Layout {
+    let mut graph = Layered::new(sizes, links, last);
     graph.reduce_crossings();
     let across = graph.places_across();
     graph.finish(sizes, links, &across)
@@ -81,8 +82,8 @@ struct Vertex {
 }
 
 impl Layered {
-    fn new(sizes: &[Size], links: &[Link]) -> Layered {
-        let ranks = ranks(sizes.len(), links);
+    fn new(sizes: &[Size], links: &[Link], last: &[bool]) -> Layered {
+        let ranks = ranks(links, last);
         let mut vertices: Vec<Vertex> = sizes
             .iter()
             .zip(&ranks)
@@ -477,8 +478,10 @@ fn spread(count: usize, width: f64) -> impl Iterator<Item = f64> {
     (0..count).map(move |index| (index as f64 - (count as f64 - 1.0) / 2.0) * apart)
 }
 
-/// The layer of each box: behind all boxes with an arrow to it, and where its arrows are short.
-fn ranks(boxes: usize, links: &[Link]) -> Vec<usize> {
+/// The layer of each box: behind all boxes with an arrow to it, for the last ones behind all others, and where its arrows
+/// are short.
+fn ranks(links: &[Link], last: &[bool]) -> Vec<usize> {
+    let boxes = last.len();
     let mut before = vec![Vec::new(); boxes];
     let mut after = vec![Vec::new(); boxes];
     for link in links {
@@ -499,6 +502,10 @@ fn ranks(boxes: usize, links: &[Link]) -> Vec<usize> {
                 order.push(other);
             }
         }
+    }
+    let behind = (0..boxes).filter(|&index| !last[index]).map(|index| rank[index] + 1).max().unwrap_or(0);
+    for &index in order.iter().filter(|&&index| last[index]) {
+        rank[index] = before[index].iter().map(|&other| rank[other] + 1).fold(behind, usize::max);
     }
     // Whoever has more arrows onward than back follows those it leads to. It only ever moves on, so this ends.
     loop {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use downbeat_workflow::event::NeedState;
 
-use crate::dot::label;
+use crate::dot::{ALWAYS, label};
 use crate::picture::{Arrow, Mark, Node, Picture, word};
 
 /// The picture as a flowchart.
@@ -13,9 +13,17 @@ pub fn mermaid(picture: &Picture) -> String {
     let mut out = String::from("flowchart TD\n");
     let _ = writeln!(out, "  accTitle: {}", directive(&picture.name));
     let _ = writeln!(out, "  accDescr: {}", directive(&picture.description()));
-    for (index, node) in picture.steps.iter().enumerate() {
-        let _ = writeln!(out, "  s{index}[\"{}\"]", escaped(&label(picture, node)));
-    }
+    let mut draw = |is_always: bool| {
+        let steps = picture.steps.iter().enumerate().filter(|(_, node)| node.is_always == is_always);
+        let steps: Vec<String> =
+            steps.map(|(index, node)| format!("  s{index}[\"{}\"]\n", escaped(&label(picture, node)))).collect();
+        match is_always && !steps.is_empty() {
+            true => out.push_str(&format!("  subgraph always[\"{ALWAYS}\"]\n{}  end\n", steps.concat())),
+            false => out.push_str(&steps.concat()),
+        }
+    };
+    draw(false);
+    draw(true);
     for arrow in &picture.arrows {
         let line = match arrow.state {
             NeedState::Succeeded => "-->".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use downbeat_workflow::event::{NeedState, Outcome, SkipReason};
 use downbeat_workflow::history::{History, StepHistory};
-use downbeat_workflow::plan::{Plan, Step, StepId};
+use downbeat_workflow::plan::{Join, Need, Plan, Rest, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::text::visible;
 
@@ -38,6 +38,10 @@ pub(crate) struct Node {
     /// Attempts at most, if more than one.
     pub(crate) retries: Option<u32>,
     pub(crate) timeout_ms: Option<u64>,
+    /// Whether it runs once all ordinary steps are over, whatever became of them.
+    pub(crate) is_always: bool,
+    /// How many of its needs it takes, unless it is all of them.
+    pub(crate) join: Option<JoinWords>,
     /// The rule, in one line.
     pub(crate) when: Option<String>,
     /// How it went, in a run.
@@ -45,6 +49,15 @@ pub(crate) struct Node {
     /// Everything that is known of it, a line each; the first is its name.
     pub(crate) notes: Vec<String>,
     pub(crate) is_critical: bool,
+}
+
+/// A join.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JoinWords {
+    /// In a few words: `any, cancels the rest`.
+    pub(crate) short: String,
+    /// What it means for its needs.
+    pub(crate) meaning: String,
 }
 
 /// How a step went.
@@ -162,7 +175,9 @@ impl Picture {
             let story = &history.steps[index];
             let life = Life { mark: Mark::of(&status), attempts, took_ms: story.elapsed_ms() };
             node.is_critical = path.contains(&index);
-            node.notes.splice(1..1, life_notes(plan, node, story, &status, life));
+            let unneeded_by = run.unneeded_by(StepId(index as u32)).filter(|_| life.mark == Mark::Cancelled);
+            let unneeded_by = unneeded_by.map(|join| format!("`{}` does not need it any more", plan.step(join).name));
+            node.notes.splice(1..1, life_notes(plan, node, story, &status, life).into_iter().chain(unneeded_by));
             node.life = Some(life);
         }
         for arrow in &mut picture.arrows {
@@ -189,6 +204,11 @@ impl Picture {
                 .collect();
             text = format!("{text} Of the steps: {}.", ends.join(", "));
         }
+        let always: Vec<&str> =
+            self.steps.iter().filter(|step| step.is_always).map(|step| step.name.as_str()).collect();
+        if !always.is_empty() {
+            text = format!("{text} Once all others are over, whatever became of them: {}.", always.join(", "));
+        }
         text
     }
 }
@@ -208,6 +228,11 @@ fn node(plan: &Plan, step: &Step) -> Node {
         let needs: Vec<String> = step.needs.iter().map(|need| wanted(plan, need.step, need.state)).collect();
         notes.push(format!("needs {}", needs.join(", ")));
     }
+    let join = join_words(step);
+    notes.extend(join.as_ref().map(|join| format!("join {}: {}", join.short, join.meaning)));
+    if step.always {
+        notes.push("always: once all steps are over, whatever became of them".to_owned());
+    }
     notes.extend(when.as_ref().map(|when| format!("when {when}")));
     if let Some(pool) = step.pool {
         let pool = &plan.pools[pool.index()];
@@ -225,7 +250,26 @@ fn node(plan: &Plan, step: &Step) -> Node {
     }
     let retries = (retry.attempts > 1).then_some(retry.attempts);
     let (timeout_ms, name) = (step.timeout_ms, step.name.clone());
-    Node { name, plugin, pool, retries, timeout_ms, when, life: None, notes, is_critical: false }
+    let is_always = step.always;
+    Node { name, plugin, pool, retries, timeout_ms, is_always, join, when, life: None, notes, is_critical: false }
+}
+
+fn join_words(step: &Step) -> Option<JoinWords> {
+    let of = step.needs.len();
+    let (word, meaning) = match step.join {
+        Join::All => ("all".to_owned(), "every need has to be met".to_owned()),
+        Join::Any => ("any".to_owned(), "one need is enough".to_owned()),
+        Join::Merge => ("merge".to_owned(), "one need is enough, once all are over".to_owned()),
+        Join::AtLeast(least) => (format!("{least} of {of}"), format!("{least} of {of} needs are enough")),
+    };
+    match step.rest {
+        Rest::Wait if step.join == Join::All => None,
+        Rest::Wait => Some(JoinWords { short: word, meaning }),
+        Rest::Cancel => Some(JoinWords {
+            short: format!("{word}, cancels the rest"),
+            meaning: format!("{meaning}; what serves it alone and is not over then is ended"),
+        }),
+    }
 }
 
 /// A need as it is written.
@@ -284,7 +328,7 @@ fn run_caption(run: &Run, history: &History, has_path: bool) -> String {
 }
 
 /// The steps that kept a run that is over from being over sooner, last first: from the last one that was carried out back
-/// to the need that was met last, and so on. Of what ended at the same time, one that was carried out is preferred, then
+/// to what decided that it starts, and so on. Of what ended at the same time, one that was carried out is preferred, then
 /// the first in the file.
 fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
     if history.finished.is_none() {
@@ -294,27 +338,52 @@ fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
         let story = &history.steps[index];
         story.ended.map(|(at, _)| (at, !story.attempts.is_empty(), std::cmp::Reverse(index)))
     };
-    let carried_out = |&index: &usize| !history.steps[index].attempts.is_empty();
+    let last = |steps: &mut dyn Iterator<Item = usize>| {
+        steps.filter(|&index| ended(index).is_some()).max_by_key(|&index| ended(index))
+    };
+    let ordinary = || (0..plan.steps.len()).filter(|&index| !plan.steps[index].always);
+    let carried_out = |index: &usize| !history.steps[*index].attempts.is_empty();
     let mut path = Vec::new();
-    let mut at = (0..plan.steps.len()).filter(carried_out).max_by_key(|&index| ended(index));
+    let mut at = last(&mut (0..plan.steps.len()).filter(carried_out));
     while let Some(index) = at {
         path.push(index);
-        at = match &history.steps[index].skipped {
+        let decided = match history.steps[index].skipped {
             // One need alone decided it.
             Some(SkipReason::NeedNotMet { need, .. }) => Some(need.index()),
-            _ => {
-                let needs = plan.steps[index].needs.iter().map(|need| need.step.index());
-                needs.filter(|&need| ended(need).is_some()).max_by_key(|&need| ended(need))
-            }
+            Some(SkipReason::NotNeeded { by }) => decider(&plan.steps[by.index()], &ended, history),
+            _ => decider(&plan.steps[index], &ended, history),
+        };
+        at = match plan.steps[index].always {
+            true => last(&mut decided.into_iter().chain(ordinary())),
+            false => decided,
         };
     }
     path
 }
 
+/// The need of a step whose end decided its join.
+fn decider<E: Ord>(step: &Step, ended: &dyn Fn(usize) -> Option<E>, history: &History) -> Option<usize> {
+    let mut over: Vec<&Need> = step.needs.iter().filter(|need| ended(need.step.index()).is_some()).collect();
+    over.sort_by_key(|need| ended(need.step.index()));
+    let of = step.needs.len();
+    let least = step.join.least(of as u32) as usize;
+    let is_met =
+        |need: &&Need| history.steps[need.step.index()].ended.is_some_and(|(_, end)| need.state.is_met_by(end));
+    let met = over.iter().copied().filter(is_met).nth(least.max(1) - 1);
+    let decided = match (step.join, met) {
+        (Join::Merge, _) => over.last().copied(),
+        (_, Some(met)) => Some(met),
+        (_, None) => over.iter().copied().filter(|need| !is_met(need)).nth(of - least),
+    };
+    decided.map(|need| need.step.index())
+}
+
 /// Needs that follow from others: `a` of a step that needs `b` to succeed, which needs `a` to.
 fn implied(plan: &Plan) -> BTreeSet<(usize, usize)> {
     let succeeding = |step: &Step| {
-        let needs = step.needs.iter().filter(|need| need.state == NeedState::Succeeded);
+        // Of alternatives, none follows from another.
+        let takes_all = step.join.least(step.needs.len() as u32) as usize == step.needs.len();
+        let needs = step.needs.iter().filter(|need| takes_all && need.state == NeedState::Succeeded);
         needs.map(|need| need.step.index()).collect::<Vec<usize>>()
     };
     let needs: Vec<Vec<usize>> = plan.steps.iter().map(succeeding).collect();

@@ -10,8 +10,9 @@ use std::fmt::Write as _;
 
 use downbeat_workflow::event::NeedState;
 
+use crate::dot::ALWAYS;
 use crate::layout::{Layout, Link, Point, Size, layout};
-use crate::picture::{Arrow, Life, Mark, Node, Picture, is_faint, word};
+use crate::picture::{Arrow, JoinWords, Life, Mark, Node, Picture, is_faint, word};
 use crate::text::{cut, duration, width, wrap, xml};
 
 /// More steps than this are not drawn: nobody could read them, and laying them out would take seconds. 2,000 boxes fill
@@ -113,7 +114,8 @@ impl Arrangement {
         };
         let sizes: Vec<Size> = units.iter().map(size).collect();
         let links: Vec<Link> = merged.keys().copied().collect();
-        let layout = layout(&sizes, &links);
+        let last: Vec<bool> = units.iter().map(|unit| picture.steps[unit.members[0]].is_always).collect();
+        let layout = layout(&sizes, &links, &last);
         Arrangement { direction, units, arrows: merged.into_values().collect(), layout }
     }
 
@@ -137,7 +139,7 @@ impl Arrangement {
     }
 }
 
-/// Steps by themselves, and blocks of those with the same neighbours.
+/// Steps by themselves, and blocks of those with the same neighbours and the same join.
 fn units(picture: &Picture) -> Vec<Unit> {
     type Neighbours = BTreeSet<(bool, usize, usize)>;
     let mut neighbours: Vec<Neighbours> = vec![Neighbours::new(); picture.steps.len()];
@@ -145,9 +147,9 @@ fn units(picture: &Picture) -> Vec<Unit> {
         neighbours[arrow.to].insert((true, arrow.from, arrow.state as usize));
         neighbours[arrow.from].insert((false, arrow.to, arrow.state as usize));
     }
-    let mut alike: BTreeMap<&Neighbours, Vec<usize>> = BTreeMap::new();
-    for (step, near) in neighbours.iter().enumerate() {
-        alike.entry(near).or_default().push(step);
+    let mut alike: BTreeMap<(&Neighbours, bool, Option<&JoinWords>), Vec<usize>> = BTreeMap::new();
+    for (near, (index, step)) in neighbours.iter().zip(picture.steps.iter().enumerate()) {
+        alike.entry((near, step.is_always, step.join.as_ref())).or_default().push(index);
     }
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for members in alike.into_values() {
@@ -197,8 +199,10 @@ fn details(picture: &Picture, node: &Node) -> String {
     parts.join(" · ")
 }
 
-fn rule(node: &Node) -> Option<String> {
-    node.when.as_ref().map(|when| format!("when {when}"))
+/// The lines after the second.
+fn conditions(node: &Node) -> impl Iterator<Item = String> {
+    let join = node.join.as_ref().map(|join| format!("join {}", join.short));
+    join.into_iter().chain(node.when.as_ref().map(|when| format!("when {when}")))
 }
 
 fn icon_room(node: &Node) -> f64 {
@@ -207,10 +211,10 @@ fn icon_room(node: &Node) -> f64 {
 
 fn box_size(picture: &Picture, node: &Node) -> (f64, f64) {
     let name = width(&node.name) * NAME_PX * 1.06;
-    let small = width(&details(picture, node)).max(rule(node).map_or(0.0, |rule| width(&rule))) * SMALL_PX;
+    let small = conditions(node).map(|line| width(&line)).fold(width(&details(picture, node)), f64::max) * SMALL_PX;
     let (least, most) = BOX_WIDTH;
     let wide = (name.max(small) + icon_room(node) + 2.0 * BOX_PAD).clamp(least, most);
-    let lines = if node.when.is_some() { 3.0 } else { 2.0 };
+    let lines = 2.0 + conditions(node).count() as f64;
     (wide.ceil(), 14.0 + lines * LINE_PX)
 }
 
@@ -332,9 +336,11 @@ fn arrow_note(picture: &Picture, arrows: &[Arrow]) -> String {
         1 => name(one).clone(),
         n => format!("{n} steps"),
     };
+    let join = picture.steps[first.to].join.as_ref().filter(|join| !join.short.starts_with("all"));
     let verb = if to.len() == 1 { "needs" } else { "need" };
     let ending = match (state, from.len()) {
         (NeedState::Succeeded, 1) => "to have succeeded",
+        (NeedState::Succeeded, _) if join.is_some() => "to have succeeded",
         (NeedState::Succeeded, _) => "to have succeeded, each of them",
         (NeedState::Failed, _) => "to have failed",
         (NeedState::Skipped, _) => "to be skipped",
@@ -345,6 +351,9 @@ fn arrow_note(picture: &Picture, arrows: &[Arrow]) -> String {
         note.push_str("; this was not met");
     } else if arrows.iter().all(|arrow| arrow.is_implied) {
         note.push_str("; other needs imply it");
+    }
+    if let Some(join) = join {
+        let _ = write!(note, "; {}", join.meaning);
     }
     note
 }
@@ -428,6 +437,10 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), s
     let _ = writeln!(out, "<g class=\"{class}\" role=\"graphics-symbol img\" transform=\"translate({x} {y})\">");
     let _ = writeln!(out, "<title>{}</title>", xml(&node.notes.join("\n")));
     let _ = writeln!(out, "<rect class=\"box\" width=\"{w}\" height=\"{h}\" rx=\"6\"/>");
+    if node.is_always {
+        let (w, h) = (number(size.0 - 6.0), number(size.1 - 6.0));
+        let _ = writeln!(out, "<rect class=\"frame\" x=\"3\" y=\"3\" width=\"{w}\" height=\"{h}\" rx=\"4\"/>");
+    }
     if let Some(pool) = node.pool {
         let colour = pool % POOL_COLOURS;
         let _ = writeln!(out, "<path class=\"pool{colour}\" d=\"M2 8V{}\"/>", number(size.1 - 8.0));
@@ -443,7 +456,7 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), s
     line += LINE_PX;
     let small = cut(&details(picture, node), room / SMALL_PX);
     let _ = writeln!(out, "<text class=\"small\" x=\"{}\" y=\"{}\">{}</text>", number(left), number(line), xml(&small));
-    if let Some(rule) = rule(node) {
+    for rule in conditions(node) {
         line += LINE_PX;
         let rule = cut(&rule, room / SMALL_PX);
         let _ =
@@ -514,6 +527,11 @@ impl Legend {
         entries.extend(faint.map(|meaning| (line("succeeded faint"), meaning.to_owned())));
         if picture.steps.iter().any(|step| step.is_critical) {
             entries.push((line("succeeded critical"), "critical path".to_owned()));
+        }
+        if picture.steps.iter().any(|step| step.is_always) {
+            let sign = "<rect class=\"box\" x=\"3\" y=\"-8\" width=\"22\" height=\"16\" rx=\"4\"/>\
+                        <rect class=\"frame\" x=\"5.5\" y=\"-5.5\" width=\"17\" height=\"11\" rx=\"2.5\"/>";
+            entries.push((sign.to_owned(), ALWAYS.to_owned()));
         }
         for (index, (name, size)) in picture.pools.iter().enumerate() {
             let sign = format!("<path class=\"pool{}\" d=\"M13-8V8\"/>", index % POOL_COLOURS);

@@ -74,6 +74,88 @@ needs = ["stage.finished", "promote.finished", "rollback.finished"]
 timeout = "2m"
 "#;
 
+/// Every kind of join, one in another, and steps that run whatever happens.
+const RACE: &str = r#"
+description = "Whoever answers first; and the lease is given back"
+
+[steps.lease]
+use = "any"
+
+[steps.near]
+use = "any"
+needs = ["lease"]
+
+[steps.ask]
+use = "any"
+needs = ["lease"]
+
+[steps.far]
+use = "any"
+needs = ["ask"]
+
+[steps.first]
+use = "any"
+needs = ["near", "far"]
+join = "any"
+rest = "cancel"
+
+[steps.repair]
+use = "any"
+needs = ["first.failed", "first.skipped", "lease.failed"]
+join = { at-least = 2 }
+
+[steps.tell]
+use = "any"
+needs = ["lease", "first", "repair"]
+join = "merge"
+when = "steps.lease.status == 'succeeded'"
+
+[always.release]
+use = "any"
+needs = ["lease"]
+
+[always.count]
+use = "any"
+
+[always.alarm]
+use = "any"
+needs = ["release.failed", "count.failed"]
+join = "any"
+"#;
+
+#[test]
+fn a_workflow_is_drawn_with_its_joins_and_what_runs_whatever_happens() {
+    let picture = Picture::of_plan(&plan(RACE));
+    check("joins.svg", &svg(&picture, None).unwrap());
+    check("joins.dot", &dot(&picture));
+    check("joins.mmd", &mermaid(&picture));
+}
+
+#[test]
+fn a_run_is_drawn_with_what_its_joins_ended_and_the_way_of_the_need_that_decided_them() {
+    let text = svg(&run(RACE, &[("near", "4000"), ("ask", "60000")], usize::MAX), None).unwrap();
+    assert!(text.contains("<title>ask\ncancelled after 4 s\n`first` does not need it any more\n"), "{text}");
+    assert!(text.contains("<title>far\nskipped\n`first` does not need it any more\n"), "{text}");
+    for step in ["lease", "near", "first", "tell", "release"] {
+        let is_critical = format!("<title>{step}\nsucceeded after ");
+        let at = text.find(&is_critical).unwrap_or_else(|| panic!("{step}: {text}"));
+        let end = text[at..].find("</title>").unwrap();
+        assert!(text[at..at + end].contains("on the critical path"), "{step}: {text}");
+    }
+    check("race.svg", &text);
+}
+
+#[test]
+fn always_steps_stand_behind_all_others_in_either_direction() {
+    let toml = "[always.z]\nuse = \"any\"\n[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\nneeds = [\"a\"]\n";
+    let picture = Picture::of_plan(&plan(toml));
+    for (direction, along) in [(Direction::Down, 1), (Direction::Right, 0)] {
+        let text = svg(&picture, Some(direction)).unwrap();
+        let places: Vec<[f64; 2]> = boxes(&text).iter().map(|place| [place.0, place.1]).collect();
+        assert!(places[2][along] > places[1][along] && places[1][along] > places[0][along], "{places:?}");
+    }
+}
+
 #[test]
 fn a_workflow_is_drawn_with_its_needs_rules_pools_and_bounds() {
     let picture = Picture::of_plan(&plan(RELEASE));
@@ -310,6 +392,14 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             }
         }
         if actions.iter().any(|action| action.event().is_some()) {
+            continue;
+        }
+        let (unwanted, wanted) = flying.into_iter().partition(|(_, step, _)| run.is_cut(*step));
+        flying = wanted;
+        for &(_, step, attempt) in &unwanted as &Vec<(u64, StepId, u32)> {
+            take(&mut run, &mut records, now, Event::AttemptCancelled { step, attempt, usage: Usage::default() });
+        }
+        if !unwanted.is_empty() {
             continue;
         }
         flying.sort_unstable();
