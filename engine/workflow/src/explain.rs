@@ -500,8 +500,9 @@ struct Teller<'p> {
     lives: Vec<Life>,
     /// How many ends of steps were recorded.
     ends: u32,
-    /// How many ordinary steps have not come to their end.
+    /// How many ordinary steps have not come to their end, and the last of them that did, once all have.
     open: usize,
+    last_of_steps: Option<StepId>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -530,6 +531,8 @@ struct Life {
     /// Which end of a step in this run its own was.
     place: u32,
     turn_after: Option<StepId>,
+    /// The step whose end decided that this one is skipped.
+    skipped_after: Option<StepId>,
     queued: Option<Timestamp>,
     started: Option<Timestamp>,
     failures: u32,
@@ -554,6 +557,7 @@ impl<'p> Teller<'p> {
             ended: None,
             place: 0,
             turn_after: None,
+            skipped_after: None,
             queued: None,
             started: None,
             failures: 0,
@@ -573,6 +577,7 @@ impl<'p> Teller<'p> {
             lives: vec![life; plan.steps.len()],
             ends: 0,
             open: plan.steps.iter().filter(|step| !step.always).count(),
+            last_of_steps: None,
         }
     }
 
@@ -769,6 +774,19 @@ impl<'p> Teller<'p> {
     }
 
     fn skipped(&mut self, step: StepId, reason: &SkipReason, at: Timestamp) {
+        let decider = match reason {
+            SkipReason::NeedNotMet { .. } | SkipReason::TooFewNeedsMet { .. } => self.decider(step),
+            SkipReason::NotNeeded { by } => {
+                let outermost = self.outermost(*by);
+                self.decider(outermost)
+            }
+            SkipReason::RuleFalse { .. } | SkipReason::RunCancelled | SkipReason::RunTimedOut => None,
+        };
+        let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
+        if let Some((decider, decided)) = decider.filter(|_| waits) {
+            self.turn_to(step, Part::Engine, decided);
+            self.lives[step.index()].skipped_after = Some(decider);
+        }
         self.end(step, StepEnd::Skipped, at);
         let account = &mut self.steps[step.index()];
         account.skipped = Some(reason.explain(self.plan));
@@ -827,6 +845,29 @@ impl<'p> Teller<'p> {
             here = found;
         }
         outermost
+    }
+
+    /// The step whose end decided a join, be it for its start or against it, and when that was.
+    fn decider(&self, join: StepId) -> Option<(StepId, Timestamp)> {
+        let plan = self.plan;
+        let step = plan.step(join);
+        let place = |step: StepId| self.lives[step.index()].place;
+        let mut over: Vec<(u32, bool, StepId)> = Vec::with_capacity(step.needs.len());
+        for need in &step.needs {
+            let end = self.steps[need.step.index()].end;
+            over.extend(end.map(|end| (place(need.step), need.state.is_met_by(end), need.step)));
+        }
+        over.sort_unstable();
+        let (of, least) = (step.needs.len(), step.join.least(step.needs.len() as u32) as usize);
+        let nth = |met: bool, index: usize| over.iter().filter(|(_, is_met, _)| *is_met == met).nth(index);
+        let decided = match step.join {
+            Join::Merge => over.last(),
+            _ => least.checked_sub(1).and_then(|last| nth(true, last)).or_else(|| nth(false, of - least)),
+        };
+        // An always-step waits for all ordinary ones as well.
+        let last = self.last_of_steps.filter(|_| step.always);
+        let decider = decided.map(|(.., need)| *need).into_iter().chain(last).max_by_key(|step| place(*step))?;
+        Some((decider, self.lives[decider.index()].ended?))
     }
 
     /// The steps that it needs in a state other than the one that they came to, each once.
@@ -892,6 +933,7 @@ impl<'p> Teller<'p> {
         plan.dependents(step).iter().for_each(|(dependent, _)| self.may_have_its_turn(*dependent, step, at));
         self.open -= usize::from(!plan.step(step).always);
         if self.open == 0 && !plan.step(step).always {
+            self.last_of_steps = Some(step);
             let always = (0..plan.steps.len()).rev().take_while(|index| plan.steps[*index].always);
             always.for_each(|index| self.may_have_its_turn(StepId(index as u32), step, at));
         }
@@ -1014,10 +1056,12 @@ impl<'p> Teller<'p> {
         let mut path = Vec::new();
         let mut here = last.map(|index| StepId(index as u32));
         while let Some(step) = here {
-            let account = &self.steps[step.index()];
-            let times = Times { needs_ms: 0, ..account.times };
-            path.push(Link { step: account.step.clone(), after_ms: account.times.needs_ms, times });
-            here = self.lives[step.index()].turn_after;
+            let (account, life) = (&self.steps[step.index()], &self.lives[step.index()]);
+            here = life.turn_after.or(life.skipped_after);
+            // What waited until the run's end was asked for had nothing before it.
+            let needs_ms = if here.is_some() { account.times.needs_ms } else { 0 };
+            let times = Times { needs_ms: account.times.needs_ms - needs_ms, ..account.times };
+            path.push(Link { step: account.step.clone(), after_ms: needs_ms, times });
         }
         path.reverse();
         path

@@ -1,13 +1,16 @@
 //! Any plan, with any ends of its attempts in any order: its run ends, starts no step whose join is not met, leaves none
-//! behind, and replays to the same states from any prefix of its journal.
+//! behind, replays to the same states from any prefix of its journal, and can be explained at any of them. If nothing
+//! fails, what was foretold of it comes true.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 use std::sync::Arc;
 
 use downbeat_workflow::event::{Event, Failure, FailureKind, NeedState, Record, RunId, StepEnd, Timestamp, Usage};
+use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Join, Need, Plan, Rest, Retry, StepId};
+use downbeat_workflow::preview::{Verdict, preview};
 use downbeat_workflow::run::{Action, Run, StepStatus};
 use proptest::prelude::*;
 
@@ -21,24 +24,28 @@ struct Sketch {
     join: u32,
     cancels: bool,
     always: bool,
+    /// Its rule is false.
+    never: bool,
 }
 
 fn sketch() -> impl Strategy<Value = Sketch> {
     let states =
         [NeedState::Succeeded, NeedState::Succeeded, NeedState::Failed, NeedState::Skipped, NeedState::Finished];
     let need = (any::<prop::sample::Index>(), prop::sample::select(states.to_vec()));
-    (prop::collection::vec(need, 0..4), 0..6_u32, any::<bool>(), prop::bool::weighted(0.2))
-        .prop_map(|(needs, join, cancels, always)| Sketch { needs, join, cancels, always })
+    let (always, never) = (prop::bool::weighted(0.2), prop::bool::weighted(0.1));
+    (prop::collection::vec(need, 0..4), 0..6_u32, any::<bool>(), always, never)
+        .prop_map(|(needs, join, cancels, always, never)| Sketch { needs, join, cancels, always, never })
 }
 
 fn plan_of(sketches: &[Sketch]) -> Plan {
     let mut sketches: Vec<&Sketch> = sketches.iter().collect();
     sketches.sort_by_key(|sketch| sketch.always);
-    let one = plans::plan("[steps.s]\nuse = \"any\"");
+    let one = plans::plan("[steps.s]\nuse = \"any\"\nwhen = \"false\"");
     let steps = sketches.iter().enumerate().map(|(at, sketch)| {
         let mut step = one.steps[0].clone();
         step.name = format!("s{at}");
         step.always = sketch.always;
+        step.when = step.when.filter(|_| sketch.never);
         for (index, state) in sketch.needs.iter().filter(|_| at > 0) {
             let need = Need { step: StepId(index.index(at) as u32), state: *state };
             if step.needs.iter().all(|before| before.step != need.step) {
@@ -151,11 +158,64 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<(), T
     for step in 0..plan.steps.len() {
         prop_assert!(end(&run, StepId(step as u32)).is_some(), "s{step} is left behind: {records:#?}");
     }
+    // Not at every prefix, which would take seconds; which ones differs with the number of records.
+    for at in (1..=records.len()).rev().step_by(4) {
+        explained(plan, &records[..at])?;
+    }
     for (at, snapshot) in snapshots.iter().enumerate() {
         let replayed = Run::replay(plan.clone(), id.clone(), &records[..=at]).unwrap();
         prop_assert_eq!(&states(&replayed), snapshot);
     }
     Ok(())
+}
+
+/// The parts of a step's time are all of it, those of the chain that the end waited for too, and what was skipped has a
+/// root.
+fn explained(plan: &Arc<Plan>, records: &[Record]) -> Result<(), TestCaseError> {
+    let account = Account::of(plan, &RunId("r".into()), records, Timestamp(0), None).unwrap();
+    for (step, told) in account.steps.iter().enumerate() {
+        let about = |record: &&Record| {
+            let value = serde_json::to_value(&record.event).unwrap();
+            value.as_object().and_then(|tagged| tagged.values().next()?.get("step")?.as_u64()) == Some(step as u64)
+        };
+        let until = match told.end {
+            Some(_) => records.iter().rfind(about).unwrap().at.0,
+            None => account.elapsed_ms,
+        };
+        prop_assert_eq!(told.times.total_ms(), until, "{:?}: {:#?}", told, records);
+        prop_assert_eq!(told.skipped.is_some(), told.root.is_some(), "{:?}: {:#?}", told, records);
+    }
+    if let Some(last) = account.path.last() {
+        let path: u64 = account.path.iter().map(|link| link.times.total_ms()).sum();
+        prop_assert_eq!(path, last.after_ms + last.times.total_ms(), "{:?}: {:#?}", account.path, records);
+    }
+    let skipped = account.skips.iter().map(|skips| skips.steps.len()).sum::<usize>();
+    prop_assert_eq!(skipped, account.steps.iter().filter(|step| step.skipped.is_some()).count());
+    prop_assert!(!account.page().is_empty());
+    Ok(())
+}
+
+/// Plays a run in which every attempt succeeds unless it is cut.
+fn play_calmly(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Run {
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let apply = |run: &mut Run, event: Event| run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    apply(&mut run, Run::creation(plan, plan.to_json().1, Json::from(serde_json::json!({})), 1));
+    while run.outcome().is_none() {
+        let decided: Vec<Event> = run.next(Timestamp(0), usize::MAX).iter().filter_map(Action::event).collect();
+        let is_quiet = decided.is_empty();
+        decided.into_iter().for_each(|event| apply(&mut run, event));
+        if is_quiet {
+            let flying = run.in_flight();
+            let (step, attempt) = flying[fate(flying.len())];
+            let usage = Usage::default();
+            let event = match run.is_cut(step) {
+                true => Event::AttemptCancelled { step, attempt, usage },
+                false => Event::AttemptSucceeded { step, attempt, output: Json::null(), usage },
+            };
+            apply(&mut run, event);
+        }
+    }
+    run
 }
 
 /// What a region is, from its definition: whatever is needed, and only by the join or what is in the region too.
@@ -182,6 +242,30 @@ proptest! {
             at += 1;
             fates[at % fates.len()].index(of)
         })?;
+    }
+
+    #[test]
+    fn what_is_foretold_comes_true_if_nothing_fails(
+        sketches in prop::collection::vec(sketch(), 1..14),
+        fates in prop::collection::vec(any::<prop::sample::Index>(), 64),
+    ) {
+        let plan = Arc::new(plan_of(&sketches));
+        let mut at = 0;
+        let run = play_calmly(&plan, &mut |of| {
+            at += 1;
+            fates[at % fates.len()].index(of)
+        });
+        for foretold in preview(&plan, Json::from(serde_json::json!({}))).steps {
+            let step = plan.step_named(&foretold.step).unwrap();
+            let (status, attempts) = run.status(step);
+            match foretold.verdict {
+                Verdict::Runs => prop_assert!(
+                    matches!(status, StepStatus::Succeeded(_)), "{:?} of {:#?}: {:?}", foretold, plan.steps, status
+                ),
+                Verdict::Skipped(_) | Verdict::Fails(_) => prop_assert_eq!(attempts, 0, "{:?}: {:?}", foretold, status),
+                Verdict::Depends(_) => (),
+            }
+        }
     }
 
     #[test]
