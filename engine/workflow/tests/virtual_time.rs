@@ -1455,3 +1455,32 @@ fn always_steps_join_as_others_do_once_all_steps_are_over() {
 20 Failed {}",
     );
 }
+
+#[test]
+fn what_a_cancelled_run_ends_is_not_put_down_to_a_join() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.both]
+        use = "any"
+        needs = ["a", "b"]
+        rest = "cancel"
+    "#;
+    let plan = Arc::new(plan(toml));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let usage = Usage::default();
+    // The driver takes in the cancel and the end of `a` at once, before it asks what follows.
+    for event in [
+        Run::creation(&plan, plan.to_json().1, Json::from(serde_json::json!({})), 1),
+        Event::AttemptStarted { step: StepId(0), attempt: 1 },
+        Event::AttemptStarted { step: StepId(1), attempt: 1 },
+        Event::CancelRequested { reason: "enough".into() },
+        Event::AttemptCancelled { step: StepId(0), attempt: 1, usage },
+    ] {
+        run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    }
+    assert!(run.is_cut(StepId(1)));
+    assert_eq!((run.unneeded_by(StepId(1)), run.unneeded().next()), (None, None));
+}
