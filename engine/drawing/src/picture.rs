@@ -341,7 +341,7 @@ fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
     let last = |steps: &mut dyn Iterator<Item = usize>| {
         steps.filter(|&index| ended(index).is_some()).max_by_key(|&index| ended(index))
     };
-    let ordinary = || (0..plan.steps.len()).filter(|&index| !plan.steps[index].always);
+    let last_of_steps = last(&mut (0..plan.steps.len()).filter(|&index| !plan.steps[index].always));
     let carried_out = |index: &usize| !history.steps[*index].attempts.is_empty();
     let mut path = Vec::new();
     let mut at = last(&mut (0..plan.steps.len()).filter(carried_out));
@@ -354,7 +354,7 @@ fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
             _ => decider(&plan.steps[index], &ended, history),
         };
         at = match plan.steps[index].always {
-            true => last(&mut decided.into_iter().chain(ordinary())),
+            true => last(&mut decided.into_iter().chain(last_of_steps)),
             false => decided,
         };
     }

@@ -74,6 +74,7 @@ pub fn rehearse(plan: &Arc<Plan>, setting: &Setting, answer: &mut dyn FnMut(&Att
         started: 0,
         pools: plan.pools.iter().map(pool).collect(),
         has_ended: false,
+        ending: (false, false),
         rehearsal: Rehearsal {
             run: Run::new(plan.clone(), RunId(RUN_ID.into())),
             records: Vec::new(),
@@ -98,6 +99,8 @@ struct Stage<'a> {
     pools: Vec<Pool>,
     /// Whether a step came to its end when it was given its place.
     has_ended: bool,
+    /// Whether the run was ending, and giving up, when it was last looked what is to be ended with it.
+    ending: (bool, bool),
     rehearsal: Rehearsal,
 }
 
@@ -220,6 +223,11 @@ impl Stage<'_> {
     /// was something.
     fn cut(&mut self) -> bool {
         let run = &self.rehearsal.run;
+        let ending = (run.is_ending(), run.is_giving_up());
+        // Most of the time there is nothing new to be ended, and much in flight.
+        if std::mem::replace(&mut self.ending, ending) == ending && run.unneeded().next().is_none() {
+            return false;
+        }
         let unwanted = self.flights.iter().filter(|(_, flight)| run.is_cut(flight.step));
         let unwanted: Vec<(u64, u64)> = unwanted.map(|(key, _)| *key).collect();
         for key in &unwanted {

@@ -17,7 +17,7 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
 use crate::json::Json;
-use crate::plan::{Join, Plan, StepId, is_default};
+use crate::plan::{Join, Need, Plan, StepId, is_default};
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
 
 /// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
@@ -144,16 +144,16 @@ pub enum Cause {
         /// The rule and what it saw.
         rule: RuleAccount,
     },
-    /// A join takes more of its needs than can be met, for reasons of more than one kind.
+    /// A join takes more of its needs than can be met, for more than one root cause.
     TooFewNeeds {
         /// Whose.
         step: String,
+        /// How many of them are met, or could have been.
+        possible: u32,
         /// How many of them it takes.
         least: u32,
         /// How many there are.
         of: u32,
-        /// Those that are not met.
-        unmet: Vec<String>,
     },
     /// A join with `rest = "cancel"` was decided without them: of joins in joins, the outermost.
     NotNeeded {
@@ -541,6 +541,8 @@ struct Life {
     skipped_for: Option<StepId>,
     /// Of a join that no other join needs any more: one further out, as far as was looked.
     outer: Option<StepId>,
+    /// Of a join that was decided: the step whose end did it, and when that was, once somebody has asked.
+    decided: Option<(StepId, Timestamp)>,
 }
 
 impl<'p> Teller<'p> {
@@ -564,6 +566,7 @@ impl<'p> Teller<'p> {
             root: None,
             skipped_for: None,
             outer: None,
+            decided: None,
         };
         Teller {
             plan,
@@ -778,7 +781,9 @@ impl<'p> Teller<'p> {
             SkipReason::NeedNotMet { .. } | SkipReason::TooFewNeedsMet { .. } => self.decider(step),
             SkipReason::NotNeeded { by } => {
                 let outermost = self.outermost(*by);
-                self.decider(outermost)
+                let decided = self.lives[outermost.index()].decided.or_else(|| self.decider(outermost));
+                self.lives[outermost.index()].decided = decided;
+                decided
             }
             SkipReason::RuleFalse { .. } | SkipReason::RunCancelled | SkipReason::RunTimedOut => None,
         };
@@ -793,13 +798,13 @@ impl<'p> Teller<'p> {
         match reason {
             SkipReason::NeedNotMet { need, .. } => self.skipped_for(step, *need),
             SkipReason::TooFewNeedsMet { .. } => {
-                let unmet = self.unmet(step);
-                let root = |need: &StepId| self.lives[need.index()].root.unwrap_or(Root::Step(*need));
-                match unmet.first() {
-                    Some(first) if unmet.iter().all(|need| root(need) == root(first)) => {
-                        self.skipped_for(step, *first);
-                    }
-                    _ => self.lives[step.index()].root = Some(Root::Step(step)),
+                let root = |need: StepId| self.lives[need.index()].root.unwrap_or(Root::Step(need));
+                let mut unmet = self.unmet(step);
+                let common = unmet.next().filter(|first| unmet.all(|need| root(need) == root(*first)));
+                drop(unmet);
+                match common {
+                    Some(first) => self.skipped_for(step, first),
+                    None => self.lives[step.index()].root = Some(Root::Step(step)),
                 }
             }
             SkipReason::NotNeeded { by } => {
@@ -870,16 +875,11 @@ impl<'p> Teller<'p> {
         Some((decider, self.lives[decider.index()].ended?))
     }
 
-    /// The steps that it needs in a state other than the one that they came to, each once.
-    fn unmet(&self, step: StepId) -> Vec<StepId> {
-        let mut unmet: Vec<StepId> = Vec::new();
-        for need in &self.plan.step(step).needs {
-            let is_unmet = self.steps[need.step.index()].end.is_some_and(|end| !need.state.is_met_by(end));
-            if is_unmet && !unmet.contains(&need.step) {
-                unmet.push(need.step);
-            }
-        }
-        unmet
+    /// The steps that it needs in a state other than the one that they came to.
+    fn unmet(&self, step: StepId) -> impl Iterator<Item = StepId> {
+        let needs = self.plan.step(step).needs.iter();
+        let is_unmet = |need: &&Need| self.steps[need.step.index()].end.is_some_and(|end| !need.state.is_met_by(end));
+        needs.filter(is_unmet).map(|need| need.step)
     }
 
     fn cancelled(&mut self, step: StepId, at: Timestamp) {
@@ -983,7 +983,7 @@ impl<'p> Teller<'p> {
     // What follows from all of it.
 
     fn needs(&self, step: StepId) -> Vec<NeedAccount> {
-        let need = |need: &crate::plan::Need| {
+        let need = |need: &Need| {
             let life = &self.lives[need.step.index()];
             NeedAccount {
                 step: self.name(need.step),
@@ -1008,12 +1008,10 @@ impl<'p> Teller<'p> {
             (StepStatus::Skipped(SkipReason::RuleFalse { .. }), Some(rule)) => {
                 Cause::Rule { step: account.step.clone(), rule: rule.clone() }
             }
-            (StepStatus::Skipped(SkipReason::TooFewNeedsMet { least, of, .. }), _) => Cause::TooFewNeeds {
-                step: account.step.clone(),
-                least: *least,
-                of: *of,
-                unmet: self.unmet(step).into_iter().map(|need| self.name(need)).collect(),
-            },
+            (StepStatus::Skipped(SkipReason::TooFewNeedsMet { possible, least, of }), _) => {
+                let (possible, least, of) = (*possible, *least, *of);
+                Cause::TooFewNeeds { step: account.step.clone(), possible, least, of }
+            }
             _ => Cause::Step {
                 step: account.step.clone(),
                 end: account.end.unwrap_or(StepEnd::Skipped),

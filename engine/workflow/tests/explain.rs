@@ -551,7 +551,7 @@ What happened
   100 ms  near succeeded
   100 ms  far, inner skipped, because first was decided without them
   200 ms  first succeeded
-  200 ms  repair, after skipped, because repair takes 2 of its 3 needs, and can't have them: not met are near, first
+  200 ms  repair, after skipped, because repair takes 2 of its 3 needs, but only 1 could be met
   250 ms  ask cancelled, because first was decided without it
   400 ms  release succeeded
   400 ms  tell skipped, because release succeeded
@@ -559,7 +559,7 @@ What happened
 Skipped
   because first was decided without them
     far, inner
-  because repair takes 2 of its 3 needs, and can't have them: not met are near, first
+  because repair takes 2 of its 3 needs, but only 1 could be met
     repair, after
   because release succeeded
     tell

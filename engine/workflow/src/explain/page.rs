@@ -395,8 +395,9 @@ impl Cause {
                 let more = if rule.saw.len() > 4 { ", …" } else { "" };
                 format!("the rule of {step} was false: {}{place}{more}", in_one_line(&rule.rule))
             }
-            Cause::TooFewNeeds { step, least, of, unmet } => {
-                format!("{step} takes {least} of its {of} needs, and can't have them: not met are {}", names(unmet))
+            Cause::TooFewNeeds { step, possible, least, of } => {
+                let possible = if *possible == 0 { "none".to_owned() } else { format!("only {possible}") };
+                format!("{step} takes {least} of its {of} needs, but {possible} could be met")
             }
             Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
             Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
