@@ -3,12 +3,18 @@
 //! A step's output is judged once, here, when it leaves the sandbox; the journal stores the text, and only rules that
 //! mention it pay for a parse.
 
+mod scan;
+mod write;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub(crate) use scan::member;
+pub(crate) use write::{write_inside, write_string, write_value};
 
 /// How deeply arrays and objects may nest. serde_json parses at most 127 levels, and nobody writes more by hand; a
 /// deeper value is an attack on whatever recurses over it.
@@ -28,6 +34,9 @@ impl Json {
     /// Judges `text`. Time is linear in its length; nothing is built.
     pub fn parse(text: impl Into<Arc<str>>) -> Result<Json, JsonError> {
         let text = text.into();
+        if scan::is_surely_valid(&text, JSON_DEPTH_MAX) {
+            return Ok(Json(text));
+        }
         let mut reader = serde_json::Deserializer::from_str(&text);
         Levels(JSON_DEPTH_MAX).deserialize(&mut reader)?;
         reader.end()?;

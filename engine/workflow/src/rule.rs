@@ -51,6 +51,10 @@ const SAW_BYTES_MAX: usize = 1 << 10;
 pub trait Scope {
     /// The run's inputs: an object.
     fn inputs(&self) -> &serde_json::Value;
+    /// The run's inputs, as they stand, where that is at hand without a parse.
+    fn inputs_text(&self) -> Option<&Json> {
+        None
+    }
     /// A step that has come to its end; `None` for one that has not, or that does not exist.
     fn step(&self, name: &str) -> Option<StepView<'_>>;
     /// What a step answered, as it stands, where that is at hand without a parse.

@@ -89,7 +89,7 @@ pub struct Misplaced {
 pub struct Run {
     plan: Arc<Plan>,
     id: RunId,
-    inputs: Value,
+    inputs: Given,
     seed: u64,
     created: Timestamp,
     /// Of its records, the latest time.
@@ -154,13 +154,27 @@ enum State {
     Queued(PoolId),
     Running,
     Delayed(Timestamp),
-    Succeeded {
-        output: Json,
-        parsed: OnceLock<Value>,
-    },
+    Succeeded(Given),
     Failed(Box<Failure>),
     Skipped(SkipReason),
     Cancelled,
+}
+
+/// JSON that a run was given. Most of it is only handed on; what a rule looks into is parsed when the first one does.
+#[derive(Clone, Debug)]
+struct Given {
+    text: Json,
+    parsed: OnceLock<Value>,
+}
+
+impl Given {
+    fn new(text: Json) -> Given {
+        Given { text, parsed: OnceLock::new() }
+    }
+
+    fn value(&self) -> &Value {
+        self.parsed.get_or_init(|| self.text.value())
+    }
 }
 
 /// Where a step stands.
@@ -203,7 +217,7 @@ impl Run {
         Run {
             plan,
             id,
-            inputs: Value::Null,
+            inputs: Given::new(Json::null()),
             seed: 0,
             created: Timestamp(0),
             latest: Timestamp(0),
@@ -260,7 +274,7 @@ impl Run {
             Event::RunCreated { inputs, seed, .. } => {
                 (self.phase == Phase::Blank).then_some(())?;
                 self.phase = Phase::Running;
-                self.inputs = inputs.value();
+                self.inputs = Given::new(inputs.clone());
                 self.seed = *seed;
                 self.created = at;
                 for index in 0..self.steps.len() {
@@ -288,7 +302,7 @@ impl Run {
             }
             Event::AttemptSucceeded { step, attempt, output, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;
-                self.end(*step, State::Succeeded { output: output.clone(), parsed: OnceLock::new() });
+                self.end(*step, State::Succeeded(Given::new(output.clone())));
             }
             Event::AttemptFailed { step, attempt, failure, .. } => {
                 self.in_flight_attempt(*step, *attempt)?.failures += 1;
@@ -489,7 +503,7 @@ impl Run {
             State::Queued(_) => StepStatus::Queued,
             State::Running => StepStatus::Running,
             State::Delayed(until) => StepStatus::Delayed(*until),
-            State::Succeeded { output, .. } => StepStatus::Succeeded(output),
+            State::Succeeded(output) => StepStatus::Succeeded(&output.text),
             State::Failed(failure) => StepStatus::Failed(failure),
             State::Skipped(reason) => StepStatus::Skipped(reason),
             State::Cancelled => StepStatus::Cancelled,
@@ -520,7 +534,7 @@ impl Run {
     /// How a step ended; `None` if it has not.
     fn end_of(&self, step: StepId) -> Option<StepEnd> {
         match self.steps[step.index()].state {
-            State::Succeeded { .. } => Some(StepEnd::Succeeded),
+            State::Succeeded(_) => Some(StepEnd::Succeeded),
             State::Failed(_) => Some(StepEnd::Failed),
             State::Skipped(_) => Some(StepEnd::Skipped),
             State::Cancelled => Some(StepEnd::Cancelled),
@@ -844,7 +858,11 @@ impl Seen<'_> {
 
 impl Scope for Seen<'_> {
     fn inputs(&self) -> &Value {
-        &self.run.inputs
+        self.run.inputs()
+    }
+
+    fn inputs_text(&self) -> Option<&Json> {
+        self.run.inputs_text()
     }
 
     fn step(&self, name: &str) -> Option<StepView<'_>> {
@@ -876,16 +894,18 @@ impl Scope for Seen<'_> {
 
 impl Scope for Run {
     fn inputs(&self) -> &Value {
-        &self.inputs
+        self.inputs.value()
+    }
+
+    fn inputs_text(&self) -> Option<&Json> {
+        Some(&self.inputs.text)
     }
 
     fn step(&self, name: &str) -> Option<StepView<'_>> {
         let life = &self.steps[self.plan.step_named(name)?.index()];
         let view = |status| StepView { status, output: None, failure: None, attempts: life.attempts };
         match &life.state {
-            State::Succeeded { output, parsed } => {
-                Some(StepView { output: Some(parsed.get_or_init(|| output.value())), ..view("succeeded") })
-            }
+            State::Succeeded(output) => Some(StepView { output: Some(output.value()), ..view("succeeded") }),
             State::Failed(failure) => Some(StepView { failure: Some(failure), ..view("failed") }),
             State::Skipped(_) => Some(view("skipped")),
             State::Cancelled => Some(view("cancelled")),
@@ -895,7 +915,7 @@ impl Scope for Run {
 
     fn output(&self, step: &str) -> Option<&Json> {
         match &self.steps[self.plan.step_named(step)?.index()].state {
-            State::Succeeded { output, .. } => Some(output),
+            State::Succeeded(output) => Some(&output.text),
             _ => None,
         }
     }

@@ -16,6 +16,8 @@ struct Run {
     build: Value,
     gate: Value,
     failure: Failure,
+    /// What `build` answered, as it was written; without it, rules have the parsed value alone.
+    text: Option<Json>,
 }
 
 impl Run {
@@ -35,7 +37,12 @@ impl Run {
                 retry_after_ms: None,
                 backtrace: None,
             },
+            text: None,
         }
+    }
+
+    fn with_text(self) -> Run {
+        Run { text: Some(Json::from(self.build.clone())), ..self }
     }
 }
 
@@ -55,6 +62,10 @@ impl Scope for Run {
         Some(StepView { status, output, failure, attempts: 2 })
     }
 
+    fn output(&self, step: &str) -> Option<&Json> {
+        self.text.as_ref().filter(|_| step == "build")
+    }
+
     fn run_id(&self) -> &str {
         "r1"
     }
@@ -68,10 +79,13 @@ impl Scope for Run {
     }
 }
 
-/// The value of an expression, through a template that is nothing else.
+/// The value of an expression, through a template that is nothing else; whether or not outputs are at hand as text.
 fn value(expression: &str) -> Result<Value, String> {
     let template = Template::compile(&json!(format!("${{{expression}}}"))).map_err(|error| error.to_string())?;
-    template.render(&Run::new()).map(|json| json.value()).map_err(|error| error.to_string())
+    let value_in = |run: &Run| template.render(run).map(|json| json.value()).map_err(|error| error.to_string());
+    let value = value_in(&Run::new());
+    assert_eq!(value_in(&Run::new().with_text()), value, "{expression}");
+    value
 }
 
 fn is(expression: &str, expected: Value) {
@@ -256,6 +270,26 @@ fn holes_alone_keep_their_type_and_holes_in_text_are_interpolated() {
         json!({ "a": [3, { "b \"": "xr1" }], "c": 1.5 }),
     );
     renders(json!("${ {'a': '}'}['a'] + \"{\" }"), json!("}{"));
+}
+
+#[test]
+fn a_part_of_an_output_is_handed_on_as_the_step_wrote_it() {
+    let wrote = r#"{"a": [1.50, 123456789012345678901234567890], "b": {"c":"\u00e9\""}, "b": {"c": "last"}}"#;
+    let run = Run { text: Some(Json::parse(wrote).unwrap()), ..Run::new() };
+    let render = |template: Value| Template::compile(&template).unwrap().render(&run).unwrap().to_string();
+    assert_eq!(render(json!("${steps.build.output.a}")), "[1.50, 123456789012345678901234567890]");
+    assert_eq!(render(json!({ "x": ["${steps.build.output.b.c}", true] })), r#"{"x":["last",true]}"#);
+}
+
+#[test]
+fn holes_do_not_nest_a_value_deeper_than_it_may_be() {
+    let nested = |levels: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let run = |levels: usize| Run { text: Some(Json::parse(nested(levels)).unwrap()), ..Run::new() };
+    let template = Template::compile(&json!({ "x": "${steps.build.output.a}" })).unwrap();
+    assert!(template.render(&run(63)).is_ok());
+    let template = Template::compile(&json!({ "x": { "y": "${steps.build.output.a}" } })).unwrap();
+    let error = template.render(&run(63)).unwrap_err().to_string();
+    assert!(error.contains("nested deeper than 64 levels"), "{error}");
 }
 
 #[test]

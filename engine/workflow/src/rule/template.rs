@@ -11,16 +11,19 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::expression::{Expression, Fault, Mention};
+use super::expression::{Expr, Expression, Fault, Kind, Mention};
 use super::scan::{TokenKind, Tokens};
 use super::{Foretold, Outline, RuleError, Scope};
-use crate::json::Json;
+use crate::json::{Json, member, write_inside, write_string, write_value};
 use crate::schema::Kinds;
 use crate::spec::{self, Place, ValueKind};
 
 /// How long a value may get when its holes are filled, in bytes of JSON. 16 MiB, like the limit `output` by default: a few
 /// holes must not multiply a large output into gigabytes.
 const RENDERED_BYTES_MAX: usize = 16 << 20;
+
+/// The longest text that is looked through for each hole that takes something out of it, in bytes: some 5 µs.
+const LOOKED_THROUGH_BYTES_MAX: usize = 16 << 10;
 
 /// A JSON value with holes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,18 +86,24 @@ impl Template {
         };
         // A whole output handed on is the commonest hole of all.
         if let [Piece::Value(hole)] = &pieces[..]
-            && let Some(output) = handed_on(hole, scope)
+            && let Some(output) = hole.whole_output().and_then(|step| scope.output(step))
+            && output.as_str().len() <= RENDERED_BYTES_MAX
         {
             return Ok(output.clone());
         }
-        let mut text = Vec::with_capacity(256);
+        let mut text = String::with_capacity(256);
+        let mut nests = false;
         for piece in pieces.iter() {
+            let from = text.len();
             match piece {
-                Piece::Raw(raw) => text.extend_from_slice(raw.as_bytes()),
-                Piece::Value(hole) => match handed_on(hole, scope) {
-                    Some(output) => text.extend_from_slice(output.as_str().as_bytes()),
-                    None => write_json(&mut text, &*hole.evaluate(scope)?),
-                },
+                Piece::Raw(raw) => text.push_str(raw),
+                Piece::Value(hole) => {
+                    match handed_on(hole.root(), scope) {
+                        Some(value) => text.push_str(value),
+                        None => write_value(&mut text, &*hole.evaluate(scope)?),
+                    }
+                    nests |= text[from..].starts_with(['[', '{']);
+                }
                 Piece::Text(hole) => match &*hole.evaluate(scope)? {
                     Value::String(inside) => write_inside(&mut text, inside),
                     Value::Null => {
@@ -114,7 +123,10 @@ impl Template {
                 });
             }
         }
-        let text = String::from_utf8(text).expect("pieces of UTF-8 are joined at their ends");
+        if !nests {
+            // Valid piece by piece, and no deeper than it was written.
+            return Ok(Json::of_valid(text));
+        }
         Json::parse(text).map_err(|error| RuleError {
             expression: self.source.as_str().chars().take(80).collect(),
             message: format!("filled in, it is {error}"),
@@ -127,11 +139,11 @@ impl Template {
             Filling::Constant(value) => return Outline { value: value.clone(), fault: None },
             Filling::Pieces(pieces) => pieces,
         };
-        let (mut text, mut fault) = (Vec::new(), None);
+        let (mut text, mut fault) = (String::new(), None);
         for piece in pieces.iter() {
             let (hole, inside) = match piece {
                 Piece::Raw(raw) => {
-                    text.extend_from_slice(raw.as_bytes());
+                    text.push_str(raw);
                     continue;
                 }
                 Piece::Value(hole) => (hole, false),
@@ -147,12 +159,11 @@ impl Template {
                 }
             };
             match (inside, &value) {
-                (false, value) => write_json(&mut text, value),
+                (false, value) => write_value(&mut text, value),
                 (true, Value::String(value)) => write_inside(&mut text, value),
                 (true, other) => write_inside(&mut text, &other.to_string()),
             }
         }
-        let text = String::from_utf8(text).expect("pieces of UTF-8 are joined at their ends");
         // Only where rendering would fail as well: what is filled in is nested too deeply.
         let value = Json::parse(text).unwrap_or_else(|_| self.source.clone());
         Outline { value, fault }
@@ -179,10 +190,8 @@ impl Template {
         let mut writer = Writer::default();
         writer.tree(tree);
         let filling = match writer.pieces.is_empty() {
-            true => {
-                let text = String::from_utf8(writer.raw).expect("JSON is written as UTF-8");
-                Filling::Constant(if text == source.as_str() { source.clone() } else { Json::of_valid(text) })
-            }
+            true if writer.raw == source.as_str() => Filling::Constant(source.clone()),
+            true => Filling::Constant(Json::of_valid(writer.raw)),
             false => {
                 writer.flush();
                 Filling::Pieces(writer.pieces.into())
@@ -212,15 +221,14 @@ impl<'de> Deserialize<'de> for Template {
 /// Collects pieces, joining what is raw.
 #[derive(Default)]
 struct Writer {
-    raw: Vec<u8>,
+    raw: String,
     pieces: Vec<Piece>,
 }
 
 impl Writer {
     fn flush(&mut self) {
         if !self.raw.is_empty() {
-            let raw = String::from_utf8(std::mem::take(&mut self.raw)).expect("JSON is written as UTF-8");
-            self.pieces.push(Piece::Raw(raw.into()));
+            self.pieces.push(Piece::Raw(std::mem::take(&mut self.raw).into()));
         }
     }
 
@@ -231,62 +239,62 @@ impl Writer {
 
     fn tree(&mut self, tree: &Tree) {
         match &tree.kind {
-            TreeKind::Scalar(value) => write_json(&mut self.raw, value),
-            TreeKind::Text(Text::Plain(text)) => write_json(&mut self.raw, text),
-            TreeKind::Text(Text::Faulty) => write_json(&mut self.raw, ""),
+            TreeKind::Scalar(value) => write_value(&mut self.raw, value),
+            TreeKind::Text(Text::Plain(text)) => write_string(&mut self.raw, text),
+            TreeKind::Text(Text::Faulty) => write_string(&mut self.raw, ""),
             TreeKind::Text(Text::Hole(hole)) => self.hole(Piece::Value(hole.expression.clone())),
             TreeKind::Text(Text::Mixed(parts)) => {
-                self.raw.push(b'"');
+                self.raw.push('"');
                 for part in parts {
                     match part {
                         Part::Text(text) => write_inside(&mut self.raw, text),
                         Part::Hole(hole) => self.hole(Piece::Text(hole.expression.clone())),
                     }
                 }
-                self.raw.push(b'"');
+                self.raw.push('"');
             }
             TreeKind::List(items) => {
-                self.raw.push(b'[');
+                self.raw.push('[');
                 for (index, item) in items.iter().enumerate() {
                     if index > 0 {
-                        self.raw.push(b',');
+                        self.raw.push(',');
                     }
                     self.tree(item);
                 }
-                self.raw.push(b']');
+                self.raw.push(']');
             }
             TreeKind::Table(entries) => {
-                self.raw.push(b'{');
+                self.raw.push('{');
                 for (index, (name, _, value)) in entries.iter().enumerate() {
                     if index > 0 {
-                        self.raw.push(b',');
+                        self.raw.push(',');
                     }
-                    write_json(&mut self.raw, name);
-                    self.raw.push(b':');
+                    write_string(&mut self.raw, name);
+                    self.raw.push(':');
                     self.tree(value);
                 }
-                self.raw.push(b'}');
+                self.raw.push('}');
             }
         }
     }
 }
 
-/// What `${steps.NAME.output}` stands for: text that is handed on as it was written, without a parse. Not a longer one than a
-/// value may get.
-fn handed_on<'s>(hole: &Expression, scope: &'s dyn Scope) -> Option<&'s Json> {
-    scope.output(hole.whole_output()?).filter(|output| output.as_str().len() <= RENDERED_BYTES_MAX)
-}
-
-fn write_json<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(text, value).expect("a value in memory is written as JSON");
-}
-
-/// The text as the inside of a JSON string.
-fn write_inside(text: &mut Vec<u8>, inside: &str) {
-    let start = text.len();
-    write_json(text, inside);
-    text.pop();
-    text.remove(start);
+/// What `${inputs}`, `${steps.NAME.output}` or a path into one of them stands for: text that is handed on as it was written,
+/// without a parse. Not a longer one than a value may get; and a path only into a text that is quickly looked through,
+/// since a long one is better parsed once for all who ask.
+fn handed_on<'s>(part: &Expr, scope: &'s dyn Scope) -> Option<&'s str> {
+    let whole = match &part.kind {
+        Kind::Inputs => scope.inputs_text(),
+        Kind::Member(of, name) => match &of.kind {
+            Kind::Step(step) if &**name == "output" => scope.output(step),
+            _ => {
+                let text = handed_on(of, scope).filter(|text| text.len() <= LOOKED_THROUGH_BYTES_MAX)?;
+                return member(text, name);
+            }
+        },
+        _ => None,
+    };
+    whole.map(Json::as_str).filter(|text| text.len() <= RENDERED_BYTES_MAX)
 }
 
 fn escaped(value: Value) -> Value {
