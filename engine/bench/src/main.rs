@@ -26,6 +26,10 @@ use crate::machine::Machine;
 use crate::report::{Instructions, Report};
 use crate::workshop::Workshop;
 
+/// The program's own, for both sides of every figure.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Downbeat beside its limits.
 #[derive(Parser)]
 struct Arguments {
