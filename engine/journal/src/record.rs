@@ -4,8 +4,10 @@
 //! and the start of the next one, which are always appended together, are half the price. Encoding happens on the thread
 //! that appends and decoding on the one that reads, so that the writer only binds and inserts.
 
-use downbeat_workflow::event::{Event, Outcome, Record, Timestamp};
+use std::io::Write;
 
+use downbeat_workflow::event::{Event, Outcome, Record, Timestamp};
+use downbeat_workflow::plan::StepId;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 
 use crate::storage::signed;
@@ -13,6 +15,9 @@ use crate::storage::signed;
 /// Bytes of text after which an append goes on in another row. Many large outputs may come in at once, and SQLite takes no
 /// text of more than a gigabyte; one output alone is a quarter of that at most.
 const ROW_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes for a success without its output and for the start of the next step, which mostly is in the same row.
+const SUCCESS_BYTES: usize = 320;
 
 /// Records as they are inserted.
 #[derive(Debug)]
@@ -47,10 +52,24 @@ pub(crate) fn encode(records: &[Record]) -> Vec<Row> {
                 &mut rows.last_mut().expect("it was just pushed").body
             }
         };
-        serde_json::to_writer(body, &(record.at, &record.event)).expect("an event holds nothing that JSON can't");
+        write(body, record).expect("an event holds nothing that JSON can't");
     }
     rows.iter_mut().for_each(|row| row.body.push(b']'));
     rows
+}
+
+/// Writes `[at, event]`. What carries an output is written around it, as serde would look through the text once more to see
+/// that it is JSON.
+fn write(body: &mut Vec<u8>, Record { at, event }: &Record) -> std::io::Result<()> {
+    let Event::AttemptSucceeded { step, attempt, output, usage } = event else {
+        return Ok(serde_json::to_writer(body, &(at, event))?);
+    };
+    let (Timestamp(at), StepId(step)) = (at, step);
+    body.reserve(output.as_str().len() + SUCCESS_BYTES);
+    write!(body, r#"[{at},{{"attempt-succeeded":{{"step":{step},"attempt":{attempt},"output":{output},"usage":"#)?;
+    serde_json::to_writer(&mut *body, usage)?;
+    body.extend_from_slice(b"}}]");
+    Ok(())
 }
 
 pub(crate) fn decode(body: &str) -> Result<Vec<Record>, serde_json::Error> {
@@ -91,11 +110,25 @@ pub(crate) fn outcome_of_word(word: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use downbeat_workflow::event::Usage;
+    use downbeat_workflow::event::{Refusal, Usage};
     use downbeat_workflow::json::Json;
-    use downbeat_workflow::plan::StepId;
 
     use super::*;
+
+    #[test]
+    fn a_success_is_written_as_serde_writes_it() {
+        let refusal = Refusal { capability: "http".into(), wanted: "a\"b".into(), hint: "grant = { }".into() };
+        let usage = Usage { wall_us: 1, log_bytes: 2, refusals: vec![refusal], ..Usage::default() };
+        for (output, usage) in [(r#"{"a": [1.50, "\u00e9\n"]}"#, usage), ("null", Usage::default())] {
+            let output = Json::parse(output).unwrap();
+            let event = Event::AttemptSucceeded { step: StepId(7), attempt: 3, output, usage };
+            let record = Record { at: Timestamp(1_700_000_000_000), event };
+            let mut body = Vec::new();
+            write(&mut body, &record).unwrap();
+            let expected = serde_json::to_string(&(record.at, &record.event)).unwrap();
+            assert_eq!(String::from_utf8(body).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn records_share_a_row_until_it_is_long() {
