@@ -56,25 +56,23 @@ pub(super) fn measure(workshop: &Workshop) -> Result<Figure> {
     ))
 }
 
-/// Drives so many runs, [`CONCURRENT`] at a time; gives their ids.
-pub(super) async fn drive(engine: &Arc<Engine<Sandboxed>>, plan: &Arc<Plan>, runs: usize) -> Result<Vec<RunId>> {
+/// Drives so many runs, [`CONCURRENT`] at a time.
+pub(super) async fn drive(engine: &Arc<Engine<Sandboxed>>, plan: &Arc<Plan>, runs: usize) -> Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for _ in 0..CONCURRENT {
         let (engine, plan, next) = (engine.clone(), plan.clone(), next.clone());
         tasks.push(tokio::spawn(async move {
-            let mut driven = Vec::new();
             while next.fetch_add(1, Ordering::Relaxed) < runs {
-                driven.push(engine.run(&plan).await?);
+                engine.run(&plan).await?;
             }
-            anyhow::Ok(driven)
+            anyhow::Ok(())
         }));
     }
-    let mut driven = Vec::with_capacity(runs);
     for task in tasks {
-        driven.extend(task.await??);
+        task.await??;
     }
-    Ok(driven)
+    Ok(())
 }
 
 /// What the journal holds of a run of [`STEPS`] steps, for each of them.
