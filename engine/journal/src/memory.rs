@@ -25,8 +25,10 @@ struct State {
     runs: Vec<Run>,
     by_id: HashMap<RunId, usize>,
     plans: HashMap<Digest, Arc<str>>,
-    /// Which run, and which of its records.
-    log: Vec<(usize, usize)>,
+    /// The appends of all runs, in order.
+    log: Vec<Logged>,
+    /// How many records they have.
+    records: u64,
     /// Which run, and what.
     lines: Vec<(usize, LogLine)>,
     requests: BTreeMap<RequestId, Pending>,
@@ -39,7 +41,17 @@ struct Run {
     workflow: String,
     created: Timestamp,
     end: Option<(Outcome, Timestamp)>,
-    records: Vec<Record>,
+    /// As they were appended: one list of all records would be copied each time it has outgrown its place.
+    appends: Vec<Vec<Record>>,
+    version: u64,
+}
+
+/// An append as it stands in the log.
+struct Logged {
+    /// The position of its last record.
+    last: u64,
+    run: usize,
+    append: usize,
 }
 
 impl Memory {
@@ -50,7 +62,7 @@ impl Memory {
     pub(crate) fn create(&self, create: Create) -> Result<u64, AppendError> {
         let mut state = self.state();
         if let Some(&run) = state.by_id.get(&create.run) {
-            return Err(AppendError::conflict(&create.run, 0, state.runs[run].records.len() as u64));
+            return Err(AppendError::conflict(&create.run, 0, state.runs[run].version));
         }
         let (workflow, created) = beginning_of(&create.records);
         let run = Run {
@@ -59,7 +71,8 @@ impl Memory {
             workflow: workflow.to_owned(),
             created,
             end: None,
-            records: Vec::new(),
+            appends: Vec::new(),
+            version: 0,
         };
         let index = state.runs.len();
         state.runs.push(run);
@@ -71,7 +84,7 @@ impl Memory {
     pub(crate) fn append(&self, append: Append) -> Result<u64, AppendError> {
         let mut state = self.state();
         let Some(&run) = state.by_id.get(&append.run) else { return Err(AppendError::NoSuchRun(append.run)) };
-        let actual = state.runs[run].records.len() as u64;
+        let actual = state.runs[run].version;
         if actual != append.expected {
             return Err(AppendError::conflict(&append.run, append.expected, actual));
         }
@@ -83,9 +96,11 @@ impl Memory {
         let state = &mut *guard;
         let end = end_of(&records);
         let of_run = &mut state.runs[run];
-        state.log.extend((of_run.records.len()..).take(records.len()).map(|record| (run, record)));
-        of_run.records.extend(records);
-        let version = of_run.records.len() as u64;
+        state.records += records.len() as u64;
+        state.log.push(Logged { last: state.records, run, append: of_run.appends.len() });
+        of_run.version += records.len() as u64;
+        of_run.appends.push(records);
+        let version = of_run.version;
         if end.is_some() {
             of_run.end = end;
             state.requests.retain(|_, pending| pending.run != of_run.id);
@@ -98,7 +113,7 @@ impl Memory {
         let (plan, records) = {
             let state = self.state();
             let run = &state.runs[state.run(run)?];
-            (run.plan.clone(), run.records.get(after as usize..).unwrap_or_default().to_vec())
+            (run.plan.clone(), run.appends.iter().flatten().skip(after as usize).cloned().collect::<Vec<_>>())
         };
         // Outside the lock: `each` may ask the journal something.
         records.into_iter().for_each(each);
@@ -112,13 +127,18 @@ impl Memory {
 
     pub(crate) fn tail(&self, after: Position, limit: usize) -> Vec<Entry> {
         let state = self.state();
-        let entries = state.log.iter().enumerate().skip(after.0 as usize).take(limit);
-        let entry = |(index, &(run, record)): (usize, &(usize, usize))| Entry {
-            position: Position(index as u64 + 1),
-            run: state.runs[run].id.clone(),
-            record: state.runs[run].records[record].clone(),
-        };
-        entries.map(entry).collect()
+        let from = state.log.partition_point(|logged| logged.last <= after.0);
+        let entries = state.log[from..].iter().flat_map(|logged| {
+            let run = &state.runs[logged.run];
+            let records = &run.appends[logged.append];
+            let before = logged.last - records.len() as u64;
+            (before + 1..).zip(records).map(|(position, record)| Entry {
+                position: Position(position),
+                run: run.id.clone(),
+                record: record.clone(),
+            })
+        });
+        entries.filter(|entry| entry.position > after).take(limit).collect()
     }
 
     pub(crate) fn runs(&self, filter: &RunFilter) -> Vec<RunSummary> {
@@ -186,11 +206,8 @@ impl Memory {
 
     /// Tells everybody who waits, after the lock is free.
     fn advance(&self, state: MutexGuard<'_, State>) {
-        let reached = Horizon {
-            event: Position(state.log.len() as u64),
-            line: state.lines.len() as u64,
-            request: state.requests_ever,
-        };
+        let reached =
+            Horizon { event: Position(state.records), line: state.lines.len() as u64, request: state.requests_ever };
         drop(state);
         self.horizon.send_if_modified(|horizon| horizon.advance(reached));
     }
@@ -215,8 +232,8 @@ impl Run {
             created: self.created,
             outcome: self.end.map(|(outcome, _)| outcome),
             finished: self.end.map(|(_, at)| at),
-            version: self.records.len() as u64,
-            last_event: self.records.last().map_or(self.created, |record| record.at),
+            version: self.version,
+            last_event: self.appends.iter().flatten().next_back().map_or(self.created, |record| record.at),
         }
     }
 }
