@@ -5,11 +5,11 @@
 //! out. Taking in a message never waits. What the decisions are is none of this file's business: that is `Run`.
 
 use std::collections::BTreeSet;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, Pending, Request, RequestId};
@@ -442,15 +442,15 @@ impl<P: Perform> Driver<P> {
         let mut cut = self.cut.subscribe();
         let always = self.run.plan().step(step).always;
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
-        let future = guarded(async move {
+        let future = Guarded(Box::pin(async move {
             // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
             let cancelled = async move { drop(cut.wait_for(|cut| cut.ends(step, always)).await) };
             let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
             drop(place);
             ended
-        });
+        }));
         if self.in_flight == 1 && self.run.plan().pools.is_empty() {
-            self.own = Some(Own { step, attempt, future: Box::pin(future) });
+            self.own = Some(Own { step, attempt, future });
         } else {
             let mut reply = Reply { outbox: self.outbox.clone(), step, attempt, sent: false };
             tokio::spawn(async move { reply.send(future.await) });
@@ -462,7 +462,7 @@ impl<P: Perform> Driver<P> {
 struct Own {
     step: StepId,
     attempt: u32,
-    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    future: Guarded,
 }
 
 /// The next message, be it the end of the attempt that this task carries out. Nothing is lost when this is dropped.
@@ -483,15 +483,18 @@ async fn ending(own: &mut Option<Own>) -> Message {
     Message::Ended { step, attempt, ended: Box::new(ended) }
 }
 
-/// An attempt whose panic is its failure and nobody else's.
-async fn guarded(attempt: impl Future<Output = Ended>) -> Ended {
-    let mut attempt = pin!(attempt);
-    // What a panic leaves behind is never looked at again: the attempt is dropped.
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx))) {
-        Ok(polled) => polled,
-        Err(_) => Poll::Ready(Ended { end: End::Failed(broken_down()), usage: Usage::default() }),
-    })
-    .await
+/// An attempt whose panic is its failure and nobody else's. On the heap from its beginning: it is some KiB, and each async
+/// function that it is handed through would keep it twice.
+struct Guarded(Pin<Box<dyn Future<Output = Ended> + Send>>);
+
+impl Future for Guarded {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        // What a panic leaves behind is never looked at again: the attempt is dropped.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Ended { end: End::Failed(broken_down()), usage: Usage::default() }))
+    }
 }
 
 fn broken_down() -> Failure {

@@ -518,7 +518,7 @@ impl Run {
 
     /// The same for every attempt of the step in this run, across restarts.
     pub fn idempotency_key(&self, step: StepId) -> String {
-        format!("{}/{}", self.id, self.plan.step(step).name)
+        [&*self.id.0, "/", &self.plan.step(step).name].concat()
     }
 
     // Deciding.
