@@ -166,12 +166,13 @@ impl Scan<'_> {
 }
 
 /// How many bytes stand for themselves, up to a quote, a backslash or a control character. A block at a time, which a
-/// compiler turns into a few comparisons of whole registers: a kibibyte in 700 instructions.
+/// compiler turns into a few comparisons of whole registers: a kibibyte in 740 instructions.
 pub(super) fn plain_length(text: &[u8]) -> usize {
-    const BLOCK: usize = 32;
+    const BLOCK: usize = 64;
     let special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < b' ');
     let (blocks, _) = text.as_chunks::<BLOCK>();
-    let plain = blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | special(byte))).count();
+    let plain =
+        blocks.iter().take_while(|block| block.iter().fold(0, |any, byte| any | u8::from(special(byte))) == 0).count();
     let rest = &text[plain * BLOCK..];
     plain * BLOCK + rest.iter().position(special).unwrap_or(rest.len())
 }

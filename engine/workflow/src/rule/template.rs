@@ -25,6 +25,9 @@ const RENDERED_BYTES_MAX: usize = 16 << 20;
 /// The longest text that is looked through for each hole that takes something out of it, in bytes: some 5 µs.
 const LOOKED_THROUGH_BYTES_MAX: usize = 16 << 10;
 
+/// Room for a value apart from what is handed on in it.
+const PIECES_BYTES: usize = 256;
+
 /// A JSON value with holes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -91,7 +94,7 @@ impl Template {
         {
             return Ok(output.clone());
         }
-        let mut text = String::with_capacity(256);
+        let mut text = String::with_capacity(PIECES_BYTES);
         let mut nests = false;
         for piece in pieces.iter() {
             let from = text.len();
@@ -99,7 +102,11 @@ impl Template {
                 Piece::Raw(raw) => text.push_str(raw),
                 Piece::Value(hole) => {
                     match handed_on(hole.root(), scope) {
-                        Some(value) => text.push_str(value),
+                        Some(value) => {
+                            // At once for what stands behind it as well.
+                            text.reserve(value.len() + PIECES_BYTES);
+                            text.push_str(value);
+                        }
                         None => write_value(&mut text, &*hole.evaluate(scope)?),
                     }
                     nests |= text[from..].starts_with(['[', '{']);
