@@ -210,12 +210,21 @@ impl Query<'_> {
         Ok(plan)
     }
 
+    /// The text of a plan, held against its digest: what a run may do stands in it, and nothing of it is judged again.
     pub(crate) fn plan(&self, digest: &Digest) -> Result<String, ReadError> {
-        self.prepare("SELECT text FROM plan WHERE digest = ?1")?
+        let text: String = self
+            .prepare("SELECT text FROM plan WHERE digest = ?1")?
             .query_row([digest.as_str()], |row| row.get(0))
             .optional()
             .map_err(|e| self.fault(e))?
-            .ok_or_else(|| ReadError::NoSuchPlan(digest.clone()))
+            .ok_or_else(|| ReadError::NoSuchPlan(digest.clone()))?;
+        match Digest::of(text.as_bytes()) {
+            found if found == *digest => Ok(text),
+            found => Err(ReadError::Unreadable {
+                what: format!("plan {digest}"),
+                reason: format!("the text of it has the digest {found}"),
+            }),
+        }
     }
 
     pub(crate) fn tail(&self, after: Position, limit: usize) -> Result<Vec<Entry>, ReadError> {

@@ -226,3 +226,19 @@ async fn a_copy_made_while_somebody_drives_has_all_that_was_acknowledged() {
     assert_eq!(records[1..], [at(2, started(0))]);
     restored.append(append(&run, 2, vec![at(4, started(2))])).await.expect("a copy is a journal like any other");
 }
+
+#[tokio::test]
+async fn a_plan_that_was_changed_from_outside_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = Journal::open(dir.path(), Mode::Drive).unwrap();
+    let run = run_id("r1");
+    driver.create(create(&run, 1)).await.unwrap();
+    let plan = driver.load(&run).unwrap().plan;
+    assert!(driver.plan(&plan).is_ok());
+    drop(driver);
+    let database = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    database.execute("UPDATE plan SET text = replace(text, 'hello', 'hullo')", ()).unwrap();
+    drop(database);
+    let error = Journal::open(dir.path(), Mode::Observe).unwrap().plan(&plan).unwrap_err().to_string();
+    assert!(error.contains("can't be read") && error.contains("changed from outside"), "{error}");
+}
