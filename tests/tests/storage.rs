@@ -7,9 +7,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use downbeat_journal::{Journal, Mode};
+use downbeat_journal::{Journal, LogLine, Mode, RunFilter};
 use downbeat_tests::storm::{self, Storm};
 use downbeat_tests::{Answer, Bench};
+use downbeat_workflow::event::Timestamp;
+use downbeat_workflow::log::Level;
+use downbeat_workflow::plan::StepId;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -216,4 +219,20 @@ fn a_place_where_nothing_can_be_written_is_told() {
     let answer = storm.bench.run(&["--state", "/dev/null/state", "run", "storm.toml"]);
     assert_eq!(answer.code, ENGINE, "{}", answer.stderr);
     assert!(answer.stderr.contains("/dev/null/state"), "{}", answer.stderr);
+}
+
+#[test]
+fn a_line_of_the_log_that_belongs_to_no_step_is_told() {
+    let storm = stopped();
+    let journal = Journal::open(&storm.bench.path().join(".downbeat"), Mode::Drive).unwrap();
+    let run = journal.runs(&RunFilter::default()).unwrap().remove(0).id;
+    let (step, attempt, at) = (StepId(u32::MAX), 1, Timestamp(1));
+    journal.append_log(&run, vec![LogLine { step, attempt, at, level: Level::Info, message: "x".to_owned() }]);
+    // Its end writes what waits.
+    drop(journal);
+    for command in [&["logs"][..], &["logs", "--json"]] {
+        let answer = storm.bench.run(command);
+        assert_eq!(answer.code, ENGINE, "{command:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("the log has a line of step number 4294967296"), "{}", answer.stderr);
+    }
 }

@@ -46,8 +46,8 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
             after = *position;
             for (_, line) in &page {
                 match arguments.json {
-                    true => talk::put_json(&object(&plan, line))?,
-                    false => talk::put(&text(&plan, line, width))?,
+                    true => talk::put_json(&object(name(&plan, line)?, line))?,
+                    false => talk::put(&text(name(&plan, line)?, line, width))?,
                 }
             }
         }
@@ -57,10 +57,20 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
     }
 }
 
-fn object(plan: &Plan, line: &LogLine) -> String {
+/// The name of the step that said it. A journal that was changed from outside may speak of any.
+fn name<'p>(plan: &'p Plan, line: &LogLine) -> Result<&'p str, Fault> {
+    let step = plan.steps.get(line.step.index()).ok_or_else(|| {
+        let (number, steps) = (line.step.index() + 1, plan.steps.len());
+        Fault::engine(format!("the log has a line of step number {number}, and the run's plan has {steps} steps"))
+            .hint("the journal was changed from outside, or is damaged; restore a copy of it")
+    })?;
+    Ok(&step.name)
+}
+
+fn object(name: &str, line: &LogLine) -> String {
     let object = serde_json::json!({
         "at": units::time(line.at),
-        "step": plan.step(line.step).name,
+        "step": name,
         "attempt": line.attempt,
         "level": line.level.as_str(),
         "message": line.message,
@@ -68,7 +78,7 @@ fn object(plan: &Plan, line: &LogLine) -> String {
     object.to_string()
 }
 
-fn text(plan: &Plan, line: &LogLine, width: usize) -> String {
-    let (at, level, name) = (units::time(line.at), line.level.as_str(), &plan.step(line.step).name);
+fn text(name: &str, line: &LogLine, width: usize) -> String {
+    let (at, level) = (units::time(line.at), line.level.as_str());
     format!("{at} {name:width$} #{} {level:5} {}\n", line.attempt, line.message)
 }
