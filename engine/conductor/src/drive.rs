@@ -241,8 +241,10 @@ impl<P: Perform> Driver<P> {
     async fn turn(&mut self) -> Result<Option<Timestamp>, DriveError> {
         let now = self.clock.now();
         let mut chores = Vec::new();
+        // In flight only once they are carried out: a commit that fails leaves nothing to wait for.
+        let mut starting = 0;
         let wake_at = loop {
-            let room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight);
+            let room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight + starting);
             let mut wake_at = None;
             let mut decided = false;
             for action in self.run.next(now, room) {
@@ -253,7 +255,7 @@ impl<P: Perform> Driver<P> {
                 match action {
                     Action::WakeAt(at) => wake_at = Some(at),
                     Action::Start(attempt) => {
-                        self.in_flight += 1;
+                        starting += 1;
                         chores.push(Chore::Start(attempt, None));
                     }
                     Action::Queue { step, pool, .. } => chores.push(Chore::Queue(step, pool)),
@@ -268,7 +270,7 @@ impl<P: Perform> Driver<P> {
                     self.note(now, event)?;
                 }
                 if let Action::Start(attempt) = action {
-                    self.in_flight += 1;
+                    starting += 1;
                     chores.push(Chore::Start(attempt, Some(place)));
                 }
             }
@@ -278,6 +280,7 @@ impl<P: Perform> Driver<P> {
         };
         self.commit().await?;
         self.cut_unwanted();
+        self.in_flight += starting;
         for chore in chores {
             match chore {
                 Chore::Start(attempt, place) => self.start(attempt, place),

@@ -305,3 +305,18 @@ async fn a_failed_step_fails_the_run_and_skips_what_needs_it() {
     assert_eq!(house.started(), ["fail#1"]);
     assert!(house.events(&run).iter().any(|event| matches!(event, Event::StepSkipped { step: StepId(1), .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_leaves_nothing_to_wait_for() {
+    let house = House::new();
+    let started =
+        house.conductor.start(Arc::new(plan(&[("sleep", &[]), ("b", &["sleep"])])), no_inputs()).await.unwrap();
+    // Somebody else drives it on, so that the journal refuses what this one has to say next: the end, and that `b` starts.
+    let later = House::over(house.journal.clone());
+    let other = later.conductor.resume(started.id()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert!(matches!(started.ending().await, Err(DriveError::Journal(_))));
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(house.started(), ["sleep#1"]);
+    assert_eq!(other.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
+}
