@@ -117,3 +117,14 @@ fn the_page_about_tests_tells_the_truth() {
         assert_eq!(answer.code, 0, "test file {index} of docs/testing.md:\n{block}\n{}", answer.stderr);
     }
 }
+
+#[test]
+fn a_pipe_with_the_name_of_a_test_is_passed_over() {
+    let bench = bench();
+    let made = std::process::Command::new("mkfifo").arg(bench.path().join("x.test.toml")).status().unwrap();
+    assert!(made.success());
+    // Nobody ever writes to it: reading it would not end.
+    let answer = bench.run(&["test"]);
+    assert_eq!(answer.code, 3);
+    assert!(answer.stderr.contains("there are no tests in this folder"), "{}", answer.stderr);
+}
