@@ -72,7 +72,8 @@ fn directive(text: &str) -> String {
     text.chars().map(|c| if matches!(c, '#' | ';' | '{' | '}' | '%') { ' ' } else { c }).collect()
 }
 
-/// Within a quoted label; Mermaid's entities are written with `#`.
+/// Within a quoted label; Mermaid's entities are written with `#`. `%`, `{` and `}` as well: Mermaid looks for comments
+/// (`%%`) and directives (`%%{init: …}%%`) before it knows of labels.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -83,9 +84,23 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("#lt;"),
             '>' => out.push_str("#gt;"),
             '`' => out.push_str("#96;"),
+            '%' => out.push_str("#37;"),
+            '{' => out.push_str("#123;"),
+            '}' => out.push_str("#125;"),
             '\n' => out.push_str("<br/>"),
             c => out.push(c),
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn a_label_is_no_directive() {
+        let label = escaped("%%{init: {'theme': 'forest'}}%% \"x\"");
+        assert_eq!(label, "#37;#37;#123;init: #123;'theme': 'forest'#125;#125;#37;#37; #quot;x#quot;");
+    }
 }
