@@ -1,7 +1,9 @@
 //! The report that CI systems read: JUnit's XML, in the form that Jenkins, GitLab and GitHub's actions take alike. Text in,
-//! text out; what can't stand in XML 1.0 is replaced.
+//! text out; what can't stand in XML 1.0, or would be hidden in a name, is written as on a terminal.
 
 use std::fmt::Write as _;
+
+use downbeat_workflow::text::visible;
 
 /// The tests of one file.
 #[derive(Clone, Debug)]
@@ -80,10 +82,11 @@ fn seconds(us: u64) -> String {
     format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
-/// Text for an attribute or an element. Line feeds are kept as references, which attributes would lose otherwise.
+/// Text for an attribute or an element, nothing in it hidden: pages show these texts to people. Line feeds are kept as
+/// references, which attributes would lose otherwise.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
+    for c in visible(text, true).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -91,8 +94,8 @@ fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\n' => out.push_str("&#10;"),
             '\t' => out.push('\t'),
-            // XML 1.0, production 2 (Char): no other control characters, no U+FFFE and U+FFFF.
-            c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            // XML 1.0, production 2 (Char). Control characters can't be in it either, and are visible text by now.
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -114,7 +117,7 @@ mod tests {
         let cases = vec![
             case("good", CaseResult::Passed),
             case("bad", CaseResult::Failed("a < b".to_owned(), "\"a\"\n\u{1b}[31m & b".to_owned())),
-            case("ugly", CaseResult::Faulty("no answer".to_owned(), String::new())),
+            case("ug\u{202e}ly", CaseResult::Faulty("no answer".to_owned(), String::new())),
         ];
         let xml = document(&[TestSuite { name: "x.test.toml".to_owned(), cases }]);
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -122,10 +125,10 @@ mod tests {
   <testsuite name="x.test.toml" skipped="0" tests="3" failures="1" errors="1" time="0.004500">
     <testcase name="good" classname="x.test.toml" time="0.001500"/>
     <testcase name="bad" classname="x.test.toml" time="0.001500">
-      <failure message="a &lt; b">&quot;a&quot;&#10;�[31m &amp; b</failure>
+      <failure message="a &lt; b">&quot;a&quot;&#10;\u{1b}[31m &amp; b</failure>
       <system-out>0s  a started&#10;</system-out>
     </testcase>
-    <testcase name="ugly" classname="x.test.toml" time="0.001500">
+    <testcase name="ug\u{202e}ly" classname="x.test.toml" time="0.001500">
       <error message="no answer"></error>
       <system-out>0s  a started&#10;</system-out>
     </testcase>

@@ -21,9 +21,12 @@ pub fn visible(text: &str, lines: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters, line separators, and the characters that reorder text ("Trojan Source", CVE-2021-42574).
+/// Control characters, line separators, and the characters that reorder text ("Trojan Source", CVE-2021-42574), the marks
+/// that only hint at a direction (U+061C, U+200E, U+200F) among them.
 pub fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// JSON text in which nothing is hidden: what [`is_hidden`] is written as `\uXXXX`, which says the same. JSON leaves such
@@ -52,6 +55,7 @@ mod tests {
     fn an_escape_sequence_is_shown_and_not_obeyed() {
         assert_eq!(visible("a\x1b[2Jb\tc\nd", false), "a\\u{1b}[2Jb\tc\\u{a}d");
         assert_eq!(visible("a\nb\r\u{202e}c", true), "a\nb\\u{d}\\u{202e}c");
+        assert_eq!(visible("a\u{200e}b\u{200f}c\u{61c}", true), "a\\u{200e}b\\u{200f}c\\u{61c}");
         assert!(matches!(visible("plain ü", false), Cow::Borrowed(_)));
     }
 
