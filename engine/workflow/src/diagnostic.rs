@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use crate::spec::Source;
@@ -20,6 +20,13 @@ pub const DIAGNOSTICS_MAX: usize = 1_000;
 
 /// How far apart, in lines, two places of one diagnostic may be to be shown in one picture.
 const NEAR_LINES: usize = 12;
+
+/// How much of a file, in bytes, one picture is made of. The renderer looks at all that it is given, and a line may be as
+/// long as the file: of what is longer, [`CUT_BYTES`] before and after the place are shown.
+const PICTURE_BYTES_MAX: usize = 16 << 10;
+
+/// See [`PICTURE_BYTES_MAX`]. A terminal's line is some hundred bytes, and it is cut to that anyway.
+const CUT_BYTES: usize = 512;
 
 /// How serious a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -228,9 +235,23 @@ fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) ->
     let mut windows: Vec<_> = windows.into_iter().collect();
     windows.sort_by_key(|(from, (to, _))| (!(*from..=*to).contains(&primary_line), *from));
     let mut group = Group::with_title(level.primary_title(printable(&diagnostic.message)).id(diagnostic.code));
-    for (from, (to, inside)) in windows {
-        let range = lines.range(&source.text, from, to);
-        let snippet = Snippet::source(&source.text[range.clone()]).path(source.path.as_str()).line_start(from + 1);
+    for (from, (to, mut inside)) in windows {
+        let mut range = lines.range(&source.text, from, to);
+        let mut snippet_from = from;
+        let mut path = Some(source.path.as_str());
+        if range.len() > PICTURE_BYTES_MAX {
+            let place = &inside[0].1;
+            let (start, (line, column)) = (place.start, lines.position(&source.text, place.start));
+            let cut = start.saturating_sub(CUT_BYTES)..place.end.min(start + CUT_BYTES) + CUT_BYTES;
+            range = lines.within(&source.text, &(cut.start.max(range.start)..cut.end.min(range.end)));
+            inside.retain(|(_, span, _)| range.start <= span.start && span.start <= range.end);
+            inside.iter_mut().for_each(|(_, span, _)| span.end = span.end.min(range.end));
+            snippet_from = lines.line(range.start);
+            // Columns are counted from the line's start, which is not shown.
+            path = None;
+            group = group.element(Origin::path(source.path.as_str()).line(line).char_column(column));
+        }
+        let snippet = Snippet::source(&source.text[range.clone()]).path(path).line_start(snippet_from + 1);
         group = group.element(snippet.annotations(inside.into_iter().map(|(kind, span, label)| {
             let span = span.start - range.start..span.end - range.start;
             let label = printable(label);
@@ -364,6 +385,18 @@ hint: did you mean `a`?\\u{1b}[31m
 
 ";
         assert_eq!(render(&[found], &source, false), expected);
+    }
+
+    #[test]
+    fn a_line_as_long_as_the_file_is_cut_around_the_place() {
+        let (before, after) = ("\"x\", ".repeat(1_000_000), ", \"ä\"".repeat(1_000_000));
+        let text = format!("name = \"x\"\nneeds = [{before}\"nope\"{after}]\n");
+        let at = text.find("\"nope\"").expect("it is there");
+        let found = Diagnostic::error("x", at..at + 6, "no such step").label("here").also(20..23, "far away");
+        let picture = render(&[found], &Source { path: "w.toml".to_owned(), text }, false);
+        assert!(picture.contains("w.toml:2:5000010"), "{picture}");
+        assert!(picture.contains("\"nope\"") && picture.contains("here"), "{picture}");
+        assert!(picture.len() < 4 * CUT_BYTES, "{} bytes", picture.len());
     }
 
     #[test]

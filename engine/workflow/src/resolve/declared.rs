@@ -200,12 +200,14 @@ fn declared_input(spec: &InputSpec, out: &mut Collector) -> DeclaredInput {
         pattern: None,
         description: spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default(),
     };
+    // By their texts, keys in order: equal values have the same one. There may be many.
+    let mut known: HashSet<String> = HashSet::new();
     for option in spec.options.iter().flat_map(|options| options.get_ref()) {
         let value = option.to_json();
         if !fits(kind, &value) {
             let message = format!("`{value}` is no value of type {}", kind.name());
             out.push(Diagnostic::error("wrong-type", option.span.clone(), message));
-        } else if input.options.iter().any(|known| known.value() == value) {
+        } else if !known.insert(canonical(&value)) {
             out.push(Diagnostic::warning("duplicate", option.span.clone(), format!("{value} is listed twice")));
         } else {
             input.options.push(value.into());
@@ -241,6 +243,13 @@ fn declared_input(spec: &InputSpec, out: &mut Collector) -> DeclaredInput {
     }
     let right = out.error_count() == before;
     DeclaredInput { input: right.then_some(input), schema: right.then_some(schema) }
+}
+
+/// The same text for equal values.
+fn canonical(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
 }
 
 fn schema_name(kind: InputType) -> &'static str {

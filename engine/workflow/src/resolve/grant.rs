@@ -2,6 +2,7 @@
 //!
 //! What is granted but not wanted is withheld; what is wanted but not granted is refused when the guest asks.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::capability::{FileGrant, Grants, HttpGrant};
@@ -88,11 +89,12 @@ fn texts(
     check: impl Fn(&str) -> Result<(), &'static str>,
 ) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
+    let mut known: HashSet<&str> = HashSet::new();
     for item in list.iter().flat_map(|list| list.get_ref()) {
         let text = item.get_ref();
         if let Err(reason) = no_hole(text).and_then(|()| check(text)) {
             out.push(Diagnostic::error("grant", item.span(), format!("`{text}` can't be granted: {reason}")));
-        } else if texts.contains(text) {
+        } else if !known.insert(text) {
             out.push(Diagnostic::warning("duplicate", item.span(), format!("`{text}` is granted twice")));
         } else {
             texts.push(text.clone());
@@ -104,6 +106,7 @@ fn texts(
 
 fn files(spec: &GrantSpec, out: &mut Collector) -> Vec<FileGrant> {
     let mut files: Vec<FileGrant> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
     for file in spec.files.iter().flat_map(|files| files.get_ref()) {
         let path = file.path.get_ref();
         let reason = match path.as_str() {
@@ -114,10 +117,11 @@ fn files(spec: &GrantSpec, out: &mut Collector) -> Vec<FileGrant> {
         };
         if let Err(reason) = reason {
             out.push(Diagnostic::error("grant", file.path.span(), format!("`{path}` can't be granted: {reason}")));
-        } else if let Some(known) = files.iter_mut().find(|known| known.path == *path) {
-            known.write |= file.write;
+        } else if let Some(index) = known.get(path.as_str()) {
+            files[*index].write |= file.write;
             out.push(Diagnostic::warning("duplicate", file.path.span(), format!("`{path}` is granted twice")));
         } else {
+            known.insert(path, files.len());
             files.push(FileGrant { path: path.clone(), write: file.write });
         }
     }
