@@ -11,7 +11,11 @@ use serde_json::Value;
 
 /// One workflow with one step for each row: its name, more keys of its table, its input.
 fn play(steps: &[(&str, &str, &str)]) -> Played {
-    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    play_on(Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR")), steps)
+}
+
+/// The same, on a bench with something on it.
+fn play_on(bench: Bench, steps: &[(&str, &str, &str)]) -> Played {
     let rogue = repository().join("tests/guests/rogue");
     let mut toml = format!("name = \"rogue\"\n[plugins]\nrogue = {:?}\n", rogue.display().to_string());
     for (name, more, with) in steps {
@@ -261,6 +265,64 @@ fn what_was_granted_is_there_and_nothing_else() {
     assert_eq!(played.output("runs")["saw"]["stdout"], "a b\n");
     assert_eq!(played.output("sneaks")["saw"]["refused"]["wanted"], "sh");
     assert_eq!(played.output("sets")["saw"]["refused"]["capability"], "env");
+}
+
+/// A grant is the directory that its author named: what one step puts in its place is not handed to another one, in this
+/// run or in a later one.
+#[test]
+fn a_link_that_a_guest_planted_moves_no_grant() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    bench.write("secret/key", "hidden");
+    std::fs::create_dir_all(bench.path().join("data/in")).unwrap();
+    let after = |grant: &str| format!("needs = [\"plants\"]\n{grant}");
+    let played = play_on(
+        bench,
+        &[
+            (
+                "plants",
+                r#"grant = { files = [{ path = "data", write = true }] }"#,
+                r#"{ do = "plant", path = "data/in", text = "../secret" }"#,
+            ),
+            ("reads", &after(r#"grant = { files = ["data/in"] }"#), r#"{ do = "read-file", path = "data/in/key" }"#),
+            (
+                "runs",
+                &after(r#"grant = { files = ["data"], process = ["ls"] }"#),
+                r#"{ do = "process", program = "ls", path = "data/in" }"#,
+            ),
+        ],
+    );
+    assert_eq!(played.output("plants")["saw"], "planted");
+    assert_eq!(played.kind("reads"), "host");
+    assert!(played.said("reads").contains("data/in` is a symbolic link to `../secret`"), "{}", played.said("reads"));
+    assert_eq!(played.output("runs")["saw"]["refused"]["capability"], "files");
+    let checked = played.bench.run(&["check", "rogue.toml"]);
+    assert_eq!(checked.code, 3);
+    assert!(checked.stderr.contains("no grant follows one"), "{}", checked.stderr);
+}
+
+#[test]
+fn the_state_and_the_cache_are_never_granted() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    let rogue = repository().join("tests/guests/rogue");
+    let toml = |path: &str| {
+        format!(
+            "name = \"x\"\n[plugins]\nrogue = {:?}\n[steps.a]\nuse = \"rogue\"\nwith = {{ do = \"list\", path = \"x\" }}\n\
+             grant = {{ files = [{path:?}] }}\n",
+            rogue.display().to_string()
+        )
+    };
+    for path in [".", "..", "./below/..", "/", ".downbeat", env!("CARGO_TARGET_TMPDIR")] {
+        std::fs::create_dir_all(bench.path().join("below")).unwrap();
+        std::fs::create_dir_all(bench.path().join(".downbeat")).unwrap();
+        bench.write("grants.toml", &toml(path));
+        for command in ["check", "run"] {
+            let answer = bench.run(&[command, "grants.toml"]);
+            assert_eq!(answer.code, 3, "{path}: {}", answer.stderr);
+            assert!(answer.stderr.contains("which the engine keeps for itself"), "{path}: {}", answer.stderr);
+        }
+    }
+    bench.write("grants.toml", &toml("below"));
+    assert_eq!(bench.run(&["check", "grants.toml"]).code, 0);
 }
 
 /// A guest that may write where programs run must not be able to put its own program there.

@@ -66,8 +66,8 @@ impl Place {
                     .hint("name one with --cache DIR or DOWNBEAT_CACHE")
             })?,
         };
-        let artifacts = self.state.join("artifacts");
-        Sandbox::new(Options { cache, artifacts, ..Options::below(&self.state) }).map_err(Fault::engine)
+        let reserved = vec![self.state.clone()];
+        Sandbox::new(Options { cache, reserved, ..Options::below(&self.state) }).map_err(Fault::engine)
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! A plugin that can't be had is a diagnostic at the line that names it, beside all the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use downbeat_sandbox::Sandbox;
-use downbeat_workflow::diagnostic::{self, Diagnostic, Finding};
+use downbeat_workflow::diagnostic::{self, DIAGNOSTICS_MAX, Diagnostic, Finding};
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
 use downbeat_workflow::spec::{Source, Spec};
@@ -125,6 +125,9 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
     let mut plan = None;
     if let Some(spec) = spec {
         let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
+        // Its real name: grants are followed through no link, and where the project lies is not their affair.
+        let directory = directory.canonicalize().unwrap_or(directory);
+        diagnostics.extend(barred_grants(&spec, &directory, sandbox));
         let plugins: BTreeMap<String, Result<Loaded, String>> =
             spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect();
         let surroundings = Surroundings { directory: directory.display().to_string(), plugins };
@@ -134,6 +137,20 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
     }
     diagnostic::sort(&mut diagnostics);
     Ok(Checked { source, diagnostics, plan })
+}
+
+/// An error at each granted directory that no attempt would get.
+fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagnostic> {
+    let files = spec.steps.iter().flat_map(|(_, step)| &step.grant.files).flat_map(|files| files.get_ref());
+    let mut known: HashMap<&str, Option<String>> = HashMap::new();
+    let barred = files.filter_map(|file| {
+        let path = Some(file.path.get_ref().as_str()).filter(|path| !path.is_empty())?;
+        let reason = known.entry(path).or_insert_with(|| sandbox.bars(directory, path)).as_ref()?;
+        let (reason, hint) = reason.split_once("; ").unwrap_or((reason, ""));
+        let found = Diagnostic::error("grant", file.path.span(), format!("`{path}` can't be granted: {reason}"));
+        Some(found.maybe_hint(Some(hint).filter(|hint| !hint.is_empty())))
+    });
+    barred.take(DIAGNOSTICS_MAX).collect()
 }
 
 fn read(path: &Path) -> Result<String, Fault> {

@@ -59,7 +59,12 @@ impl Sandboxed {
     /// Keeps copies of components in `components`; runs get their own directories below `workspaces`.
     pub fn new(sandbox: Sandbox, components: PathBuf, workspaces: PathBuf) -> io::Result<Sandboxed> {
         std::fs::create_dir_all(&components)?;
-        let workspaces = std::path::absolute(workspaces)?;
+        // Attempts go to their workspaces through no link. That the folder around them is one is the operator's affair.
+        let mut workspaces = std::path::absolute(workspaces)?;
+        if let (Some(state), Some(name)) = (workspaces.parent(), workspaces.file_name()) {
+            std::fs::create_dir_all(state)?;
+            workspaces = state.canonicalize()?.join(name);
+        }
         let stock = Stock { sandbox, components, workspaces, ready: Mutex::default() };
         Ok(Sandboxed { stock: Arc::new(stock) })
     }

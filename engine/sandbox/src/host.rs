@@ -10,6 +10,7 @@ pub(crate) mod wasi;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -22,11 +23,20 @@ use process::Spawner;
 pub(crate) struct Host {
     pub(crate) artifacts: Artifacts,
     pub(crate) spawner: Spawner,
+    /// Where each program gets a directory of its own.
+    pub(crate) scratch: PathBuf,
+    /// What no grant may reach. Absolute.
+    pub(crate) reserved: Arc<[PathBuf]>,
 }
 
 impl Host {
-    pub(crate) fn new(artifacts: PathBuf) -> io::Result<Host> {
-        Ok(Host { artifacts: Artifacts::new(artifacts), spawner: Spawner::start()? })
+    pub(crate) fn new(artifacts: PathBuf, scratch: PathBuf, reserved: Vec<PathBuf>) -> io::Result<Host> {
+        Ok(Host {
+            artifacts: Artifacts::new(artifacts),
+            spawner: Spawner::start()?,
+            scratch,
+            reserved: reserved.into(),
+        })
     }
 }
 

@@ -40,6 +40,8 @@ mod cpu;
 
 mod reach;
 
+mod directory;
+
 mod host;
 
 mod failure;

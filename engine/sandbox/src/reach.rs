@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use downbeat_workflow::capability::Grants;
+use downbeat_workflow::capability::{FileGrant, Grants};
 use downbeat_workflow::event::Refusal;
 
+use crate::directory::{Barred, Directory};
 use crate::text;
 
 /// Distinct refusals that are kept in the attempt's record. A step wants a handful of things; a guest that asks for more
@@ -25,12 +26,19 @@ pub(crate) struct Reach {
     /// Where relative file grants start.
     directory: Arc<Path>,
     workspace: PathBuf,
+    /// What no grant may reach.
+    reserved: Arc<[PathBuf]>,
     pub(crate) refusals: Vec<Refusal>,
 }
 
 impl Reach {
-    pub(crate) fn new(grants: Arc<Grants>, directory: Arc<Path>, workspace: PathBuf) -> Reach {
-        Reach { grants, directory, workspace, refusals: Vec::new() }
+    pub(crate) fn new(
+        grants: Arc<Grants>,
+        directory: Arc<Path>,
+        workspace: PathBuf,
+        reserved: Arc<[PathBuf]>,
+    ) -> Reach {
+        Reach { grants, directory, workspace, reserved, refusals: Vec::new() }
     }
 
     /// Records and returns a refusal. `grant` is what belongs between the braces of `grant = { }`.
@@ -68,10 +76,14 @@ impl Reach {
         self.directory.join(granted)
     }
 
-    /// The run's own directory, made if it is not there yet. Only for attempts that it is granted to.
-    pub(crate) fn workspace(&self) -> std::io::Result<&Path> {
-        std::fs::create_dir_all(&self.workspace)?;
-        Ok(&self.workspace)
+    /// Opens a granted directory, as it is at this moment.
+    pub(crate) fn open(&self, grant: &FileGrant) -> Result<Directory, Barred> {
+        Directory::open(&self.host_path(&grant.path))?.apart_from(&self.reserved)
+    }
+
+    /// Opens the run's own directory, made if it is not there yet. Only for attempts that it is granted to.
+    pub(crate) fn workspace(&self) -> Result<Directory, Barred> {
+        Directory::open_or_make(&self.workspace)
     }
 
     /// The variables of the engine's own environment that the workflow grants; what is not set is left out, and so is
@@ -86,7 +98,7 @@ mod tests {
     use super::*;
 
     fn reach() -> Reach {
-        Reach::new(Arc::default(), Arc::from(Path::new("/flow")), PathBuf::new())
+        Reach::new(Arc::default(), Arc::from(Path::new("/flow")), PathBuf::new(), Arc::default())
     }
 
     #[test]

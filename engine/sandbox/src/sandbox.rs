@@ -2,7 +2,8 @@
 //! engine, its pool and ticker, the linker, the cache of compiled code, and what the host interfaces keep.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::cache::Cache;
+use crate::directory::{Barred, Directory};
 use crate::engine::{self, Allocation, Ticker};
 use crate::host::{self, Host};
 use crate::plugin::Plugin;
@@ -25,6 +27,10 @@ pub struct Options {
     pub cache: PathBuf,
     /// The directory of the store of blobs, made when the first blob is kept.
     pub artifacts: PathBuf,
+    /// The directory in which each program gets one of its own while it runs, made when the first one does.
+    pub scratch: PathBuf,
+    /// What no grant may reach beside the three above: what else the engine keeps for itself.
+    pub reserved: Vec<PathBuf>,
     /// Attempts that may live at once; more wait. Each slot takes 4 GiB of address space (not of memory) and some 10 KiB
     /// of memory while in use. At least 1.
     pub instances_max: u32,
@@ -46,12 +52,14 @@ impl Options {
     /// [`Options::describe_max`]: `describe` returns constants; starting an interpreter may take a second.
     pub const DESCRIBE_MAX: Duration = Duration::from_secs(10);
 
-    /// The defaults, with both directories below `directory`.
+    /// The defaults, with all directories below `directory`.
     pub fn below(directory: impl Into<PathBuf>) -> Options {
         let directory = directory.into();
         Options {
             cache: directory.join("cache"),
             artifacts: directory.join("artifacts"),
+            scratch: directory.join("scratch"),
+            reserved: Vec::new(),
             instances_max: Options::INSTANCES_MAX,
             compile_max: Options::COMPILE_MAX,
             describe_max: Options::DESCRIBE_MAX,
@@ -73,9 +81,12 @@ pub enum SandboxError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// The process has no current directory.
+    #[error("the current directory can't be found: {0}")]
+    Directory(io::Error),
     /// The system gave no thread.
     #[error("a thread can't be started: {0}")]
-    Thread(std::io::Error),
+    Thread(io::Error),
 }
 
 /// The engine that runs steps.
@@ -103,11 +114,17 @@ impl Sandbox {
         let slots = options.instances_max.max(1);
         let report = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
         let (engine, allocation) = engine::new(slots).map_err(report)?;
+        let mut reserved = options.reserved;
+        reserved.extend([options.cache.clone(), options.artifacts.clone(), options.scratch.clone()]);
+        let reserved = reserved.iter().map(std::path::absolute).collect::<io::Result<Vec<PathBuf>>>();
         let cache = Cache::open(options.cache, &engine)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(report)?;
         let ticker = Ticker::start(engine.clone()).map_err(SandboxError::Thread)?;
-        let host = Arc::new(Host::new(options.artifacts).map_err(SandboxError::Thread)?);
+        let scratch = std::path::absolute(options.scratch).map_err(SandboxError::Directory)?;
+        let reserved = reserved.map_err(SandboxError::Directory)?;
+        let host = Host::new(options.artifacts, scratch, reserved).map_err(SandboxError::Thread)?;
+        let host = Arc::new(host);
         Ok(Sandbox {
             engine,
             linker,
@@ -122,6 +139,16 @@ impl Sandbox {
             plugins: Mutex::default(),
             allocation,
         })
+    }
+
+    /// Why a directory can't be granted, whatever is in it: it is reached through a link, or the engine keeps its own
+    /// there. `directory` is the workflow's. One that is not there yet may be by the time of the attempt.
+    pub fn bars(&self, directory: &Path, granted: &str) -> Option<String> {
+        let opened = Directory::open(&directory.join(granted));
+        match opened.and_then(|opened| opened.apart_from(&self.host.reserved)) {
+            Err(barred @ (Barred::Link { .. } | Barred::Reserved { .. })) => Some(barred.to_string()),
+            Ok(_) | Err(Barred::System(_)) => None,
+        }
     }
 
     /// Where instances get their memory from: whether this machine gave a pool.

@@ -10,6 +10,7 @@ use downbeat_workflow::event::Failure;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::downbeat::step::types;
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) children: Option<Arc<Children>>,
     pub(crate) table: ResourceTable,
     pub(crate) wasi: Option<Box<WasiCtx>>,
+    /// The granted directories, by the guest's paths.
+    pub(crate) directories: Vec<(Dir, String)>,
     pub(crate) http: WasiHttpCtx,
 }
 
@@ -64,7 +67,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
     let message_max = MESSAGE_MAX.max(usize::try_from(setup.limits.output).unwrap_or(usize::MAX));
     let mut state = State {
         meter: Meter::new(&setup.limits),
-        reach: Reach::new(setup.grants, setup.directory, setup.workspace),
+        reach: Reach::new(setup.grants, setup.directory, setup.workspace, setup.host.reserved.clone()),
         limits: setup.limits,
         log: setup.log,
         host: setup.host,
@@ -74,6 +77,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         children: None,
         table: ResourceTable::new(),
         wasi: None,
+        directories: Vec::new(),
         http: WasiHttpCtx::new(),
     };
     state.table.set_max_capacity(HANDLES_MAX);

@@ -348,7 +348,7 @@ mod tests {
             http: vec![HttpGrant(grant.replace("PORT", &port.to_string()))],
             ..Default::default()
         };
-        let mut reach = Reach::new(Arc::new(grants), Arc::from(std::path::Path::new("/")), "/".into());
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(std::path::Path::new("/")), "/".into(), Arc::default());
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request_uri = format!("http://127.0.0.1:{port}/path?q=1");
         let request_out = http::Request::get(request_uri).header("host", "here").body(body).unwrap();

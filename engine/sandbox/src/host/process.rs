@@ -8,6 +8,7 @@
 //! forks all programs. It reaches the program itself and not its children, which find their pipes closed.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +19,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use downbeat_workflow::log::Level;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -26,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::bindings::downbeat::step::process as wit;
+use crate::directory::Directory;
 use crate::host::log::{Lines, Log};
 use crate::reach::{Reach, WORKSPACE};
 use crate::store::State;
@@ -39,6 +43,15 @@ const DRAIN: Duration = Duration::from_millis(200);
 /// killed process is gone within milliseconds unless the kernel is waiting for a device on its behalf.
 const REAP: Duration = Duration::from_secs(2);
 
+/// How long the killed group of a program may take to be gone before its directory is removed. Milliseconds, unless
+/// nobody reaps orphans on this machine.
+const LEAVE: Duration = Duration::from_millis(200);
+
+/// How often the removal of a program's directory is tried, and the pause between two tries: what still dies there may
+/// still write.
+const REMOVALS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Read at a time from a program's output: what a pipe holds.
 const PIPE: usize = 64 << 10;
 
@@ -49,22 +62,23 @@ type Fault = wit::Error;
 
 impl wit::Host for State {
     async fn run(&mut self, command: wit::Command) -> Result<wit::Completed, Fault> {
-        let ready = prepare(&mut self.reach, command)?;
+        let ready = prepare(&mut self.reach, &self.host.scratch, command)?;
         let limits = Bounds { output: self.limits.process_output, timeout: ready.timeout };
         let children = self.children.get_or_insert_with(|| Arc::new(Children::default())).clone();
         let started = Instant::now();
         // Before the child exists, so that its end can't be missed.
         let mut ends = signal(SignalKind::child()).map_err(failed)?;
-        let child = self.host.spawner.spawn(ready.command, children).await.map_err(|error| match error.kind() {
+        let child = self.host.spawner.spawn(ready.start, children).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Fault::NotFound(ready.program.clone()),
             _ => Fault::Failed(format!("`{}` could not be started: {error}", text::visible(&ready.program, false))),
         })?;
+        let pid = child.pid;
         let ended = child.supervise(ready.stdin, limits, ready.log_output.then_some(&*self.log), &mut ends).await;
+        let mut ended = ended.map_err(failed)?;
         // Directories of programs can be large: removed where blocking is allowed.
-        if let Some(scratch) = ready.scratch {
-            tokio::task::spawn_blocking(move || drop(scratch)).await.ok();
+        if let Some(scratch) = ended.scratch.take() {
+            tokio::task::spawn_blocking(move || remove(scratch, pid)).await.ok();
         }
-        let ended = ended.map_err(failed)?;
         let elapsed = if self.reach.grants.clock { started.elapsed().as_micros().div_ceil(1_000) as u64 } else { 0 };
         let (stdout, stdout_dropped) = ended.stdout.take();
         let (stderr, stderr_dropped) = ended.stderr.take();
@@ -84,12 +98,19 @@ fn failed(error: io::Error) -> Fault {
 /// A command that was granted and only has to be started.
 struct Ready {
     program: String,
-    command: Command,
+    start: Start,
     stdin: Vec<u8>,
     timeout: Option<Duration>,
     log_output: bool,
-    /// Removed when dropped.
-    scratch: Option<TempDir>,
+}
+
+/// What it takes to start a program.
+struct Start {
+    command: Command,
+    /// Where it runs.
+    directory: File,
+    /// Its own directory, for as long as there is anything of it.
+    scratch: TempDir,
 }
 
 /// The file of a granted program: an absolute path, or a name in one of the engine's own absolute `PATH` folders. Nothing
@@ -104,7 +125,7 @@ fn find_program(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program)).find(runs)
 }
 
-fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
+fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<Ready, Fault> {
     if !reach.grants.process.contains(&command.program) {
         return Err(Fault::Refused(reach.refuse_name("process", &command.program).into()));
     }
@@ -113,7 +134,8 @@ fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
             return Err(Fault::Refused(reach.refuse_name("env", name).into()));
         }
     }
-    let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir().map_err(failed)?;
+    std::fs::create_dir_all(scratch).map_err(failed)?;
+    let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir_in(scratch).map_err(failed)?;
     let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
     let program = find_program(&command.program).ok_or_else(|| Fault::NotFound(command.program.clone()))?;
     let mut native = Command::new(program);
@@ -126,37 +148,38 @@ fn prepare(reach: &mut Reach, command: wit::Command) -> Result<Ready, Fault> {
         .env("TMPDIR", scratch.path())
         .envs(reach.grants.env.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(command.environment)
-        .current_dir(directory)
         .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Ok(Ready {
         program: command.program,
-        command: native,
+        start: Start { command: native, directory, scratch },
         stdin: command.stdin,
         timeout: command.timeout_ms.map(Duration::from_millis),
         log_output: command.log_output,
-        scratch: Some(scratch),
     })
 }
 
-/// Where the program runs, on the host and without symbolic links: below the workspace or below a granted directory.
-fn working_directory(reach: &mut Reach, wanted: Option<&str>, scratch: &Path) -> Result<PathBuf, Fault> {
+/// Where the program runs: in the workspace or below it, or below a granted directory. It is held open, so that it stays
+/// what it is now until the program is there.
+fn working_directory(reach: &mut Reach, wanted: Option<&str>, scratch: &Path) -> Result<File, Fault> {
     let workspace = match reach.grants.workspace {
-        true => Some(reach.workspace().and_then(Path::canonicalize).map_err(failed)?),
+        true => Some(reach.workspace().map_err(|barred| failed(barred.into()))?),
         false => None,
     };
-    let Some(wanted) = wanted else { return Ok(workspace.unwrap_or_else(|| scratch.to_owned())) };
-    let path = host_path(reach, Path::new(wanted), workspace.as_deref());
-    let real = path.as_deref().map(Path::canonicalize);
-    let granted = |real: &Path| {
-        workspace.as_deref().is_some_and(|workspace| real.starts_with(workspace))
-            || (reach.grants.files.iter())
-                .filter_map(|grant| reach.host_path(&grant.path).canonicalize().ok())
-                .any(|directory| real.starts_with(directory))
+    let Some(wanted) = wanted else {
+        return workspace.map_or_else(|| File::open(scratch).map_err(failed), |workspace| Ok(workspace.file));
     };
+    let granted: Vec<Directory> = reach.grants.files.iter().filter_map(|grant| reach.open(grant).ok()).collect();
+    let path = host_path(reach, Path::new(wanted), workspace.as_ref().map(|workspace| &*workspace.path));
+    // A guest may have links of its own below what it was granted; they may not lead out of it. What was found is then
+    // opened through none, as it may have become one meanwhile.
+    let real = path.as_deref().map(Path::canonicalize);
+    let mut roots = granted.iter().chain(&workspace);
     match real {
-        Some(Ok(real)) if granted(&real) => return Ok(real),
+        Some(Ok(real)) if roots.any(|root| real.starts_with(&root.path)) => {
+            return Directory::open(&real).map(|opened| opened.file).map_err(|barred| failed(barred.into()));
+        }
         // Only what is granted by its text may be told to be missing; else asking would be a way of looking around.
         Some(Err(error)) if !has_parent(Path::new(wanted)) => {
             return Err(Fault::Failed(format!("the directory `{}`: {error}", text::visible(wanted, false))));
@@ -183,7 +206,7 @@ fn host_path(reach: &Reach, wanted: &Path, workspace: Option<&Path>) -> Option<P
     }
     reach.grants.files.iter().find_map(|grant| {
         let rest = wanted.strip_prefix(&grant.path).ok()?;
-        Some(reach.host_path(&grant.path).join(rest))
+        Some(reach.open(grant).ok()?.path.join(rest))
     })
 }
 
@@ -195,7 +218,7 @@ fn has_parent(path: &Path) -> bool {
 pub(crate) struct Spawner(mpsc::Sender<Job>);
 
 struct Job {
-    command: Command,
+    start: Start,
     children: Arc<Children>,
     reply: oneshot::Sender<io::Result<Running>>,
 }
@@ -205,26 +228,27 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Spawner> {
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("downbeat-spawn".into()).spawn(move || {
-            for Job { mut command, children, reply } in queue {
+            for Job { start, children, reply } in queue {
                 if reply.is_closed() {
                     // Its attempt has ended while the command waited here.
                     children.forget();
                     continue;
                 }
-                let started = spawn(&mut command).inspect_err(|_| children.forget());
+                let Start { command, directory, scratch } = start;
+                let started = spawn(command, directory).inspect_err(|_| children.forget());
                 // If nobody waits any more, the program is dropped and thereby killed.
-                reply.send(started.map(|child| Running::new(child, children.clone()))).ok();
+                reply.send(started.map(|child| Running::new(child, children.clone(), scratch))).ok();
             }
         })?;
         Ok(Spawner(jobs))
     }
 
-    async fn spawn(&self, command: Command, children: Arc<Children>) -> io::Result<Running> {
+    async fn spawn(&self, start: Start, children: Arc<Children>) -> io::Result<Running> {
         let gone = || io::Error::other("the thread that starts programs is gone");
         let (reply, started) = oneshot::channel();
         // Counted from here, so that an attempt which ends now waits for what may still begin.
         children.expect();
-        if self.0.send(Job { command, children: children.clone(), reply }).is_err() {
+        if self.0.send(Job { start, children: children.clone(), reply }).is_err() {
             children.forget();
             return Err(gone());
         }
@@ -232,22 +256,21 @@ impl Spawner {
     }
 }
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
+fn spawn(mut command: Command, directory: File) -> io::Result<Child> {
     command.process_group(0);
-    #[cfg(target_os = "linux")]
-    {
-        let engine = rustix::process::getpid();
-        let die_with_engine = move || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The engine may have died before the line above.
-            if rustix::process::getppid() == Some(engine) { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
-        };
-        // SAFETY: runs in the child between fork and exec; it makes two system calls and allocates nothing.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(die_with_engine)
-        };
-    }
+    let engine = rustix::process::getpid();
+    let at_home = move || {
+        rustix::process::fchdir(&directory)?;
+        #[cfg(target_os = "linux")]
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The engine may have died before the line above.
+        if rustix::process::getppid() == Some(engine) { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+    };
+    // SAFETY: runs in the child between fork and exec; it makes system calls only and allocates nothing.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(at_home)
+    };
     command.spawn()
 }
 
@@ -275,22 +298,25 @@ impl Children {
         self.alive.send_modify(|alive| *alive += 1);
     }
 
-    /// One that was expected was not started.
+    /// One that was expected was not started, or is gone.
     fn forget(&self) {
         self.alive.send_modify(|alive| *alive -= 1);
     }
 
+    /// One was reaped that took this much.
     fn count(&self, cpu: Duration) {
         self.cpu_us.fetch_add(cpu.as_micros() as u64, Ordering::Relaxed);
-        self.alive.send_modify(|alive| *alive -= 1);
     }
 }
 
-/// A program that is not reaped yet. Dropped, it is killed with its group, and reaped by a thread made for that.
+/// A program that is not reaped yet. Dropped, it is killed with its group, and reaped by a thread made for that, which
+/// removes its directory as well: that may take long, and nobody waits for it who has other things to do.
 struct Running {
     child: Child,
     pid: Pid,
     children: Arc<Children>,
+    /// Its own directory, until it is reaped.
+    scratch: Option<TempDir>,
     reaped: bool,
 }
 
@@ -306,12 +332,14 @@ struct Ended {
     stdout: Tail,
     stderr: Tail,
     timed_out: bool,
+    /// To be removed.
+    scratch: Option<TempDir>,
 }
 
 impl Running {
-    fn new(child: Child, children: Arc<Children>) -> Running {
+    fn new(child: Child, children: Arc<Children>, scratch: TempDir) -> Running {
         let pid = Pid::from_child(&child);
-        Running { child, pid, children, reaped: false }
+        Running { child, pid, children, scratch: Some(scratch), reaped: false }
     }
 
     /// Feeds it, reads it, and waits for its end or its time-out.
@@ -365,7 +393,8 @@ impl Running {
         let (status, cpu) = reap(self.pid)?;
         self.reaped = true;
         self.children.count(cpu);
-        Ok(Ended { status, stdout, stderr, timed_out })
+        self.children.forget();
+        Ok(Ended { status, stdout, stderr, timed_out, scratch: self.scratch.take() })
     }
 
     fn kill(&self) {
@@ -381,8 +410,14 @@ impl Drop for Running {
             return;
         }
         self.kill();
-        let (pid, children) = (self.pid, self.children.clone());
-        let reaper = move || children.count(reap(pid).map_or(Duration::ZERO, |(_, cpu)| cpu));
+        let (pid, children, scratch) = (self.pid, self.children.clone(), self.scratch.take());
+        let reaper = move || {
+            children.count(reap(pid).map_or(Duration::ZERO, |(_, cpu)| cpu));
+            if let Some(scratch) = scratch {
+                remove(scratch, pid);
+            }
+            children.forget();
+        };
         // Without a thread to be had, the child stays a zombie until the engine ends.
         std::thread::Builder::new().name("downbeat-reap".into()).spawn(reaper).ok();
     }
@@ -417,6 +452,21 @@ fn reap(pid: Pid) -> io::Result<(ExitStatus, Duration)> {
         }
         let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1_000);
         return Ok((ExitStatus::from_raw(status), time(usage.ru_utime) + time(usage.ru_stime)));
+    }
+}
+
+/// Removes the directory of a program that was reaped: when the rest of its group is gone, which would make it anew.
+fn remove(scratch: TempDir, group: Pid) {
+    let deadline = Instant::now() + LEAVE;
+    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..REMOVALS {
+        match std::fs::remove_dir_all(scratch.path()) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(_) => std::thread::sleep(PAUSE),
+        }
     }
 }
 
@@ -506,11 +556,14 @@ mod tests {
         let data = root.join("flow/data").to_str().unwrap().to_owned();
         let files = vec![FileGrant { path: data.clone(), write: true }];
         let grants = Grants { workspace: true, files, ..Grants::default() };
-        let mut reach = Reach::new(Arc::new(grants), Arc::from(root.join("flow")), root.join("space"));
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(root.join("flow")), root.join("space"), Arc::default());
         let wanted = wanted.replace("DATA", &data);
         let found = working_directory(&mut reach, Some(&wanted), &root.join("scratch"));
+        let inode = |file: &File| std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
         match (found, expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found, root.join(expected)),
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(inode(&found), inode(&File::open(root.join(expected)).unwrap()), "{expected}");
+            }
             (Err(Fault::Refused(refusal)), Err(expected)) => assert!(refusal.hint.contains(expected), "{refusal:?}"),
             (Err(Fault::Failed(text)), Err(expected)) => assert!(text.contains(expected), "{text}"),
             (found, _) => panic!("{wanted}: {found:?}"),

@@ -29,10 +29,13 @@ use downbeat_workflow::event::{Failure, FailureKind};
 use tokio::io::AsyncWrite;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::{self, DynPollable, OutputStream, Pollable, StreamResult, subscribe};
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
+use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
 
+use crate::directory::{Barred, Directory};
 use crate::host::log::{Log, Stream};
 use crate::reach::WORKSPACE;
 use crate::store::State;
@@ -55,8 +58,9 @@ const RANDOM_MAX: u64 = 1 << 20;
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
-    monotonic_clock::add_to_linker::<_, Clocks>(linker, |state| state)?;
-    wall_clock::add_to_linker::<_, Clocks>(linker, |state| state)?;
+    monotonic_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
+    wall_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
+    preopens::add_to_linker::<_, Ours>(linker, |state| state)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -68,34 +72,36 @@ impl WasiView for State {
     }
 }
 
-/// Prepares WASI where that can fail: opens the granted directories. Without `files` and `workspace` there is nothing to
-/// do, and the context is built on demand.
+/// Opens the granted directories, which can fail. The attempt keeps them open: what happens to their names from then on
+/// changes nothing.
 pub(crate) fn prepare(state: &mut State) -> Result<(), Failure> {
-    if state.reach.grants.files.is_empty() && !state.reach.grants.workspace {
-        return Ok(());
-    }
-    let mut builder = plain(&state.reach, &state.log);
     for grant in &state.reach.grants.files {
-        let perms = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        let path = state.reach.host_path(&grant.path);
-        builder.preopened_dir(&path, &grant.path, perms).map_err(|error| {
-            host_failure(format!(
-                "the granted directory `{}` can't be opened: {error:#}; make the directory {}, or change the grant `files`",
-                grant.path,
-                path.display()
-            ))
+        let opened = state.reach.open(grant).map_err(|error| {
+            let advice = match &error {
+                Barred::System(_) => {
+                    let path = state.reach.host_path(&grant.path);
+                    format!("; make the directory {}, or change the grant `files`", path.display())
+                }
+                _ => String::new(),
+            };
+            host_failure(format!("the granted directory `{}` can't be opened: {error}{advice}", grant.path))
         })?;
+        state.directories.push((directory(opened, grant.write), grant.path.clone()));
     }
     if state.reach.grants.workspace {
-        state
-            .reach
-            .workspace()
-            .map_err(wasmtime::Error::from)
-            .and_then(|path| builder.preopened_dir(path, WORKSPACE, FsPerms::ReadWrite).map(drop))
-            .map_err(|error| host_failure(format!("the run's workspace can't be opened: {error:#}")))?;
+        let opened = state.reach.workspace();
+        let opened = opened.map_err(|error| host_failure(format!("the run's workspace can't be opened: {error}")))?;
+        state.directories.push((directory(opened, true), WORKSPACE.to_owned()));
     }
-    state.wasi = Some(Box::new(builder.build()));
     Ok(())
+}
+
+fn directory(opened: Directory, write: bool) -> Dir {
+    let (perms, mode) = match write {
+        true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+        false => (FsPerms::ReadOnly, OpenMode::READ),
+    };
+    Dir::new(opened.file, perms, mode, false)
 }
 
 fn host_failure(message: String) -> Failure {
@@ -144,10 +150,11 @@ impl rand::TryRng for SplitMix64 {
     }
 }
 
-/// The clocks, real or fixed. They are ours in both cases, since the library's sleep knows real time only.
-struct Clocks;
+/// The clocks, real or fixed, and the directories. The clocks are ours in both cases, since the library's sleep knows real
+/// time only; the directories, since it would open them by their paths.
+struct Ours;
 
-impl HasData for Clocks {
+impl HasData for Ours {
     type Data<'a> = &'a mut State;
 }
 
@@ -170,6 +177,14 @@ impl State {
         let until = tokio::time::Instant::now().checked_add(length);
         let sleep = self.table.push(Sleep { until, yielded: false })?;
         subscribe(&mut self.table, sleep)
+    }
+}
+
+impl preopens::Host for State {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let State { directories, table, .. } = self;
+        let open = |(dir, path): &(Dir, String)| Ok((table.push(Descriptor::Dir(dir.clone()))?, path.clone()));
+        directories.iter().map(open).collect()
     }
 }
 

@@ -141,3 +141,37 @@ async fn the_workspace_is_made_for_the_first_attempt_that_it_is_granted_to() {
     assert_eq!(output(&ended), "{}");
     assert!(bench.path().join("workspace").is_dir());
 }
+
+/// What an attempt fails with that is granted this directory.
+async fn refused(bench: &Bench, path: &str) -> String {
+    let files = vec![FileGrant { path: path.into(), write: true }];
+    let ended = bench.run(&echo(), bench.call().grants(Grants { files, ..Grants::default() })).await;
+    assert_eq!(failure(&ended).kind, FailureKind::Host);
+    failure(&ended).message.clone()
+}
+
+#[tokio::test]
+async fn a_granted_directory_that_became_a_link_is_refused() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", bench.path().join("data")).unwrap();
+    let message = refused(&bench, "data").await;
+    assert!(message.contains("data` is a symbolic link to `real`"), "{message}");
+}
+
+#[tokio::test]
+async fn what_the_engine_keeps_for_itself_is_refused() {
+    let bench = Bench::new();
+    for path in [".", "cache", "/"] {
+        let message = refused(&bench, path).await;
+        assert!(message.contains("which the engine keeps for itself"), "{path}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_became_a_link_is_refused() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("cache", bench.path().join("workspace")).unwrap();
+    let ended = bench.run(&echo(), bench.call().grants(Grants { workspace: true, ..Grants::default() })).await;
+    assert!(failure(&ended).message.contains("is a symbolic link"), "{}", failure(&ended).message);
+}

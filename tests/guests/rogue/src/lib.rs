@@ -174,6 +174,7 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             names.sort_unstable();
             Ok(names)
         })),
+        "plant" => seen(plant(input.text("path"), &message()).map(|()| "planted")),
         "connect" => seen(std::net::TcpStream::connect(input.text("address")).map(|_| "connected")),
         "listen" => seen(std::net::TcpListener::bind(input.text("address")).map(|_| "listening")),
         "udp" => seen(std::net::UdpSocket::bind(input.text("address")).map(|_| "bound")),
@@ -390,6 +391,24 @@ fn random() -> u64 {
 #[cfg(not(target_arch = "wasm32"))]
 fn random() -> u64 {
     0
+}
+
+/// Puts a symbolic link in the place of an empty directory.
+#[cfg(target_arch = "wasm32")]
+fn plant(path: &str, target: &str) -> Result<(), String> {
+    std::fs::remove_dir(path).map_err(|error| error.to_string())?;
+    let directories = wasip2::filesystem::preopens::get_directories();
+    let below = |granted: &str| path.strip_prefix(granted)?.strip_prefix('/').map(str::to_owned);
+    let (directory, rest) = directories
+        .iter()
+        .find_map(|(directory, granted)| Some((directory, below(granted)?)))
+        .ok_or("it is in no granted directory")?;
+    directory.symlink_at(target, &rest).map_err(|code| format!("{code:?}"))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn plant(_: &str, _: &str) -> Result<(), String> {
+    Err("natively there is no host".to_owned())
 }
 
 /// Sends a GET request for `/` and gives the status, or the name of what the host says instead.
