@@ -325,6 +325,33 @@ fn the_state_and_the_cache_are_never_granted() {
     assert_eq!(bench.run(&["check", "grants.toml"]).code, 0);
 }
 
+/// Opening a pipe waits for somebody at its other end, for ever, in a thread that nothing interrupts.
+#[test]
+fn a_pipe_among_granted_files_is_not_opened() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    bench.write("data/file", "text");
+    let made = std::process::Command::new("mkfifo").arg(bench.path().join("data/pipe")).status().unwrap();
+    assert!(made.success());
+    let grant = r#"grant = { files = [{ path = "data", write = true }] }"#;
+    let played = play_on(
+        bench,
+        &[
+            ("reads", grant, r#"{ do = "read-file", path = "data/pipe" }"#),
+            ("writes", grant, r#"{ do = "write-file", path = "data/pipe" }"#),
+            ("lists", grant, r#"{ do = "list", path = "data" }"#),
+            ("other", grant, r#"{ do = "read-file", path = "data/file" }"#),
+            ("new", grant, r#"{ do = "write-file", path = "data/new" }"#),
+        ],
+    );
+    assert_eq!(played.code, 0);
+    for step in ["reads", "writes"] {
+        assert!(played.output(step)["error"].is_string(), "{step}: {}", played.said(step));
+    }
+    assert_eq!(played.output("other")["saw"], "text");
+    assert_eq!(played.output("new")["saw"], "written");
+    assert!(played.said("lists").contains("pipe"));
+}
+
 /// A guest that may write where programs run must not be able to put its own program there.
 #[test]
 fn a_program_is_never_looked_up_where_the_guest_may_write() {

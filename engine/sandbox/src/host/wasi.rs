@@ -6,7 +6,7 @@
 //! | `clock` | the wall clock stands at [`WALL_CLOCK_S`]; the monotonic clock moves by [`MONOTONIC_STEP_NS`] at each look, and by its length at each sleep |
 //! | `random` | the same sequence in every attempt |
 //! | `env` | no variables; never any arguments or standard input |
-//! | `files`, `workspace` | no directories |
+//! | `files`, `workspace` | no directories; with them, no pipes, sockets and devices in these |
 //! | `http` | every request is denied (`http.rs`) |
 //! | (none grants it) | sockets and name lookup are denied |
 //!
@@ -27,11 +27,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use downbeat_workflow::event::{Failure, FailureKind};
 use tokio::io::AsyncWrite;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::filesystem::{Descriptor, Dir};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
+use wasmtime_wasi::p2::bindings::filesystem::types::{self, DescriptorType, HostDescriptor as _};
 use wasmtime_wasi::p2::{self, DynPollable, OutputStream, Pollable, StreamResult, subscribe};
 use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
 
@@ -61,8 +63,40 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     monotonic_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
     wall_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
     preopens::add_to_linker::<_, Ours>(linker, |state| state)?;
+    open_at(linker)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// The interface of the library's own version; a component of another one of the same track is linked to it.
+const FILESYSTEM: &str = "wasi:filesystem/types@0.2.12";
+
+/// Opens files and directories, and nothing else: opening a pipe that nobody writes to, or a device, may never come back,
+/// and what blocks a thread is interrupted by no time-out. No guest can make such a thing, so none takes the place of a
+/// file between the look and the opening, unless a program made some for the purpose.
+fn open_at(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type Arguments = (Resource<Descriptor>, types::PathFlags, String, types::OpenFlags, types::DescriptorFlags);
+    linker.instance(FILESYSTEM)?.func_wrap_async(
+        "[method]descriptor.open-at",
+        |mut store: StoreContextMut<'_, State>, (at, path_flags, path, open_flags, flags): Arguments| {
+            Box::new(async move {
+                let mut files = store.data_mut().filesystem();
+                let found = files.stat_at(Resource::new_borrow(at.rep()), path_flags, path.clone()).await;
+                let opened = match found.map(|found| found.type_) {
+                    Err(_) => files.open_at(at, path_flags, path, open_flags, flags).await,
+                    // A link that is not followed is refused by the opening itself.
+                    Ok(DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink) => {
+                        files.open_at(at, path_flags, path, open_flags, flags).await
+                    }
+                    Ok(_) => Err(types::ErrorCode::Unsupported.into()),
+                };
+                Ok((match opened {
+                    Ok(file) => Ok(file),
+                    Err(error) => Err(error.downcast()?),
+                },))
+            })
+        },
+    )
 }
 
 impl WasiView for State {
