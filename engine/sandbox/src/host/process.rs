@@ -52,6 +52,10 @@ const LEAVE: Duration = Duration::from_millis(200);
 const REMOVALS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Descriptors that are looked at one by one where the system can't mark them all at once: as many as Linux lets a
+/// process have open by default at most.
+const DESCRIPTORS_MAX: libc::c_int = 1 << 20;
+
 /// Read at a time from a program's output: what a pipe holds.
 const PIPE: usize = 64 << 10;
 
@@ -261,6 +265,7 @@ fn spawn(mut command: Command, directory: File) -> io::Result<Child> {
     let engine = rustix::process::getpid();
     let at_home = move || {
         rustix::process::fchdir(&directory)?;
+        close_at_exec()?;
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The engine may have died before the line above.
@@ -272,6 +277,27 @@ fn spawn(mut command: Command, directory: File) -> io::Result<Child> {
         command.pre_exec(at_home)
     };
     command.spawn()
+}
+
+/// Keeps the program from inheriting what this process has open beyond the three standard streams. What the engine opens
+/// itself is closed anyway; this is for what the engine's own parent left open, a terminal multiplexer or a CI runner.
+fn close_at_exec() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: both mark descriptors of this process and touch no memory.
+    #[allow(unsafe_code)]
+    unsafe {
+        // By its number: the C library has no function for it before glibc 2.34.
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
+            return Ok(());
+        }
+        // Linux before 5.11, and others: one by one, those that there may be.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        for fd in FIRST as libc::c_int..limit.map_or(DESCRIPTORS_MAX, |limit| limit.min(DESCRIPTORS_MAX as u64) as _) {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+    Ok(())
 }
 
 /// An attempt's programs: how many are about to start or not reaped yet, and what the reaped ones took.

@@ -234,3 +234,13 @@ async fn the_death_of_the_engine_kills_the_program() {
     engine.wait().unwrap();
     check_gone(&processes(&line)).await;
 }
+
+#[tokio::test]
+async fn a_program_inherits_nothing_that_somebody_left_open() {
+    use std::os::fd::AsRawFd as _;
+    let bench = Bench::new();
+    let left = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&left, rustix::io::FdFlags::empty()).unwrap();
+    let look = format!("if [ -e /dev/fd/{} ]; then echo 1; else echo 2; fi", left.as_raw_fd());
+    assert_eq!(output(&bench.run(&shell(Shell::default()), script(&bench, &look)).await), "2");
+}
