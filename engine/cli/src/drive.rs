@@ -48,6 +48,8 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     begin: impl FnOnce(Conductor<Sandboxed>) -> F,
 ) -> Result<Exit, Fault> {
     let Driven { place, journal, sandbox, plan, style, before } = driven;
+    // Whoever drove before is gone: the journal is ours to drive.
+    sandbox.sweep().map_err(|error| Fault::engine(format!("what a killed process left can't be removed: {error}")))?;
     let runtime =
         Builder::new_multi_thread().enable_all().build().map_err(|e| Fault::engine(format!("no threads: {e}")))?;
     let board = Arc::new(Board::default());

@@ -141,6 +141,32 @@ impl Sandbox {
         })
     }
 
+    /// Removes what attempts left behind whose process was killed: blobs half written, directories of programs. For the
+    /// one process that drives, before its first attempt. The removing itself goes on beside it: there may be much.
+    pub fn sweep(&self) -> io::Result<()> {
+        let mut left = Vec::new();
+        for directory in [self.host.artifacts.unfinished(), self.host.scratch.clone()] {
+            match std::fs::read_dir(directory) {
+                Ok(entries) => left.extend(entries.collect::<io::Result<Vec<_>>>()?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let remove = move || {
+            for entry in left {
+                // What can't be removed is tried again by the next process.
+                let _ = match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                    _ => std::fs::remove_file(entry.path()),
+                };
+            }
+        };
+        std::thread::Builder::new().name("downbeat-sweep".into()).spawn(remove).map(drop)
+    }
+
     /// Why a directory can't be granted, whatever is in it: it is reached through a link, or the engine keeps its own
     /// there. `directory` is the workflow's. One that is not there yet may be by the time of the attempt.
     pub fn bars(&self, directory: &Path, granted: &str) -> Option<String> {

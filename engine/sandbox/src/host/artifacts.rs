@@ -34,8 +34,13 @@ impl Artifacts {
         self.root.join("sha256").join(&digest.hex()[..2]).join(digest.hex())
     }
 
+    /// The directory of blobs that are not whole yet.
+    pub(crate) fn unfinished(&self) -> PathBuf {
+        self.root.join("new")
+    }
+
     fn create(&self) -> io::Result<Blob> {
-        let directory = self.root.join("new");
+        let directory = self.unfinished();
         fs::create_dir_all(&directory)?;
         Ok(Blob { file: NamedTempFile::new_in(directory)?, hash: Sha256::new(), size: 0 })
     }

@@ -244,3 +244,35 @@ async fn a_program_inherits_nothing_that_somebody_left_open() {
     let look = format!("if [ -e /dev/fd/{} ]; then echo 1; else echo 2; fi", left.as_raw_fd());
     assert_eq!(output(&bench.run(&shell(Shell::default()), script(&bench, &look)).await), "2");
 }
+
+#[tokio::test]
+async fn a_directory_that_grows_while_it_is_removed_is_removed() {
+    let bench = Bench::new();
+    let grow = "for j in 1 2 3 4; do (i=0; while :; do i=$((i+1)); mkdir -p $TMPDIR/$j.$i/a/b; done) & done; wait";
+    let ended = bench.run(&shell(Shell::default()), script(&bench, grow).timeout_ms(500)).await;
+    assert_eq!(failure(&ended).kind, FailureKind::TimedOut);
+    empty(&bench.path().join("scratch"));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_swept_away() {
+    let bench = Bench::new();
+    for left in ["artifacts/new", "scratch/downbeat-left/deep"] {
+        std::fs::create_dir_all(bench.path().join(left)).unwrap();
+        std::fs::write(bench.path().join(left).join("half"), "half").unwrap();
+    }
+    std::fs::create_dir_all(bench.path().join("artifacts/sha256/ab")).unwrap();
+    bench.sandbox.sweep().unwrap();
+    empty(&bench.path().join("artifacts/new"));
+    empty(&bench.path().join("scratch"));
+    assert!(bench.path().join("artifacts/sha256/ab").is_dir());
+}
+
+/// Waits until nothing is in a directory: a thread removes it.
+fn empty(directory: &std::path::Path) {
+    let started = std::time::Instant::now();
+    while std::fs::read_dir(directory).unwrap().next().is_some() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} is not empty", directory.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
