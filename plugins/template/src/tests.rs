@@ -33,6 +33,13 @@ fn text_is_made_from_data() {
         text("{{ x | tojson }}", json!({ "x": { "b": 1, "a": [true, null] } })),
         r#"{"b": 1, "a": [true, null]}"#
     );
+    assert_eq!(
+        text(
+            "{{ x }} {{ x | tojson }} {{ none }} {{ none | tojson }} {{ list }}",
+            json!({ "x": true, "none": null, "list": ["a", 1] })
+        ),
+        "True true None null ['a', 1]"
+    );
     assert_eq!(text("{{ price | round(1) }}\n", json!({ "price": 2.26 })), "2.3\n");
     assert_eq!(run(json!({ "template": "no data" })).expect("it renders"), json!({ "text": "no data" }));
 }
