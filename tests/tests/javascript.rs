@@ -118,7 +118,8 @@ fn a_step_is_built_again_only_when_its_sources_say_something_else() {
     bench.write("hello-js/words/greeting.js", "export const greeting = (name => `Good day!`;\n");
     let broken = build(&bench);
     assert_eq!(broken.code, 3, "{}", broken.stderr);
-    for part in ["\nError: Unexpected token", "/words/greeting.js:1:", "can't be made into a component"] {
+    let place = bench.path().join("hello-js/words/greeting.js:1:").display().to_string();
+    for part in ["\nError: Unexpected token", &place, "can't be made into a component"] {
         assert!(broken.stderr.contains(part), "{part}: {}", broken.stderr);
     }
 }
@@ -156,8 +157,13 @@ fn a_folder_that_can_not_be_built_is_told_what_is_missing() {
             change(bench, "hello-js/package.json", |manifest| manifest["downbeat"]["import"] = json!([]));
         }),
         ("the entry module", |bench| std::fs::remove_file(bench.path().join("hello-js/hello.js")).unwrap()),
-        ("hint: run `npm install --save-dev componentize-qjs`", |bench| {
+        ("hint: run `npm install --package-lock-only`", |bench| {
             std::fs::remove_file(bench.path().join("hello-js/package-lock.json")).unwrap();
+        }),
+        ("hint: run `npm install --package-lock-only --save-dev componentize-qjs@", |bench| {
+            change(bench, "hello-js/package-lock.json", |lock| {
+                lock["packages"].as_object_mut().unwrap().remove("node_modules/componentize-qjs");
+            });
         }),
         ("their `dependencies` differ", |bench| {
             change(bench, "hello-js/package.json", |manifest| manifest["dependencies"]["more"] = json!("1.0.0"));

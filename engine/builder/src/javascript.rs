@@ -34,6 +34,9 @@ const LOCK_FILE: &str = "package-lock.json";
 /// What turns JavaScript into a component. Which version is the lock file's business.
 const COMPILER: &str = "componentize-qjs";
 
+/// The version that is tried with this recipe: that of the standard steps.
+const COMPILER_VERSION: &str = "0.4.5";
+
 /// Raise when components have to be built again because of a change in this file.
 const RECIPE: u32 = 1;
 
@@ -103,13 +106,24 @@ pub enum JavaScriptError {
         /// Where it should be.
         entry: PathBuf,
     },
-    /// Nothing pins what is installed, or nothing that compiles is among it.
+    /// Nothing pins what is installed.
     #[error(
-        "{} does not pin {COMPILER}, which compiles the plugin\n  \
-         hint: run `npm install --save-dev {COMPILER}` in its folder, once, and commit {LOCK_FILE}",
+        "{} is not there, which pins what the plugin is built with\n  \
+         hint: run `npm install --package-lock-only` in its folder, once, and commit {LOCK_FILE}",
         path.display()
     )]
     NoLock {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Nothing that compiles is among what is pinned.
+    #[error(
+        "{} does not pin {COMPILER}, which compiles the plugin\n  \
+         hint: run `npm install --package-lock-only --save-dev {COMPILER}@{COMPILER_VERSION}` in its folder, once, and \
+         commit {LOCK_FILE}",
+        path.display()
+    )]
+    NoCompiler {
         /// The lock file.
         path: PathBuf,
     },
@@ -273,7 +287,7 @@ impl Plugin {
         }
         let lock: Lock = read_json(&path)?;
         if !lock.packages.contains_key(&format!("node_modules/{COMPILER}")) {
-            return Err(JavaScriptError::NoLock { path });
+            return Err(JavaScriptError::NoCompiler { path });
         }
         if let Some(section) = lock.differs_from(&manifest) {
             return Err(JavaScriptError::StaleLock { path, section });
@@ -363,7 +377,8 @@ impl Plugin {
         node.arg("--js").arg(&self.entry).arg("--module-root").arg(self.module_root());
         // Nothing of WASI: a step has what our own interfaces give it. And no async functions, which the boundary has not.
         node.args(["--stub-wasi", "--sync"]).arg("--output").arg(&aside);
-        let ended = run_with_progress(&mut node, &mut |line| progress(without_prefixes(line)))
+        let root = self.module_root();
+        let ended = run_with_progress(&mut node, &mut |line| progress(&with_root(without_prefixes(line), &root)))
             .map_err(|error| JavaScriptError::Start { program: "node", error })?;
         if !ended.status.success() {
             return Err(JavaScriptError::Compile { folder: self.folder.clone(), stderr: ended.stderr });
@@ -435,6 +450,21 @@ fn without_prefixes(line: &str) -> &str {
     STAGES.into_iter().fold(line, |line, stage| line.strip_prefix(stage).unwrap_or(line))
 }
 
+/// A line of the compiler with its paths as they are on this machine: what it calls `/` is the directory of all modules.
+fn with_root(line: &str, root: &Path) -> String {
+    let mut whole = String::with_capacity(line.len());
+    for word in line.split_inclusive([' ', '(', ')', '\'', '"', '`']) {
+        let path = word.split([':', ' ', '(', ')', '\'', '"', '`']).next().unwrap_or_default();
+        if let Some(below) = path.strip_prefix('/').filter(|below| !below.is_empty() && root.join(below).is_file()) {
+            whole.push_str(&root.join(below).to_string_lossy());
+            whole.push_str(&word[path.len()..]);
+        } else {
+            whole.push_str(word);
+        }
+    }
+    whole
+}
+
 /// Where the stamp of the plugin in `folder` is.
 pub(crate) fn stamp_path(folder: &Path) -> PathBuf {
     ours(folder).join("stamp")
@@ -484,6 +514,25 @@ mod tests {
         for name in INTERFACES {
             assert!(WIT.iter().any(|(_, text)| text.contains(&format!("\n    import {name};\n"))), "{name}");
         }
+    }
+
+    #[test]
+    fn paths_are_those_of_this_machine() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let file = root.join("src/lib.rs").display().to_string();
+        assert_eq!(with_root("    at <anonymous> (/src/lib.rs:3:4)", root), format!("    at <anonymous> ({file}:3:4)"));
+        assert_eq!(
+            with_root("resolving '/src/lib.rs' from /nowhere.js:1", root),
+            format!("resolving '{file}' from /nowhere.js:1")
+        );
+        assert_eq!(with_root("/src is a folder, 1 / 2", root), "/src is a folder, 1 / 2");
+        assert_eq!(with_root(&file, Path::new("/")), file);
+    }
+
+    #[test]
+    fn the_compiler_that_is_named_is_that_of_the_standard_steps() {
+        let manifest = include_str!("../../../plugins/report/package.json");
+        assert!(manifest.contains(&format!("\"{COMPILER}\": \"{COMPILER_VERSION}\"")), "{manifest}");
     }
 
     #[test]

@@ -63,8 +63,8 @@ impl Route {
 impl std::fmt::Display for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::InUse => "the Rust toolchain in use has it",
-            Self::Rustup => "rustup added it to the Rust toolchain in use",
+            Self::InUse => "the Rust toolchain in use has the target wasm32-wasip2",
+            Self::Rustup => "rustup added the target wasm32-wasip2 to the Rust toolchain in use",
             Self::Composite => "put together from Debian's packages",
         })
     }
