@@ -33,7 +33,7 @@ use crate::workflow_file;
 const TIMELINE_LINES: usize = 60;
 
 /// Folders that hold what was built or fetched, and no tests of this project.
-const PASSED_OVER: [&str; 2] = ["target", "node_modules"];
+pub(crate) const PASSED_OVER: [&str; 2] = ["target", "node_modules"];
 
 pub(crate) fn test(place: &Place, arguments: &arguments::Test) -> Result<Exit, Fault> {
     let files = test_files(&arguments.paths)?;
@@ -207,8 +207,10 @@ impl Session<'_> {
                 .map_err(|error| Fault::engine(format!("{}: {error}", path.display())))?;
         }
         if self.arguments.coverage {
+            // Where no test was played, for one since its file was refused, nothing can be said of it.
+            let is_tried = |(_, (_, coverage)): &(&PathBuf, &(Arc<Plan>, Coverage))| coverage.runs() > 0;
             for (path, (plan, coverage)) in
-                self.workflows.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)))
+                self.workflows.iter().filter_map(|(path, found)| Some((path, found.as_ref()?))).filter(is_tried)
             {
                 match self.arguments.json {
                     true => {

@@ -86,6 +86,11 @@ impl Coverage {
         self.steps[step.index()].rule_true |= plan.step(step).when.is_some();
     }
 
+    /// How many runs were taken in.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
     /// What was never tried.
     pub fn gaps(&self, plan: &Plan) -> Gaps {
         let handles =

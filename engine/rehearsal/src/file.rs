@@ -534,6 +534,13 @@ impl Reader {
         } else {
             (Bound::Exactly, text)
         };
+        if let Some(rest) = text.strip_prefix('<').or_else(|| text.strip_prefix('>')).filter(|_| rest == text) {
+            let message = format!("`{key}` can't be `{text}`");
+            let found = Diagnostic::error("not-an-option", value.span.clone(), message);
+            let hint = format!("write `{}= {}`; there are `<=`, `>=` and the exact duration", &text[..1], rest.trim());
+            self.out.push(found.label("no bound").hint(hint));
+            return None;
+        }
         let ms = self.duration_of(key, rest.trim_start(), value)?;
         Some(Spanned::new(value.span.clone(), make(ms)))
     }
