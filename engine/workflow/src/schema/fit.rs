@@ -3,11 +3,15 @@
 //! Words that describe shapes are checked here, also around holes; a value without holes is afterwards held against the
 //! whole schema by the `jsonschema` crate.
 
+use jsonschema::error::{ValidationError, ValidationErrorKind};
 use serde_json::Value;
 
 use super::{Kinds, Member, Type};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::rule::{Text, Tree, TreeKind, regex};
+
+/// How many characters of a schema's description are shown: three lines.
+const DESCRIPTION_SHOWN: usize = 240;
 
 /// Tells every misfit of `tree`, which is called `name` in messages and is the component's `part`: its input or its output.
 pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnMut(Diagnostic)) {
@@ -39,7 +43,8 @@ pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: 
         TreeKind::Scalar(_) | TreeKind::Text(_) => {
             if let Some(reason) = tree.constant().and_then(|value| out_of_bounds(&value, wanted)) {
                 let found = Diagnostic::error("out-of-bounds", tree.span.clone(), format!("`{name}` {reason}"));
-                tell(found.label("does not fit the component's schema"));
+                let hint = (tree.kinds() == Kinds::TEXT).then(|| in_its_own_words(wanted)).flatten();
+                tell(found.label("does not fit the component's schema").maybe_hint(hint));
             }
         }
         TreeKind::List(items) => {
@@ -95,6 +100,20 @@ fn unquoted(tree: &Tree, wanted: Kinds) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     let kinds = Kinds::of(&value);
     (kinds.within(Kinds::NUMBER.or(Kinds::BOOL)) && kinds.meets(wanted)).then(|| format!("write {text} without quotes"))
+}
+
+/// What the schema says for people about a text: examples, or else what it is for. A pattern is for machines.
+fn in_its_own_words(wanted: &Type<'_>) -> Option<String> {
+    let parts = wanted.parts(Kinds::TEXT);
+    let examples = parts.iter().find_map(|part| part.get("examples")?.as_array());
+    let examples: Vec<&str> = examples.into_iter().flatten().filter_map(Value::as_str).take(4).collect();
+    if !examples.is_empty() {
+        return Some(format!("write it as in {}", quoted(&examples)));
+    }
+    let description = parts.iter().find_map(|part| part.get("description")?.as_str())?;
+    let first = description.split("\n\n").next().unwrap_or_default();
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(line.chars().take(DESCRIPTION_SHOWN).collect()).filter(|line: &String| !line.is_empty())
 }
 
 fn bound(wanted: &Type<'_>, kinds: Kinds, word: &str) -> Option<f64> {
@@ -160,21 +179,94 @@ pub(crate) fn validate(
     tell: &mut dyn FnMut(Diagnostic),
 ) {
     for error in validator.iter_errors(value) {
-        let mut here = tree;
-        for step in error.instance_path().as_str().split('/').skip(1) {
-            let step = step.replace("~1", "/").replace("~0", "~");
-            let inside = match &here.kind {
-                TreeKind::List(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
-                TreeKind::Table(entries) => entries.iter().find(|(key, ..)| *key == step).map(|(_, _, value)| value),
-                _ => None,
-            };
-            here = inside.unwrap_or(here);
-        }
-        let found = Diagnostic::error(
-            "schema",
-            here.span.clone(),
-            format!("`{name}` does not fit the component's schema: {error}"),
-        );
-        tell(found.label("does not fit"));
+        tell_misfit(name, tree, &error, tell);
     }
+}
+
+fn tell_misfit(name: &str, tree: &Tree, error: &ValidationError<'_>, tell: &mut dyn FnMut(Diagnostic)) {
+    let (mut here, mut path) = (tree, name.to_owned());
+    for step in error.instance_path().as_str().split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let inside = match &here.kind {
+            TreeKind::List(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
+            TreeKind::Table(entries) => entries.iter().find(|(key, ..)| *key == step).map(|(_, _, value)| value),
+            _ => None,
+        };
+        let Some(inside) = inside else { break };
+        path.push_str(&if matches!(here.kind, TreeKind::List(_)) { format!("[{step}]") } else { format!(".{step}") });
+        here = inside;
+    }
+    let message = match error.kind() {
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            match chosen(context) {
+                Chosen::One(misfits) => return misfits.iter().for_each(|misfit| tell_misfit(name, tree, misfit, tell)),
+                Chosen::NoneOf(names) => format!("`{path}` needs one of {}", quoted(&names)),
+                Chosen::Several(names) => format!("`{path}` takes only one of {}", quoted(&names)),
+                Chosen::Unknown => format!("`{path}` fits none of the alternatives in the component's schema"),
+            }
+        }
+        ValidationErrorKind::OneOfMultipleValid { .. } => {
+            format!(
+                "`{path}` fits more than one of the alternatives in the component's schema, which exclude each other"
+            )
+        }
+        _ => format!("`{path}` does not fit the component's schema: {error}"),
+    };
+    tell(Diagnostic::error("schema", here.span.clone(), message).label("does not fit"));
+}
+
+/// Which of a schema's alternatives was meant, judged by the keys that are required in them: a table with one key that says
+/// which is how most languages write a choice.
+enum Chosen<'e> {
+    /// This one, with its misfits.
+    One(&'e [ValidationError<'static>]),
+    /// None: of each, the first key that is missing.
+    NoneOf(Vec<&'e str>),
+    /// More than one: the keys that exclude each other.
+    Several(Vec<&'e str>),
+    /// Nothing tells.
+    Unknown,
+}
+
+fn chosen<'e>(alternatives: &'e [Vec<ValidationError<'static>>]) -> Chosen<'e> {
+    let missing: Vec<Option<&str>> = alternatives.iter().map(|misfits| missing_key(misfits)).collect();
+    let present: Vec<&[ValidationError<'static>]> =
+        alternatives.iter().zip(&missing).filter(|(_, missing)| missing.is_none()).map(|(one, _)| &one[..]).collect();
+    match present[..] {
+        [] => Chosen::NoneOf(missing.into_iter().flatten().collect()),
+        [one] if alternatives.len() > 1 => Chosen::One(one),
+        _ => match present.iter().flat_map(|misfits| unexpected_keys(misfits)).collect::<Vec<&str>>() {
+            keys if keys.is_empty() => Chosen::Unknown,
+            mut keys => {
+                keys.sort_unstable();
+                keys.dedup();
+                Chosen::Several(keys)
+            }
+        },
+    }
+}
+
+/// The first key that a table would need for an alternative. What is missing further inside does not tell alternatives apart.
+fn missing_key<'e>(misfits: &'e [ValidationError<'static>]) -> Option<&'e str> {
+    outermost(misfits).find_map(|misfit| match misfit.kind() {
+        ValidationErrorKind::Required { property } => property.as_str(),
+        _ => None,
+    })
+}
+
+/// The keys that a table has and an alternative does not.
+fn unexpected_keys<'e>(misfits: &'e [ValidationError<'static>]) -> impl Iterator<Item = &'e str> {
+    outermost(misfits)
+        .flat_map(|misfit| match misfit.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => &unexpected[..],
+            _ => &[],
+        })
+        .map(String::as_str)
+}
+
+/// Those of the value itself, or else those next to it.
+fn outermost<'e>(misfits: &'e [ValidationError<'static>]) -> impl Iterator<Item = &'e ValidationError<'static>> {
+    let depth = |misfit: &ValidationError<'_>| misfit.instance_path().as_str().matches('/').count();
+    let least = misfits.iter().map(depth).min();
+    misfits.iter().filter(move |misfit| Some(depth(misfit)) == least)
 }

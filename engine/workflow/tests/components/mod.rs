@@ -97,6 +97,31 @@ fn component(name: &str) -> Option<Component> {
             }),
             &[],
         ),
+        // Does one thing or another.
+        "files" => (
+            json!({
+                "oneOf": [
+                    {
+                        "type": "object",
+                        "properties": { "read": { "type": "object", "properties": { "path": { "type": "string" } }, "required": ["path"], "additionalProperties": false } },
+                        "required": ["read"],
+                        "additionalProperties": false,
+                    },
+                    {
+                        "type": "object",
+                        "properties": { "write": { "type": "object", "properties": {
+                            "path": { "type": "string", "pattern": "^[a-z]+$", "description": "Where to, in small\nletters." },
+                            "text": { "type": "string" },
+                            "after": { "type": "string", "pattern": "^[0-9]+s$", "examples": ["2s", "30s"] },
+                        }, "required": ["path"], "additionalProperties": false } },
+                        "required": ["write"],
+                        "additionalProperties": false,
+                    },
+                ],
+            }),
+            json!({}),
+            &[("files", "to read and write"), ("workspace", "to read and write there"), ("clock", "to wait")],
+        ),
         // Takes and gives anything.
         "any" => (json!({}), json!({}), &[]),
         _ => return None,
