@@ -359,7 +359,7 @@ impl fmt::Display for FailureKind {
             FailureKind::TimedOut => "timed out",
             FailureKind::Limit { limit } => return write!(f, "over the limit `{limit}`"),
             FailureKind::InvalidOutput => "invalid output",
-            FailureKind::Host => "the engine's fault",
+            FailureKind::Host => "the engine could not carry it out",
             FailureKind::Rule => "a rule failed",
         })
     }

@@ -128,8 +128,8 @@ fn what_is_not_there_is_told_with_its_path() {
     fails("inputs.name.x", "`inputs.name.x`: `inputs.name` is a string, which has no `x`");
     fails("inputs.list[3]", "`inputs.list[3]`: there is no item 3 in `inputs.list`, which has 3");
     fails("inputs.list[-1]", "`inputs.list[-1]`: there is no item -1 in `inputs.list`, which has 3");
-    fails("steps.deploy.output.x", "`steps.deploy.output`: the step `deploy` is failed, so it has no output");
-    fails("steps.extra.output", "`steps.extra.output`: the step `extra` is skipped, so it has no output");
+    fails("steps.deploy.output.x", "`steps.deploy.output`: the step `deploy` has failed, so it has no output");
+    fails("steps.extra.output", "`steps.extra.output`: the step `extra` was skipped, so it has no output");
     fails("steps.later.output", "`steps.later`: the step `later` has not come to its end");
     fails("1 > 2 || inputs.none > 1", "`inputs.none > 1`: `>` can't take null and an integer");
     fails("1 / (inputs.count - 3)", "`1 / (inputs.count - 3)`: division by zero");

@@ -203,8 +203,14 @@ impl<'s> Evaluation<'s> {
             (Kind::Workflow, "directory") => text(self.scope.workflow_directory()),
             (Kind::Step(step), _) => {
                 let view = self.step(of, step)?;
-                let without =
-                    |what: &str| self.fault(part, format!("the step `{step}` is {}, so it has no {what}", view.status));
+                let without = |what: &str| {
+                    let was = match view.status {
+                        "skipped" | "cancelled" => format!("was {}", view.status),
+                        "unfinished" => "has not come to its end".to_owned(),
+                        status => format!("has {status}"),
+                    };
+                    self.fault(part, format!("the step `{step}` {was}, so it has no {what}"))
+                };
                 match name {
                     "status" => text(view.status),
                     "attempts" => Ok(Cow::Owned(view.attempts.into())),
