@@ -221,11 +221,11 @@ impl Screen {
                 self.failed.remove(step);
                 let took = self.take_down(*step, record.at).1;
                 self.step_line(*step, &"✓".green().to_string(), &format!("succeeded {took}"));
-                self.refusals(*step, usage);
+                self.refusals(*step, usage, "");
             }
             Event::AttemptFailed { step, attempt, failure, usage } => {
                 self.failed(*step, *attempt, failure, record.at);
-                self.refusals(*step, usage);
+                self.refusals(*step, usage, &failure.message);
             }
             Event::AttemptInterrupted { step, cause, .. } => {
                 self.take_down(*step, record.at);
@@ -334,11 +334,12 @@ impl Screen {
         }
     }
 
-    fn refusals(&self, step: StepId, usage: &Usage) {
-        for refusal in &usage.refusals {
+    /// What was refused, and what would allow it, unless the step has `said` so itself.
+    fn refusals(&self, step: StepId, usage: &Usage, said: &str) {
+        for refusal in usage.refusals.iter().filter(|refusal| !said.contains(&refusal.hint)) {
             self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
             let table = self.plan.step(step).table();
-            self.say(&format!("      {} to allow it, add to [{table}]: {}", "hint:".cyan().bold(), refusal.hint));
+            self.say(&format!("      {} to allow it, set in [{table}]: {}", "hint:".cyan().bold(), refusal.hint));
         }
     }
 

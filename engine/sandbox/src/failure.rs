@@ -7,6 +7,7 @@ use std::time::Duration;
 use downbeat_workflow::capability::Limits;
 use downbeat_workflow::event::{Failure, FailureKind};
 use downbeat_workflow::json::Json;
+use downbeat_workflow::units::size;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -103,9 +104,9 @@ fn judge(error: &wasmtime::Error, denied: Option<&'static str>, limits: &Limits,
     if let Some(limit) = denied {
         let message = match limit {
             "memory" => format!(
-                "the component asked for more than the limit `memory` of {} bytes, and then broke down ({}); \
+                "the component asked for more than the limit `memory` of {}, and then broke down ({}); \
                  raise `limit = {{ memory = … }}` if it needs more",
-                limits.memory,
+                size(limits.memory),
                 reason(error)
             ),
             _ => format!(

@@ -17,6 +17,9 @@ const REFUSALS_MAX: usize = 64;
 /// Bytes of a refused name that are repeated. Longer than any real program name, host or path that people write.
 const WANTED_MAX: usize = 1024;
 
+/// Bytes of the line that would allow what was refused: the name twice over, and some twenty grants beside it.
+const GRANT_MAX: usize = 2 * WANTED_MAX;
+
 /// The guest's path of the run's own directory.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
@@ -41,12 +44,14 @@ impl Reach {
         Reach { grants, directory, workspace, reserved, refusals: Vec::new() }
     }
 
-    /// Records and returns a refusal. `grant` is what belongs between the braces of `grant = { }`.
+    /// Records and returns a refusal. `grant` is what is missing between the braces of `grant = { }`, as in
+    /// `process = ["cargo"]`; the hint has what is granted already as well, since a key is written once.
     pub(crate) fn refuse(&mut self, capability: &str, wanted: &str, grant: &str) -> Refusal {
+        let grant = self.grants_with(grant);
         let refusal = Refusal {
             capability: capability.to_owned(),
             wanted: text::visible(&text::bounded(wanted, WANTED_MAX), false).into_owned(),
-            hint: format!("grant = {{ {} }}", text::bounded(grant, 2 * WANTED_MAX)),
+            hint: format!("grant = {{ {} }}", text::bounded(&grant, GRANT_MAX)),
         };
         if self.refusals.len() < REFUSALS_MAX && !self.refusals.contains(&refusal) {
             self.refusals.push(refusal.clone());
@@ -63,6 +68,41 @@ impl Reach {
     /// A refusal whose grant is a switch: `artifacts = true`.
     pub(crate) fn refuse_switch(&mut self, capability: &str, wanted: &str) -> Refusal {
         self.refuse(capability, wanted, &format!("{capability} = true"))
+    }
+
+    /// The attempt's grants and one more, as they are written.
+    fn grants_with(&self, grant: &str) -> String {
+        let grants = &self.grants;
+        let strings = |list: &[String]| list.iter().map(|text| text::toml_string(text)).collect();
+        let file = |file: &FileGrant| {
+            let write = if file.write { ", write = true" } else { "" };
+            format!("{{ path = {}{write} }}", text::toml_string(&file.path))
+        };
+        let lists: [(&str, Vec<String>); 4] = [
+            ("process", strings(&grants.process)),
+            ("files", grants.files.iter().map(file).collect()),
+            ("http", grants.http.iter().map(|host| text::toml_string(&host.0)).collect()),
+            ("env", strings(&grants.env)),
+        ];
+        let (new, value) = grant.split_once(" = ").unwrap_or((grant, ""));
+        let mut written = Vec::new();
+        for (name, mut items) in lists {
+            if name == new {
+                let item = value.strip_prefix('[').and_then(|item| item.strip_suffix(']')).unwrap_or(value);
+                // A directory that may only be read is the same one, to be written as well.
+                items.retain(|known| !item.starts_with(known.trim_end_matches(" }")));
+                items.push(item.to_owned());
+            }
+            if !items.is_empty() {
+                written.push(format!("{name} = [{}]", items.join(", ")));
+            }
+        }
+        for name in ["clock", "random", "artifacts", "workspace"] {
+            if name == new || grants.has(name) {
+                written.push(format!("{name} = true"));
+            }
+        }
+        written.join(", ")
     }
 
     /// Whether anything out there can change while the guest waits. If not, waiting is pointless and skipped.
@@ -109,6 +149,25 @@ mod tests {
         reach.refuse_name("process", "cargo");
         assert_eq!(reach.refuse_switch("artifacts", "put").hint, "grant = { artifacts = true }");
         assert_eq!(reach.refusals.len(), 2);
+    }
+
+    #[test]
+    fn what_is_granted_already_is_in_the_line_to_write() {
+        let read = FileGrant { path: "data".into(), write: false };
+        let grants = Grants { process: vec!["git".into()], files: vec![read], workspace: true, ..Grants::default() };
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(Path::new("/flow")), PathBuf::new());
+        assert_eq!(
+            reach.refuse_name("process", "curl").hint,
+            r#"grant = { process = ["git", "curl"], files = [{ path = "data" }], workspace = true }"#
+        );
+        assert_eq!(
+            reach.refuse("files", "data/x", r#"files = [{ path = "data", write = true }]"#).hint,
+            r#"grant = { process = ["git"], files = [{ path = "data", write = true }], workspace = true }"#
+        );
+        assert_eq!(
+            reach.refuse_switch("artifacts", "put").hint,
+            r#"grant = { process = ["git"], files = [{ path = "data" }], artifacts = true, workspace = true }"#
+        );
     }
 
     #[test]

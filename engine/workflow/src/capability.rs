@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::description::Want;
+
 /// What the workflow lets a step reach, already narrowed to what its component wants. Empty by default: nothing is
 /// ambient.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,29 @@ pub struct Grants {
     /// The run's own directory, shared by the run's steps: `/workspace` in the guest, the working directory of programs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub workspace: bool,
+}
+
+impl Grants {
+    /// Whether anything of the capability of this name is granted.
+    pub fn has(&self, capability: &str) -> bool {
+        match capability {
+            "process" => !self.process.is_empty(),
+            "files" => !self.files.is_empty(),
+            "http" => !self.http.is_empty(),
+            "env" => !self.env.is_empty(),
+            "clock" => self.clock,
+            "random" => self.random,
+            "artifacts" => self.artifacts,
+            "workspace" => self.workspace,
+            _ => false,
+        }
+    }
+
+    /// What a component wants and has nothing of, in its own order. Programs, hosts and blobs are refused when it asks;
+    /// the others are absent, and nothing tells that it looked.
+    pub fn withheld(&self, wants: &[Want]) -> Vec<String> {
+        wants.iter().map(|want| want.capability.clone()).filter(|capability| !self.has(capability)).collect()
+    }
 }
 
 /// One directory.

@@ -191,7 +191,7 @@ fn measure(request: &Request, expected: &Expected, repeat: &Repeat) -> Result<Ou
         log::warn!("requests failed, the first of them so: {error}");
     }
     if last.as_ref().is_some_and(|response: &Response| response.elapsed.is_none()) {
-        log::warn!("latency is not measured; to measure it, add to the step: grant = {{ clock = true }}");
+        log::warn!("latency is not measured; to measure it, set `clock = true` in the grants of the step");
     }
     Ok(Output { stats: Some(Stats::of(&observations)), ..last.as_ref().map(answer).unwrap_or_default() })
 }

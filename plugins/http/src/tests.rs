@@ -143,7 +143,10 @@ fn a_measurement_without_a_clock_says_how_to_get_one() {
     let host = answering([Ok(Response::new(200)), Ok(Response::new(200))]);
     let output = testing::run::<request>(json!({ "url": "http://x", "repeat": { "count": 2 } })).expect("no failure");
     assert_eq!(output["stats"]["latency-ms"]["p95"], Value::Null);
-    assert_eq!(host.log(), ["warn: latency is not measured; to measure it, add to the step: grant = { clock = true }"]);
+    assert_eq!(
+        host.log(),
+        ["warn: latency is not measured; to measure it, set `clock = true` in the grants of the step"]
+    );
 }
 
 #[test]

@@ -211,6 +211,6 @@ mod tests {
     fn without_the_grant_the_error_says_what_to_add() {
         let _host = Host::new();
         let error = put("abc").expect_err("nothing is granted");
-        assert!(error.to_string().ends_with("add to the step: grant = { artifacts = true }"), "{error}");
+        assert!(error.to_string().ends_with("set in the step: grant = { artifacts = true }"), "{error}");
     }
 }

@@ -144,7 +144,7 @@ pub struct Refused {
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Refused { capability, wanted, hint } = self;
-        write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, add to the step: {hint}")
+        write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, set in the step: {hint}")
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(failure.kind, Kind::Permanent);
             assert_eq!(
                 failure.message,
-                "`cargo` is not granted to this step (process); to allow it, add to the step: \
+                "`cargo` is not granted to this step (process); to allow it, set in the step: \
                  grant = { process = [\"cargo\"] }"
             );
             assert_eq!(failure.details.as_ref().expect("a refusal has details")["wanted"], "cargo");

@@ -333,7 +333,7 @@ mod tests {
     fn without_a_grant_the_error_says_what_to_add() {
         let _host = Host::new();
         let error = Request::get("http://127.0.0.1:8080/").send().expect_err("nothing is granted");
-        assert!(error.to_string().ends_with(r#"add to the step: grant = { http = ["127.0.0.1:8080"] }"#), "{error}");
+        assert!(error.to_string().ends_with(r#"set in the step: grant = { http = ["127.0.0.1:8080"] }"#), "{error}");
     }
 
     #[test]

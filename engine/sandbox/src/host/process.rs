@@ -607,8 +607,8 @@ mod tests {
 
     #[test]
     fn a_program_runs_nowhere_else() {
-        check_directory("..", Err("files = [{ path = \"..\", write = true }]"));
-        check_directory("/etc", Err("files = [{ path = \"/etc\", write = true }]"));
+        check_directory("..", Err("{ path = \"..\", write = true }]"));
+        check_directory("/etc", Err("{ path = \"/etc\", write = true }]"));
         check_directory("DATA/../secret", Err("files"));
         check_directory("link", Err("files"));
         check_directory("missing", Err("No such file"));

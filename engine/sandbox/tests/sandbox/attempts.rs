@@ -152,7 +152,7 @@ async fn a_hoard_of_memory_ends_at_the_limit_and_says_so() {
     let ended = bench.run(&Guest::new(HOARD), call).await;
     let failure = failure(&ended);
     assert_eq!(failure.kind, limit("memory"));
-    assert!(failure.message.contains("limit `memory` of 8388608 bytes"), "{}", failure.message);
+    assert!(failure.message.contains("limit `memory` of 8.0 MiB"), "{}", failure.message);
     assert!(failure.backtrace.is_some());
     assert!((7 << 20..=8 << 20).contains(&ended.usage.memory_peak), "{:?}", ended.usage);
 }

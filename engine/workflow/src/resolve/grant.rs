@@ -42,14 +42,14 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         if ESSENTIAL.contains(&want.capability.as_str()) && !written {
             let message = format!("the component wants `{}` and is not granted it: {}", want.capability, want.reason);
             let line = match want.capability.as_str() {
-                "process" => "grant = { process = [\"PROGRAM\"] }",
-                _ => "grant = { http = [\"HOST\"] }",
+                "process" => "process = [\"PROGRAM\"]",
+                _ => "http = [\"HOST\"]",
             };
-            out.push(
-                Diagnostic::warning("not-granted", at.clone(), message)
-                    .label("will be refused")
-                    .hint(format!("add `{line}`")),
-            );
+            let hint = match granted.is_empty() {
+                true => format!("add `grant = {{ {line} }}`"),
+                false => format!("add `{line}` to its `grant`"),
+            };
+            out.push(Diagnostic::warning("not-granted", at.clone(), message).label("will be refused").hint(hint));
         }
     }
     Grants {
