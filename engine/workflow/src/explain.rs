@@ -33,6 +33,9 @@ pub struct Account {
     pub workflow: String,
     /// How the run ended; `None` while it has not.
     pub outcome: Option<Outcome>,
+    /// That nobody drives it now, though it is not over: no fact of the records, but of who asks ([`Account::stop`]).
+    #[serde(skip_serializing_if = "is_default")]
+    pub stopped: bool,
     /// When it was created.
     pub created: Timestamp,
     /// From its creation to its end, or to where it stands now, in milliseconds.
@@ -59,6 +62,9 @@ pub struct Account {
 pub struct Moment {
     /// Milliseconds since the run's creation.
     pub after_ms: u64,
+    /// The same of the last of what is told together, if that was later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -242,6 +248,9 @@ pub struct StepAccount {
     /// The pool that its attempts queue in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// What its component wants and is not granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
     /// Where its time went.
     pub times: Times,
     /// Its attempts.
@@ -485,6 +494,14 @@ impl Account {
         }
         Ok(teller.account(now))
     }
+
+    /// Takes in that nobody drives the run: what was in flight is interrupted, though no engine lived to record it.
+    pub fn stop(&mut self) {
+        self.stopped = self.outcome.is_none();
+        for step in self.steps.iter_mut().filter(|step| step.state == "running") {
+            step.state = "interrupted";
+        }
+    }
 }
 
 /// Folds records into an account.
@@ -552,6 +569,7 @@ impl<'p> Teller<'p> {
             always: step.always,
             join: step.join,
             pool: step.pool.map(|pool| plan.pools[pool.index()].name.clone()),
+            withheld: step.grants.withheld(&plan.plugins[step.plugin.index()].component.description.wants),
             ..StepAccount::default()
         };
         let life = Life {
@@ -704,6 +722,7 @@ impl<'p> Teller<'p> {
             run: self.run.id().clone(),
             workflow: self.plan.name.clone(),
             outcome: self.finished.map(|(_, outcome)| outcome),
+            stopped: false,
             created: self.created,
             elapsed_ms,
             skips: self.skips(),
@@ -892,23 +911,17 @@ impl<'p> Teller<'p> {
     /// Adds to the story; what is of a kind with the moment before is told with it.
     fn tell(&mut self, at: Timestamp, what: What) {
         let after_ms = self.after_ms(at);
-        match (self.story.last_mut().map(|moment| &mut moment.what), what) {
-            (Some(What::Succeeded { steps }), What::Succeeded { steps: more }) => steps.extend(more),
-            (Some(What::Cancelled { by, steps }), What::Cancelled { by: again, steps: more }) if *by == again => {
-                steps.extend(more);
-            }
-            (Some(What::Interrupted { steps, cause }), What::Interrupted { steps: more, cause: again })
-                if *cause == again =>
-            {
-                steps.extend(more);
-            }
-            (Some(What::Skipped { because, steps }), What::Skipped { because: again, steps: more })
-                if because.is_same(&again) =>
-            {
-                steps.extend(more);
-            }
-            (_, what) => self.story.push(Moment { after_ms, what }),
-        }
+        let what = match self.story.last_mut() {
+            Some(moment) => match moment.what.join(what) {
+                Some(what) => what,
+                None => {
+                    moment.until_ms = Some(after_ms).filter(|until| *until > moment.after_ms);
+                    return;
+                }
+            },
+            None => what,
+        };
+        self.story.push(Moment { after_ms, until_ms: None, what });
     }
 
     /// Charges the time since it was charged last, and says what the step does from now on.
@@ -1085,6 +1098,30 @@ impl<'p> Teller<'p> {
             attempts.len() - 1
         });
         &mut attempts[place]
+    }
+}
+
+impl What {
+    /// Takes in what is of a kind with it, and gives back what is not.
+    fn join(&mut self, other: What) -> Option<What> {
+        match (self, other) {
+            (What::Succeeded { steps }, What::Succeeded { steps: more }) => steps.extend(more),
+            (What::Cancelled { by, steps }, What::Cancelled { by: again, steps: more }) if *by == again => {
+                steps.extend(more);
+            }
+            (What::Interrupted { steps, cause }, What::Interrupted { steps: more, cause: again })
+                if *cause == again =>
+            {
+                steps.extend(more);
+            }
+            (What::Skipped { because, steps }, What::Skipped { because: again, steps: more })
+                if because.is_same(&again) =>
+            {
+                steps.extend(more);
+            }
+            (_, other) => return Some(other),
+        }
+        None
     }
 }
 

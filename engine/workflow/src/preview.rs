@@ -97,6 +97,9 @@ pub struct StepPreview {
     pub input_waits_for: Vec<String>,
     /// What its attempts may reach.
     pub grants: Grants,
+    /// What its component wants and is not granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
     /// The bounds that are not the default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<&'static str, u64>,
@@ -315,6 +318,7 @@ fn step_preview(known: &Known<'_>, id: StepId, wave: usize) -> StepPreview {
         input: filled.value,
         input_waits_for: unknown(&seen, step.with.steps()),
         grants: step.grants.clone(),
+        withheld: step.grants.withheld(&plugin.component.description.wants),
         limits: unusual(&step.limits),
         pool: step.pool.map(|pool| &plan.pools[pool.index()]).map(|pool| (pool.name.clone(), pool.size)),
         retry: Some(step.retry).filter(|retry| retry.attempts > 1),

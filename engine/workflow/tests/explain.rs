@@ -183,7 +183,7 @@ What happened
    7.0 s  build succeeded at attempt 3
    7.0 s  tell_broken skipped, because build succeeded
   12.0 s  test succeeded
-  12.0 s  approve, promote, tell skipped, because the rule of approve was false: inputs.score < 0.95, where inputs.score was 0.99
+  12.0 s  approve, promote, tell skipped, because the rule of approve was false
 
 Skipped
   because build succeeded
@@ -310,8 +310,8 @@ run r of w: failed after 30 ms
 
 What happened
   10 ms  build failed: permanent: it does not compile; not tried again: a failure of this kind does not go away
-  10 ms  test, approve, promote, tell skipped, because build failed (permanent: it does not compile)
-  20 ms  lint, tell_broken succeeded
+  10 ms  test, approve, promote, tell skipped, because build failed
+  20 ms  lint, tell_broken succeeded (until 30 ms)
 
 Skipped
   because build failed (permanent: it does not compile)
@@ -355,6 +355,19 @@ Where the time went: the steps that the end waited for
   100 ms  b  200 ms until an engine took it up, 100 ms running, 4.9 s in attempts that were interrupted
   most of it: b, 4.9 s in attempts that were interrupted (92 %)",
     );
+}
+
+#[test]
+fn of_a_run_that_nobody_drives_it_is_told_that_it_is_stopped() {
+    let plan = Arc::new(plan(RELEASE));
+    let records = records(&plan, "0 create {\"score\":1}\n0 place build\n400 wake");
+    let mut account = account(&plan, &records, None);
+    assert!(account.page().starts_with("run r of w: not over, 0 ms so far\n"), "{}", account.page());
+    account.stop();
+    let page = account.page();
+    assert!(page.starts_with("run r of w: stopped after 0 ms; `downbeat resume r` goes on\n"), "{page}");
+    assert!(page.contains("build is interrupted") && !page.contains("is running"), "{page}");
+    assert_eq!(serde_json::to_value(&account).unwrap()["stopped"], true);
 }
 
 #[test]
@@ -409,7 +422,7 @@ What happened
 
 Refused
   a: process curl
-    hint: to allow it, add to [steps.a]: grant = { process = ["curl"] }
+    hint: to allow it, set in [steps.a]: grant = { process = ["curl"] }
 
 Near a limit
   a #1 used 976.6 KiB of the 1.0 MiB of its limit `memory` (95 %)
@@ -459,7 +472,7 @@ fn a_long_run_is_told_in_short() {
 run r of w: succeeded after 29 ms
 
 What happened
-  0 ms  s0, s1, s2, s3, s4, s5, s6, s7 and 22 more succeeded
+  0 ms  s0, s1, s2, s3, s4, s5, s6, s7 and 22 more succeeded (until 29 ms)
 
 Where the time went: the steps that the end waited for
   0 ms  s29  29 ms running

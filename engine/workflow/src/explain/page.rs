@@ -16,8 +16,9 @@ const NAMES_SHOWN: usize = 8;
 /// How many moments of a run are told one by one, from its beginning and from its end; those between are counted.
 const MOMENTS_SHOWN: usize = 100;
 
-/// How many characters of a message are told in a line; the page of a step has all of it.
-const MESSAGE_SHOWN: usize = 120;
+/// How many characters of a message are told in a line; the page of a step has all of it. 400: a sentence that ends with
+/// the line that would allow what was refused.
+const MESSAGE_SHOWN: usize = 400;
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
 const INPUT_SHOWN: usize = 2_000;
@@ -27,7 +28,7 @@ impl Account {
     pub fn page(&self) -> String {
         let mut page = format!("run {} of {}: {}", self.run, self.workflow, self.state());
         page.push('\n');
-        if !self.story.is_empty() {
+        if !self.story.is_empty() || self.under_way().next().is_some() {
             page.push_str("\nWhat happened\n");
             self.story(&mut page);
         }
@@ -75,6 +76,9 @@ impl Account {
         if let Some(input) = &account.input {
             line("input", &shortened(input.as_str(), INPUT_SHOWN));
         }
+        if !account.withheld.is_empty() {
+            line("withheld", &format!("{}: wanted, but not granted", account.withheld.join(", ")));
+        }
         let times = account.times.in_words(account.pool.as_deref());
         line("time", &format!("{}{times}", duration(account.times.total_ms())));
         if !account.attempts.is_empty() {
@@ -88,7 +92,7 @@ impl Account {
         }
         for refusal in &account.refusals {
             let _ = writeln!(page, "\nrefused {}: {}", refusal.capability, refusal.wanted);
-            let _ = writeln!(page, "  hint: to allow it, add to [{}]: {}", account.table(), refusal.hint);
+            let _ = writeln!(page, "  hint: to allow it, set in [{}]: {}", account.table(), refusal.hint);
         }
         let of_it = self.skips.iter().filter(|skips| skips.because.is_of(&account.step));
         let kept = of_it.flat_map(|skips| &skips.steps).filter(|step| **step != account.step);
@@ -106,6 +110,7 @@ impl Account {
             Some(Outcome::Failed) => format!("failed after {elapsed}"),
             Some(Outcome::Cancelled) => format!("cancelled after {elapsed}"),
             Some(Outcome::TimedOut) => format!("timed out after {elapsed}"),
+            None if self.stopped => format!("stopped after {elapsed}; `downbeat resume {}` goes on", self.run),
             None => format!("not over, {elapsed} so far"),
         }
     }
@@ -120,13 +125,20 @@ impl Account {
             }
             if !hidden.contains(&index) {
                 let after = duration(moment.after_ms);
-                let _ = writeln!(page, "  {after:>width$}  {}", moment.what.in_words());
+                let until = moment.until_ms.map(duration).filter(|until| *until != after);
+                let until = until.map_or_else(String::new, |until| format!(" (until {until})"));
+                let _ = writeln!(page, "  {after:>width$}  {}{until}", moment.what.in_words());
             }
         }
-        for step in self.steps.iter().filter(|step| step.end.is_none() && step.state != "waiting") {
+        for step in self.under_way() {
             let now = duration(self.elapsed_ms);
             let _ = writeln!(page, "  {now:>width$}  {} is {}", step.step, step.state);
         }
+    }
+
+    /// The steps that are neither over nor still wait for others.
+    fn under_way(&self) -> impl Iterator<Item = &StepAccount> {
+        self.steps.iter().filter(|step| step.end.is_none() && step.state != "waiting")
     }
 
     fn notes(&self, page: &mut String) {
@@ -137,7 +149,7 @@ impl Account {
         for step in refused {
             for refusal in &step.refusals {
                 let _ = writeln!(page, "  {}: {} {}", step.step, refusal.capability, refusal.wanted);
-                let _ = writeln!(page, "    hint: to allow it, add to [{}]: {}", step.table(), refusal.hint);
+                let _ = writeln!(page, "    hint: to allow it, set in [{}]: {}", step.table(), refusal.hint);
             }
         }
         let near: Vec<&StepAccount> = self.steps.iter().filter(|step| !step.near.is_empty()).collect();
@@ -368,7 +380,7 @@ impl What {
                 format!("the engine was stopped under {}", names(steps))
             }
             What::Skipped { because, steps } => {
-                format!("{} skipped, because {}", names(steps), because.in_words(steps))
+                format!("{} skipped, because {}", names(steps), because.in_brief(steps))
             }
             What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
             What::TimedOut => "the workflow's `timeout` passed".to_owned(),
@@ -402,6 +414,16 @@ impl Cause {
             Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
             Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
             Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
+        }
+    }
+
+    /// The same without the values and messages that are told elsewhere on the page.
+    fn in_brief(&self, steps: &[String]) -> String {
+        match self {
+            Cause::Step { step, end, .. } => format!("{step} {}", end_word(*end)),
+            Cause::Rule { step, .. } if steps == std::slice::from_ref(step) => "its rule was false".to_owned(),
+            Cause::Rule { step, .. } => format!("the rule of {step} was false"),
+            _ => self.in_words(steps),
         }
     }
 

@@ -102,6 +102,9 @@ impl StepPreview {
         if grants != "{}" {
             line("grant", &grants);
         }
+        if !self.withheld.is_empty() {
+            line("withheld", &format!("{}: wanted, but not granted", self.withheld.join(", ")));
+        }
         if let Some((pool, places)) = &self.pool {
             line("pool", &format!("{pool} ({places} at once)"));
         }
