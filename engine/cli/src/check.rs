@@ -15,7 +15,7 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
     let mut gravest = Exit::Success;
     for path in &arguments.workflows {
-        let files: Vec<Result<PathBuf, Fault>> = match workflow_file::files(path) {
+        let files: Vec<Result<PathBuf, Fault>> = match workflow_file::files_below(path) {
             Ok(files) => files.into_iter().map(Ok).collect(),
             Err(fault) => vec![Err(fault)],
         };

@@ -27,12 +27,16 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
     };
     // Time passes only for a run that somebody drives.
     let driver = place.driver()?;
-    let now = match state::word(found.outcome, &found.id, driver.as_ref()) {
+    let state = state::word(found.outcome, &found.id, driver.as_ref());
+    let now = match state {
         "running" => Clock::system().now(),
         _ => Timestamp(0),
     };
     let records = journal.load(&found.id).map_err(Fault::engine)?.records;
-    let account = Account::of(&plan, &found.id, &records, now, step).map_err(Fault::engine)?;
+    let mut account = Account::of(&plan, &found.id, &records, now, step).map_err(Fault::engine)?;
+    if state == "stopped" {
+        account.stop();
+    }
     if arguments.json {
         let json = match step {
             Some(step) => serde_json::to_string(&account.steps[step.index()]),

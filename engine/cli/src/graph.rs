@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use downbeat_drawing::{Picture, STEPS_DRAWN_MAX, dot, mermaid, svg};
 use downbeat_journal::StateFilter;
+use downbeat_workflow::event::Timestamp;
+use downbeat_workflow::explain::Account;
 use downbeat_workflow::history::History;
 use downbeat_workflow::run::Run;
 
@@ -12,15 +14,19 @@ use crate::arguments::{Graph, GraphDirection, GraphFormat};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
+use crate::state;
 use crate::talk;
 use crate::workflow_file;
 
 pub(crate) fn graph(place: &Place, arguments: &Graph) -> Result<Exit, Fault> {
+    let format = format(arguments)?;
     let picture = match arguments.what.as_deref() {
-        Some(what) if is_workflow(what) => Picture::of_plan(&workflow_file::load(Path::new(what), &place.sandbox()?)?),
+        Some(what) if workflow_file::is_path(what) => {
+            Picture::of_plan(&workflow_file::load(Path::new(what), &place.sandbox()?)?)
+        }
         run => of_run(place, run)?,
     };
-    let text = match format(arguments) {
+    let text = match format {
         GraphFormat::Dot => dot(&picture),
         GraphFormat::Mermaid => mermaid(&picture),
         GraphFormat::Svg => {
@@ -43,27 +49,33 @@ pub(crate) fn graph(place: &Place, arguments: &Graph) -> Result<Exit, Fault> {
     Ok(Exit::Success)
 }
 
-/// A file or a folder, or what could only be one: ids of runs have no dot and no separator.
-fn is_workflow(what: &str) -> bool {
-    Path::new(what).exists() || what.contains(['.', '/', '\\'])
-}
-
 fn of_run(place: &Place, run: Option<&str>) -> Result<Picture, Fault> {
     let journal = place.observe()?;
-    let id = find_run(&journal, run, StateFilter::Any)?.id;
+    // Before the run is read: one that ends in between has ended.
+    let driver = place.driver()?;
+    let found = find_run(&journal, run, StateFilter::Any)?;
+    let (id, state) = (found.id.clone(), state::word(found.outcome, &found.id, driver.as_ref()));
     let plan = Arc::new(load_plan(&journal, &id)?);
     let records = journal.load(&id).map_err(Fault::engine)?.records;
     let history = History::of(plan.steps.len(), &records);
+    // Nothing that is drawn of a run that is not over depends on the time.
+    let account = Account::of(&plan, &id, &records, Timestamp(0), None).map_err(Fault::engine)?;
     let run = Run::replay(plan, id, &records).map_err(Fault::engine)?;
-    Ok(Picture::of_run(&run, &history))
+    let picture = Picture::of_run(&run, &history, &account);
+    Ok(if state == "stopped" { picture.stopped() } else { picture })
 }
 
-/// What was asked for, or what the file's name says.
-fn format(arguments: &Graph) -> GraphFormat {
-    let named = arguments.output.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str());
-    arguments.format.unwrap_or(match named {
-        Some("dot" | "gv") => GraphFormat::Dot,
-        Some("mmd" | "mermaid") => GraphFormat::Mermaid,
-        _ => GraphFormat::Svg,
-    })
+/// What was asked for, or what the file's name says. A name that says something else is not given an SVG.
+fn format(arguments: &Graph) -> Result<GraphFormat, Fault> {
+    if let Some(format) = arguments.format {
+        return Ok(format);
+    }
+    let Some(file) = &arguments.output else { return Ok(GraphFormat::Svg) };
+    match file.extension().map(|ending| ending.to_string_lossy().to_lowercase()).as_deref() {
+        None | Some("svg") => Ok(GraphFormat::Svg),
+        Some("dot" | "gv") => Ok(GraphFormat::Dot),
+        Some("mmd" | "mermaid") => Ok(GraphFormat::Mermaid),
+        Some(other) => Err(Fault::refused(format!("{}: there is no format for `.{other}`", file.display()))
+            .hint("names end in .svg, .dot (or .gv), .mmd (or .mermaid); --format names one for any other")),
+    }
 }

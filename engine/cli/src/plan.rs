@@ -52,7 +52,7 @@ fn find(
     text: &str,
     workflow: &str,
 ) -> Result<(downbeat_workflow::plan::Plan, Option<Json>), Fault> {
-    if text != "last" && Path::new(text).exists() {
+    if text != "last" && workflow_file::is_path(text) {
         return Ok((workflow_file::load(Path::new(text), sandbox)?, None));
     }
     let journal = place.observe()?;

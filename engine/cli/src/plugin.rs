@@ -7,12 +7,11 @@ use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::talk;
 use crate::units;
-use crate::workflow_file::component_path;
+use crate::workflow_file::{build as build_plugin, component_path, load_component};
 
 /// `downbeat plugin build`
 pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
-    let mut talk = |line: &str| talk::say(line);
-    let built = downbeat_builder::build(&arguments.folder, &mut talk).map_err(Fault::refused)?;
+    let built = build_plugin(&arguments.folder).map_err(Fault::refused)?;
     let word = if built.rebuilt { "built" } else { "fresh" };
     let took = units::duration(built.took.as_millis() as u64);
     talk::say(format_args!("{word} in {took}, {}", built.digest));
@@ -24,7 +23,7 @@ pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
 pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
     let path = component_path(&arguments.plugin).map_err(Fault::refused)?;
-    let plugin = sandbox.load(&path).map_err(Fault::refused)?;
+    let plugin = load_component(&path, &sandbox).map_err(Fault::refused)?;
     match arguments.json {
         true => talk::put_json(&as_json(&plugin))?,
         false => talk::put(&page(&plugin))?,

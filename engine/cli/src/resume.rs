@@ -11,6 +11,8 @@ use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::screen::Style;
+use crate::talk;
+use crate::workflow_file;
 
 pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     // Only looking does not make a state folder where there is none.
@@ -18,6 +20,9 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let journal = place.drive()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = Arc::new(load_plan(&journal, &run)?);
+    if let Some(file) = workflow_file::changed_since(&plan) {
+        talk::say(format_args!("{} has changed since; this run keeps its plan", file.display()));
+    }
     let before = journal.load(&run).map_err(Fault::engine)?.records;
     let (sandbox, style) = (place.sandbox()?, Style::fitting(arguments.json));
     let driven = Driven { place, journal, sandbox, plan, style, before };

@@ -3,11 +3,17 @@
 //! A plugin that can't be had is a diagnostic at the line that names it, beside all the others.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use downbeat_sandbox::Sandbox;
+use downbeat_builder::{BuildError, Built};
+use downbeat_sandbox::{LoadError, Sandbox};
 use downbeat_workflow::diagnostic::{self, DIAGNOSTICS_MAX, Diagnostic, Finding};
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::difference::Difference;
+use downbeat_workflow::plan::{Plan, Plugin, Step};
 use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
 use downbeat_workflow::spec::{Source, Spec};
 use owo_colors::OwoColorize as _;
@@ -16,7 +22,10 @@ use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::absolute;
 use crate::talk;
-use crate::test::is_test_file;
+use crate::test::{PASSED_OVER, is_test_file};
+
+/// How long somebody at a terminal waits before being told for what: a second is when one begins to wonder.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// A file that was read and judged.
 pub(crate) struct Checked {
@@ -38,6 +47,10 @@ impl Checked {
             self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.steps.len(), "step")));
         let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
+        let bare: Vec<String> = self.plan.as_ref().map_or_else(Vec::new, bare);
+        if !bare.is_empty() {
+            talk::say(format_args!("  granted nothing of what their components want: {}", bare.join(", ")));
+        }
     }
 
     /// The diagnostics in one line, if there are any: for somebody who wants to run the file and is not kept from it.
@@ -57,6 +70,18 @@ impl Checked {
     pub(crate) fn findings(&self) -> Vec<Finding> {
         diagnostic::findings(&self.diagnostics, &self.source)
     }
+}
+
+/// The steps that are granted nothing of what their components want, with what that is. Many a component wants more than
+/// one use of it needs, so this is no warning; but a clock that stands still is nowhere else seen before the run.
+fn bare(plan: &Plan) -> Vec<String> {
+    let bare = |step: &Step| {
+        let wants = &plan.plugins[step.plugin.index()].component.description.wants;
+        let withheld = step.grants.withheld(wants);
+        let is_bare = !wants.is_empty() && withheld.len() == wants.len();
+        is_bare.then(|| format!("{} ({})", step.name, withheld.join(", ")))
+    };
+    plan.steps.iter().filter_map(bare).collect()
 }
 
 fn count(n: usize, word: &str) -> String {
@@ -84,6 +109,12 @@ pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
     checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
 }
 
+/// Whether a text names a file or a folder rather than a run: it is there, or could be nothing else, since ids of runs have
+/// no dot and no separator.
+pub(crate) fn is_path(text: &str) -> bool {
+    Path::new(text).exists() || text.contains(['.', '/', '\\'])
+}
+
 /// The files that a path stands for: itself, or, if it is a folder, the workflows right in it, by name. A workflow is a
 /// `.toml` with steps; others, those of tests among them, have other readers. One that can't be read counts as one, so
 /// that somebody is told. At least one.
@@ -91,22 +122,58 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let unreadable = |error: std::io::Error| Fault::refused(format!("{}: {error}", path.display()));
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        let is_toml = file.extension().is_some_and(|extension| extension == "toml");
-        let is_workflow = || read(&file).map_or(true, |text| has_steps(&text));
-        if is_toml && !is_test_file(&file) && file.is_file() && is_workflow() {
-            files.push(file);
-        }
-    }
-    files.sort();
+    gather(path, false, &mut files)?;
     match files.is_empty() {
-        true => Err(Fault::refused(format!("{}: there is no workflow in this folder", path.display()))
-            .hint("name a TOML file with `[steps.NAME]` tables, or the folder that it lies in")),
+        true => {
+            Err(Fault::refused(format!("{}: there is no workflow in this folder", path.display())).hint(NO_WORKFLOW))
+        }
         false => Ok(files),
     }
+}
+
+/// As [`files`], but of a folder also those below it: the files of a folder before those of its folders.
+pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    gather(path, true, &mut files)?;
+    match files.is_empty() {
+        true => {
+            let message = format!("{}: there is no workflow in this folder or below it", path.display());
+            Err(Fault::refused(message).hint(NO_WORKFLOW))
+        }
+        false => Ok(files),
+    }
+}
+
+/// What a workflow is, for somebody who has none.
+const NO_WORKFLOW: &str = "name a TOML file with `[steps.NAME]` tables, or the folder that it lies in";
+
+/// Adds the workflows of a folder, and of those below it if `deep`. What was built or fetched, and what is hidden, is
+/// passed over; so is a link to a folder, as it may lead back.
+fn gather(folder: &Path, deep: bool, files: &mut Vec<PathBuf>) -> Result<(), Fault> {
+    let unreadable = |error: std::io::Error| Fault::refused(format!("{}: {error}", folder.display()));
+    let entries: Result<Vec<_>, _> = std::fs::read_dir(folder).map_err(unreadable)?.collect();
+    let mut entries = entries.map_err(unreadable)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut folders = Vec::new();
+    for entry in entries {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if entry.file_type().map_err(unreadable)?.is_dir() {
+            if deep && !name.starts_with('.') && !PASSED_OVER.contains(&name.as_str()) {
+                folders.push(path);
+            }
+            continue;
+        }
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        let is_workflow = || read(&path).map_or(true, |text| has_steps(&text));
+        if is_toml && !is_test_file(&path) && path.is_file() && is_workflow() {
+            files.push(path);
+        }
+    }
+    folders.iter().try_for_each(|folder| gather(folder, deep, files))
 }
 
 /// Whether the text has steps, also if it is no TOML any more.
@@ -153,6 +220,28 @@ fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagno
     barred.take(DIAGNOSTICS_MAX).collect()
 }
 
+/// The file that a plan came from, if it now says something else: of the workflows in the plan's folder, that of the same
+/// name. It is held against the components that the plan has, so that nothing is built for it.
+pub(crate) fn changed_since(plan: &Plan) -> Option<PathBuf> {
+    let mut changed = None;
+    for path in files(Path::new(&plan.directory)).ok()? {
+        let Ok(text) = read(&path) else { continue };
+        let source = Source { path: path.display().to_string(), text };
+        let (Some(spec), _) = Spec::parse(&source) else { continue };
+        if spec.name.as_ref().is_none_or(|name| *name.get_ref() != plan.name) {
+            continue;
+        }
+        let loaded = |plugin: &Plugin| Ok(Loaded { component: plugin.component.clone(), path: plugin.path.clone() });
+        let plugins = plan.plugins.iter().map(|plugin| (plugin.name.clone(), loaded(plugin))).collect();
+        let surroundings = Surroundings { directory: plan.directory.clone(), plugins };
+        match resolve(&source, &spec, &surroundings).plan {
+            Some(now) if Difference::of_plans(plan, &now).is_empty() => return None,
+            _ => changed = Some(path),
+        }
+    }
+    changed
+}
+
 fn read(path: &Path) -> Result<String, Fault> {
     read_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))
 }
@@ -167,7 +256,7 @@ pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
         ));
     }
     let wasm = component_path(path).map_err(|error| with_one_hint(&error))?;
-    let plugin = sandbox.load(&wasm).map_err(|error| error.to_string())?;
+    let plugin = load_component(&wasm, sandbox).map_err(|error| error.to_string())?;
     let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
     Ok(Loaded { component: plugin.component().clone(), path: wasm.display().to_string() })
 }
@@ -183,6 +272,38 @@ pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    let mut talk = |line: &str| talk::say(line);
-    downbeat_builder::build(path, &mut talk).map(|built| built.component).map_err(|error| error.to_string())
+    build(path).map(|built| built.component).map_err(|error| error.to_string())
+}
+
+/// Builds a source folder and tells what its tools say, under the plugin's name.
+pub(crate) fn build(folder: &Path) -> Result<Built, BuildError> {
+    let mut is_named = false;
+    let mut talk = |line: &str| {
+        if !is_named {
+            is_named = true;
+            let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+            let name = whole.file_name().unwrap_or(folder.as_os_str()).display();
+            talk::say(format_args!("building the plugin {name}"));
+        }
+        talk::say(line);
+    };
+    downbeat_builder::build(folder, &mut talk)
+}
+
+/// Loads a component. Compiling a large one for the first time takes a while, which somebody at a terminal is told.
+pub(crate) fn load_component(path: &Path, sandbox: &Sandbox) -> Result<Arc<downbeat_sandbox::Plugin>, LoadError> {
+    let (done, wait) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        if std::io::stderr().is_terminal() {
+            scope.spawn(move || {
+                if wait.recv_timeout(SILENCE_MAX) == Err(RecvTimeoutError::Timeout) {
+                    let name = path.file_name().unwrap_or(path.as_os_str()).display();
+                    talk::say(format_args!("compiling {name} for this machine, once"));
+                }
+            });
+        }
+        let loaded = sandbox.load(path);
+        drop(done);
+        loaded
+    })
 }

@@ -65,7 +65,7 @@ fn look(mark: Mark) -> (&'static str, &'static str) {
     match mark {
         Mark::Succeeded => ("#dafbe1", "rounded,filled"),
         Mark::Failed => ("#ffebe9", "rounded,filled,bold"),
-        Mark::Cancelled => ("#fff8c5", "rounded,filled"),
+        Mark::Cancelled | Mark::Interrupted => ("#fff8c5", "rounded,filled"),
         Mark::Running | Mark::Delayed | Mark::Queued => ("#ddf4ff", "rounded,filled"),
         Mark::Skipped | Mark::Waiting => ("#ffffff", "rounded,filled,dashed"),
     }

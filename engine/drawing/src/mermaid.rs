@@ -61,7 +61,7 @@ fn look(mark: Mark) -> &'static str {
     match mark {
         Mark::Succeeded => "fill:#dafbe1,stroke:#1a7f37,color:#1f2328",
         Mark::Failed => "fill:#ffebe9,stroke:#cf222e,color:#1f2328,stroke-width:3px",
-        Mark::Cancelled => "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
+        Mark::Cancelled | Mark::Interrupted => "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
         Mark::Running | Mark::Delayed | Mark::Queued => "fill:#ddf4ff,stroke:#0969da,color:#1f2328",
         Mark::Skipped | Mark::Waiting => "fill:#ffffff,stroke:#6e7781,color:#59636e,stroke-dasharray:4 3",
     }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use downbeat_workflow::event::{NeedState, Outcome, SkipReason};
+use downbeat_workflow::event::{NeedState, Outcome};
+use downbeat_workflow::explain::Account;
 use downbeat_workflow::history::{History, StepHistory};
-use downbeat_workflow::plan::{Join, Need, Plan, Rest, Step, StepId};
+use downbeat_workflow::plan::{Join, Plan, Rest, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::text::visible;
 
@@ -76,18 +77,20 @@ pub(crate) enum Mark {
     Skipped,
     Cancelled,
     Running,
+    Interrupted,
     Delayed,
     Queued,
     Waiting,
 }
 
 impl Mark {
-    pub(crate) const ALL: [Mark; 8] = [
+    pub(crate) const ALL: [Mark; 9] = [
         Mark::Succeeded,
         Mark::Failed,
         Mark::Skipped,
         Mark::Cancelled,
         Mark::Running,
+        Mark::Interrupted,
         Mark::Delayed,
         Mark::Queued,
         Mark::Waiting,
@@ -101,6 +104,7 @@ impl Mark {
             Mark::Skipped => "skipped",
             Mark::Cancelled => "cancelled",
             Mark::Running => "in flight",
+            Mark::Interrupted => "interrupted",
             Mark::Delayed => "delayed",
             Mark::Queued => "queued",
             Mark::Waiting => "waiting",
@@ -163,12 +167,14 @@ impl Picture {
         Picture { name, caption, steps, arrows, pools, is_run: false }
     }
 
-    /// Of a run; `history` tells of the same records.
-    pub fn of_run(run: &Run, history: &History) -> Picture {
+    /// Of a run; `history` and `account` tell of the same records. The critical path of a run that is over is the chain that
+    /// [`Account::path`] tells: a picture and `downbeat explain` do not differ about it.
+    pub fn of_run(run: &Run, history: &History, account: &Account) -> Picture {
         let plan = run.plan();
         let mut picture = Picture::of_plan(plan);
         picture.is_run = true;
-        let path = critical_path(plan, history);
+        let links = account.path.iter().filter(|_| account.outcome.is_some());
+        let path: Vec<usize> = links.filter_map(|link| Some(plan.step_named(&link.step)?.index())).collect();
         picture.caption = run_caption(run, history, !path.is_empty());
         for (index, node) in picture.steps.iter_mut().enumerate() {
             let (status, attempts) = run.status(StepId(index as u32));
@@ -184,9 +190,22 @@ impl Picture {
             let end = history.steps[arrow.from].ended.map(|(_, end)| end);
             arrow.is_unmet = end.is_some_and(|end| !arrow.state.is_met_by(end));
             arrow.is_critical =
-                path.iter().zip(path.iter().skip(1)).any(|(&to, &from)| (from, to) == (arrow.from, arrow.to));
+                path.iter().zip(path.iter().skip(1)).any(|(&from, &to)| (from, to) == (arrow.from, arrow.to));
         }
         picture
+    }
+
+    /// Of a run that nobody drives, though it is not over: nothing of it is in flight any more.
+    #[must_use]
+    pub fn stopped(mut self) -> Picture {
+        self.caption = self.caption.replacen(NOT_OVER, "stopped", 1);
+        for node in &mut self.steps {
+            if let Some(life) = node.life.as_mut().filter(|life| life.mark == Mark::Running) {
+                life.mark = Mark::Interrupted;
+                node.notes[1] = node.notes[1].replacen(Mark::Running.word(), Mark::Interrupted.word(), 1);
+            }
+        }
+        self
     }
 
     /// The picture in a sentence, for who can't see it.
@@ -307,6 +326,9 @@ fn life_notes(plan: &Plan, node: &Node, story: &StepHistory, status: &StepStatus
     notes
 }
 
+/// What the caption says of a run that has no end.
+const NOT_OVER: &str = "not over";
+
 fn run_caption(run: &Run, history: &History, has_path: bool) -> String {
     let took = history.created.zip(history.finished);
     let took = took.map(|(created, (finished, _))| duration(finished.0.saturating_sub(created.0)));
@@ -315,7 +337,7 @@ fn run_caption(run: &Run, history: &History, has_path: bool) -> String {
         Some(Outcome::Failed) => "failed",
         Some(Outcome::Cancelled) => "cancelled",
         Some(Outcome::TimedOut) => "timed out",
-        None => "not over",
+        None => NOT_OVER,
     };
     let mut caption = format!("run {}: {how}", in_one_line(&run.id().to_string()));
     if let Some(took) = took {
@@ -325,57 +347,6 @@ fn run_caption(run: &Run, history: &History, has_path: bool) -> String {
         caption.push_str("; the thick line is its critical path");
     }
     caption
-}
-
-/// The steps that kept a run that is over from being over sooner, last first: from the last one that was carried out back
-/// to what decided that it starts, and so on. Of what ended at the same time, one that was carried out is preferred, then
-/// the first in the file.
-fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
-    if history.finished.is_none() {
-        return Vec::new();
-    }
-    let ended = |index: usize| {
-        let story = &history.steps[index];
-        story.ended.map(|(at, _)| (at, !story.attempts.is_empty(), std::cmp::Reverse(index)))
-    };
-    let last = |steps: &mut dyn Iterator<Item = usize>| {
-        steps.filter(|&index| ended(index).is_some()).max_by_key(|&index| ended(index))
-    };
-    let last_of_steps = last(&mut (0..plan.steps.len()).filter(|&index| !plan.steps[index].always));
-    let carried_out = |index: &usize| !history.steps[*index].attempts.is_empty();
-    let mut path = Vec::new();
-    let mut at = last(&mut (0..plan.steps.len()).filter(carried_out));
-    while let Some(index) = at {
-        path.push(index);
-        let decided = match history.steps[index].skipped {
-            // One need alone decided it.
-            Some(SkipReason::NeedNotMet { need, .. }) => Some(need.index()),
-            Some(SkipReason::NotNeeded { by }) => decider(&plan.steps[by.index()], &ended, history),
-            _ => decider(&plan.steps[index], &ended, history),
-        };
-        at = match plan.steps[index].always {
-            true => last(&mut decided.into_iter().chain(last_of_steps)),
-            false => decided,
-        };
-    }
-    path
-}
-
-/// The need of a step whose end decided its join.
-fn decider<E: Ord>(step: &Step, ended: &dyn Fn(usize) -> Option<E>, history: &History) -> Option<usize> {
-    let mut over: Vec<&Need> = step.needs.iter().filter(|need| ended(need.step.index()).is_some()).collect();
-    over.sort_by_key(|need| ended(need.step.index()));
-    let of = step.needs.len();
-    let least = step.join.least(of as u32) as usize;
-    let is_met =
-        |need: &&Need| history.steps[need.step.index()].ended.is_some_and(|(_, end)| need.state.is_met_by(end));
-    let met = over.iter().copied().filter(is_met).nth(least.max(1) - 1);
-    let decided = match (step.join, met) {
-        (Join::Merge, _) => over.last().copied(),
-        (_, Some(met)) => Some(met),
-        (_, None) => over.iter().copied().filter(|need| !is_met(need)).nth(of - least),
-    };
-    decided.map(|need| need.step.index())
 }
 
 /// Needs that follow from others: `a` of a step that needs `b` to succeed, which needs `a` to.

@@ -468,6 +468,7 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), s
 fn mark_class(mark: Mark) -> &'static str {
     match mark {
         Mark::Running => "running",
+        Mark::Interrupted => "cancelled",
         mark => mark.word(),
     }
 }
@@ -478,7 +479,7 @@ fn icon(mark: Mark, x: f64, y: f64) -> String {
         Mark::Succeeded => "M-3.5 .5L-1 3L3.5-2.5",
         Mark::Failed => "M-3-3L3 3M3-3L-3 3",
         Mark::Skipped => "M-3.5 0H3.5",
-        Mark::Cancelled => "M-2.5-2.5H2.5V2.5H-2.5Z",
+        Mark::Cancelled | Mark::Interrupted => "M-2.5-2.5H2.5V2.5H-2.5Z",
         Mark::Running => "M-2-3.5L3.5 0L-2 3.5Z",
         Mark::Delayed => "M0-4V0L3 2",
         Mark::Queued => "M-2-3.5V3.5M2-3.5V3.5",

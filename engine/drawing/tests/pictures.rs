@@ -13,6 +13,7 @@ use downbeat_drawing::{Direction, Picture, STEPS_DRAWN_MAX, dot, mermaid, svg};
 use downbeat_workflow::description::{Component, Description, Digest, Want};
 use downbeat_workflow::diagnostic;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::explain::Account;
 use downbeat_workflow::history::History;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
@@ -136,7 +137,7 @@ fn a_run_is_drawn_with_what_its_joins_ended_and_the_way_of_the_need_that_decided
     let text = svg(&run(RACE, &[("near", "4000"), ("ask", "60000")], usize::MAX), None).unwrap();
     assert!(text.contains("<title>ask\ncancelled after 4 s\n`first` does not need it any more\n"), "{text}");
     assert!(text.contains("<title>far\nskipped\n`first` does not need it any more\n"), "{text}");
-    for step in ["lease", "near", "first", "tell", "release"] {
+    for step in ["lease", "near", "first", "tell", "count"] {
         let is_critical = format!("<title>{step}\nsucceeded after ");
         let at = text.find(&is_critical).unwrap_or_else(|| panic!("{step}: {text}"));
         let end = text[at..].find("</title>").unwrap();
@@ -172,6 +173,18 @@ fn a_run_is_drawn_with_ends_times_attempts_and_its_critical_path() {
     check("run.svg", &svg(&picture, None).unwrap());
     check("run.dot", &dot(&picture));
     check("run.mmd", &mermaid(&picture));
+}
+
+#[test]
+fn of_a_run_that_nobody_drives_nothing_is_in_flight() {
+    let picture = run(RELEASE, &[], 2);
+    let (open, stopped) = (svg(&picture, None).unwrap(), svg(&picture.clone().stopped(), None).unwrap());
+    assert!(open.contains("run 1k8qz4h: not over") && open.contains("<title>checkout\nin flight\n"), "{open}");
+    assert!(stopped.contains("run 1k8qz4h: stopped") && !stopped.contains("in flight"), "{stopped}");
+    assert!(stopped.contains("<title>checkout\ninterrupted\n"), "{stopped}");
+    for text in [dot(&picture.clone().stopped()), mermaid(&picture.stopped())] {
+        assert!(text.contains("interrupted") && !text.contains("in flight"), "{text}");
+    }
 }
 
 #[test]
@@ -417,7 +430,8 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             _ => now = wake.expect("a run that is not over waits for something"),
         }
     }
-    Picture::of_run(&run, &History::of(plan.steps.len(), &records))
+    let account = Account::of(&plan, run.id(), &records, Timestamp(0), None).unwrap();
+    Picture::of_run(&run, &History::of(plan.steps.len(), &records), &account)
 }
 
 /// Whether this attempt succeeds, and how many milliseconds it takes.
