@@ -78,9 +78,18 @@ fn killed_in_the_middle_a_run_resumes_where_it_was() {
     let bench = bench();
     write_waiting(&bench);
     kill_in(&bench, "middle", &["run", "waiting.toml", "--json"]);
+    for command in ["list", "show", "explain", "graph"] {
+        let told = bench.run(&[command]).stdout;
+        assert!(told.contains("stopped") && !told.contains("in flight"), "{command}: {told}");
+        assert!(command == "list" || told.contains("interrupted"), "{command}: {told}");
+    }
     bench.write("go", "");
+    let text = std::fs::read_to_string(bench.path().join("waiting.toml")).unwrap();
+    bench.write("waiting.toml", &text.replace("\"done\"", "\"changed\""));
     let resumed = bench.run(&["resume"]);
     assert_eq!((resumed.code, resumed.stdout.trim()), (0, "{\n  \"said\": \"done\"\n}"), "{}", resumed.stderr);
+    let changed = resumed.stderr.lines().find(|line| line.ends_with("has changed since; this run keeps its plan"));
+    assert!(changed.is_some_and(|line| line.contains("waiting.toml")), "{}", resumed.stderr);
     // What had succeeded was not done again; what was in flight was, and says so.
     assert_eq!(std::fs::read_to_string(bench.path().join("before")).unwrap(), "once\n");
     let story = events(&bench);
@@ -104,7 +113,8 @@ fn asked_to_stop_it_ends_its_programs_and_can_be_resumed() {
         let last = events(&bench).pop().unwrap();
         assert_eq!((&last["event"], &last["cause"]), (&"attempt-interrupted".into(), &"stop".into()));
         bench.write("go", "");
-        assert_eq!(bench.run(&["resume"]).code, 0);
+        let resumed = bench.run(&["resume"]);
+        assert!(resumed.code == 0 && !resumed.stderr.contains("changed"), "{}", resumed.stderr);
     }
 }
 

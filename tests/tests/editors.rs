@@ -156,6 +156,8 @@ fn there_is_a_manual_page_for_every_command() {
     assert_eq!(pages, expected);
     let page = fs::read_to_string(bench.path().join("pages/man1/downbeat-run.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("name=@file"), "{page}");
+    assert!(page.contains("[OPTIONS] <FILE>"), "the synopsis says what to give: {page}");
+    assert!(!page.contains("EXTRA") && page.contains(".SH \"EXAMPLES\"\n.nf\ndownbeat run "), "{page}");
     let whole = bench.run(&["man"]);
     assert!(whole.stdout.contains(".TH downbeat 1"), "{}", whole.stdout);
 }

@@ -23,7 +23,7 @@ fn the_readmes_workflow_runs_and_every_command_in_it_works() {
     let bench = bench();
     let workflow = blocks("README.md", "toml").remove(0);
     let plugins = format!("\"{}/plugins/", repository().display());
-    bench.write("greet.toml", &workflow.replace("\"../plugins/", &plugins));
+    bench.write("workflows/greet.toml", &workflow.replace("\"../plugins/", &plugins));
     let commands = blocks("README.md", "sh").into_iter().find(|block| block.contains("downbeat check")).unwrap();
     let mut outcomes = Vec::new();
     for line in commands.lines() {
@@ -41,6 +41,7 @@ fn the_readmes_workflow_runs_and_every_command_in_it_works() {
         ("run", 0),
         ("list", 0),
         ("show", 0),
+        ("explain", 0),
         ("explain", 0),
         ("logs", 0),
         ("resume", 2),

@@ -188,7 +188,7 @@ fn what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it() {
     assert_eq!(wrong, Vec::<String>::new());
     assert!(!played.bench.path().join("rogue-was-here").exists());
     let shown = played.bench.run(&["show"]).stdout;
-    assert!(shown.contains(r#"to allow it, add to [steps.row_5]: grant = { process = ["id"] }"#), "{shown}");
+    assert!(shown.contains(r#"to allow it, set in [steps.row_5]: grant = { process = ["id"] }"#), "{shown}");
 }
 
 /// The source of each test of a file, by its name.

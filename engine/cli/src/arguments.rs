@@ -39,7 +39,7 @@ pub enum Command {
     /// Check workflow files without running them: all faults, each with line and hint
     #[command(after_help = CHECK_HELP)]
     Check(Check),
-    /// Tell what a run would do: order, inputs, grants, open rules; nothing is executed
+    /// Tell what a run would do: order, inputs, grants, open rules; no step is executed
     #[command(after_help = PLAN_HELP)]
     Plan(Plan),
     /// Test workflows in virtual time: steps answer as a test file says, nothing is executed
@@ -84,20 +84,20 @@ pub enum Command {
 }
 
 const CHECK_HELP: &str = "\
-Nothing is executed but the plugins' descriptions of themselves; source folders are built.
-The exit code is 3 if a file has an error, 0 if there are only warnings.
+Nothing is executed but the plugins' descriptions of themselves; source folders are built. The \
+exit code is 3 if a file has an error, 0 if there are only warnings.
 
 Example:
   downbeat check workflows/release/release.toml
-  downbeat check workflows/hello workflows/release    # all workflows in these folders
+  downbeat check workflows/hello workflows/release    # all in these folders and below
   downbeat check deploy.toml --json                   # for programs: one finding a line";
 
 const PLAN_HELP: &str = "\
-Inputs are given as to `downbeat run`. What they decide is decided: holes are filled, rules evaluated, steps that can't run
-are told. What depends on the course of the run stays as it is written, with the steps that it waits for. Source folders of
-plugins are built, as their digests belong to the plan.
+Inputs are given as to `downbeat run`. What they decide is decided: holes are filled, rules evaluated, steps that can't \
+run are told. What depends on the course of the run stays as it is written, with the steps that it waits for. Source \
+folders of plugins are built, as their digests belong to the plan.
 
-With --diff, what has changed since another run or file is shown instead, and the exit code is 6 if anything has. What
+With --diff, what has changed since another run or file is shown instead, and the exit code is 6 if anything has. What \
 steps may reach that they could not is marked with `!`. Inputs are compared with those of a run if any are given.
 
 Example:
@@ -108,8 +108,8 @@ Example:
   downbeat plan workflows/hello --json";
 
 const TEST_HELP: &str = "\
-A test file, NAME.test.toml, says how steps answer and what must come out of it; docs/testing.md describes it.
-The exit code is 1 if a test failed, 3 if a file could not be tested.
+A test file, NAME.test.toml, says how steps answer and what must come out of it; docs/testing.md describes it. The \
+exit code is 1 if a test failed, 3 if a file could not be tested.
 
 Example:
   downbeat test                                     # all tests in this folder and below
@@ -123,7 +123,7 @@ Inputs:
   --input name=@file         the file's content
   --inputs file.json         an object with several inputs; --input wins
 
-Ctrl-C (or SIGTERM) ends the attempts in flight and leaves the run as it is; `downbeat resume` goes on.
+Ctrl-C (or SIGTERM) ends the attempts in flight and leaves the run as it is; `downbeat resume` goes on. \
 A second one does not wait for them.
 
 Example:
@@ -131,7 +131,8 @@ Example:
   downbeat run workflows/hello --json > events.jsonl";
 
 const RESUME_HELP: &str = "\
-What had succeeded is not done again. Attempts that were in flight are, with the same idempotency key.
+What had succeeded is not done again. Attempts that were in flight are, with the same idempotency key. A run keeps the \
+plan that it began with, also when the workflow file has changed since.
 
 Example:
   downbeat resume            # the latest run that is not over
@@ -151,11 +152,12 @@ Example:
   downbeat show --follow     # on another terminal, while it runs";
 
 const EXPLAIN_HELP: &str = "\
-Of a run: its story in order, the root causes of what was skipped, what was refused, which limits were near, and the
-steps that the end waited for. Of a step: needs, rule and input with their values, and where its time went.
+Of a run: its story in order, the root causes of what was skipped, what was refused, which limits were near, and \
+the steps that the end waited for. Of a step: needs, rule and input with their values, and where its time went.
 
 Example:
   downbeat explain                    # the latest run
+  downbeat explain last promote       # a step of it
   downbeat explain 1k8qz4h promote
   downbeat explain 1k8qz4h --json";
 
@@ -165,7 +167,8 @@ Example:
   downbeat logs --follow";
 
 const GRAPH_HELP: &str = "\
-What is drawn is a workflow, if there is a file or a folder of this name, else a run.
+What is drawn is a workflow, if there is a file or a folder of this name, else a run. Source folders of a workflow's \
+plugins are built.
 
 Example:
   downbeat graph workflows/release --output release.svg
@@ -174,7 +177,7 @@ Example:
   downbeat graph workflows/release --format dot > release.dot";
 
 const SCHEMA_HELP: &str = "\
-Editors with a TOML language server (taplo, as in VS Code's \"Even Better TOML\", Helix, Neovim, Zed) complete and
+Editors with a TOML language server (taplo, as in VS Code's \"Even Better TOML\", Helix, Neovim, Zed) complete and \
 explain the keys of a workflow that begins with the line
   #:schema ./workflow.schema.json
 with the path of the schema from the file's folder, or its URL.
@@ -203,7 +206,7 @@ Example:
 /// `downbeat check`
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Workflow files; a folder stands for the workflows in it
+    /// Workflow files; a folder stands for the workflows in it and below
     #[arg(required = true, value_name = "FILE")]
     pub workflows: Vec<PathBuf>,
     /// Print the findings as JSON lines on standard output
@@ -271,7 +274,7 @@ pub struct Run {
 /// `downbeat resume`
 #[derive(Debug, Args)]
 pub struct Resume {
-    /// The run's id, or its beginning or end; by default the latest run that is not over
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
     pub run: Option<String>,
     /// Print the run's further events as JSON lines on standard output
     #[arg(long)]
@@ -292,7 +295,7 @@ pub struct List {
 /// `downbeat show`
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The run's id, or its beginning or end; by default the latest run
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
     pub run: Option<String>,
     /// Print the run's events as JSON lines
     #[arg(long)]
@@ -305,7 +308,7 @@ pub struct Show {
 /// `downbeat graph`
 #[derive(Debug, Args)]
 pub struct Graph {
-    /// A workflow file, a folder with one, or a run's id or its beginning or end; by default the latest run
+    /// A workflow file, a folder with one, or a run (its id, the beginning or end of it, `last`); by default the latest run
     #[arg(value_name = "WORKFLOW|RUN")]
     pub what: Option<String>,
     /// The format; by default what the output's name ends in (.svg, .dot, .mmd), else SVG
@@ -342,7 +345,7 @@ pub enum GraphDirection {
 /// `downbeat explain`
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The run's id, or its beginning or end; by default the latest run
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
     pub run: Option<String>,
     /// Only this step, with all that is known of it
     pub step: Option<String>,
@@ -354,7 +357,7 @@ pub struct Explain {
 /// `downbeat logs`
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The run's id, or its beginning or end; by default the latest run
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
     pub run: Option<String>,
     /// Only this step's lines
     #[arg(long)]
@@ -370,7 +373,7 @@ pub struct Logs {
 /// `downbeat cancel`
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// The run's id, or its beginning or end; by default the latest run that is not over
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
     pub run: Option<String>,
     /// Why, for the record
     #[arg(long, default_value = "asked for on the command line")]

@@ -37,7 +37,8 @@ mod workflow_file;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, Parser};
 
 use arguments::{Command, CommandLine, PluginCommand};
 use exit::Exit;
@@ -46,7 +47,8 @@ use exit::Exit;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let line = match CommandLine::try_parse_from(args) {
         Ok(line) => line,
-        Err(error) => {
+        Err(mut error) => {
+            point_to_subcommand(&mut error);
             // Help and version are answers (0, standard output); everything else is bad usage (2).
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
@@ -79,5 +81,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             fault.print();
             fault.exit.into()
         }
+    }
+}
+
+/// Says of a command that is not there, but is one of another command, how it is written.
+fn point_to_subcommand(error: &mut clap::Error) {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let definition = CommandLine::command();
+    let below = |command: &clap::Command| {
+        let found = command.find_subcommand(unknown)?;
+        Some(format!("{} {}", command.get_name(), found.get_name()))
+    };
+    if let Some(whole) = definition.get_subcommands().find_map(below) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![whole]));
     }
 }

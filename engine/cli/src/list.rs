@@ -6,13 +6,17 @@ use crate::arguments::List;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::state;
-use crate::table::table;
+use crate::table::table_with;
 use crate::talk;
 use crate::units;
 
 pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     let newest = RunFilter { limit: Some(arguments.limit.saturating_add(1)), ..RunFilter::default() };
-    let journal = place.observe()?;
+    let nothing = || talk::say(format_args!("no runs in {}", place.state.display()));
+    let Some(journal) = place.observe_if_any()? else {
+        nothing();
+        return Ok(Exit::Success);
+    };
     // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
     let driver = place.driver()?;
     let runs = journal.runs(&newest).map_err(Fault::engine)?;
@@ -33,7 +37,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         return Ok(Exit::Success);
     }
     if runs.is_empty() {
-        talk::say(format_args!("no runs in {}", place.state.display()));
+        nothing();
         return Ok(Exit::Success);
     }
     let row = |run: &RunSummary| {
@@ -41,7 +45,8 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         vec![run.id.to_string(), run.workflow.clone(), state(run).to_owned(), units::time(run.created), took]
     };
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
-    talk::put(&table(&["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"], &rows))?;
+    let headings = ["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"];
+    talk::put_painted(&table_with(&headings, &rows, 2, state::painted))?;
     if shown.len() < runs.len() {
         talk::say(format_args!("… and earlier ones; --limit shows them"));
     }

@@ -6,11 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use downbeat_journal::{Driver, Journal, Mode, ReadError, RunFilter, RunSummary, StateFilter};
+use downbeat_journal::{Driver, Journal, Mode, OpenError, ReadError, RunFilter, RunSummary, StateFilter};
 use downbeat_sandbox::{Options, Sandbox};
 
 use crate::arguments::GLOBAL;
 use crate::exit::{Exit, Fault};
+
+/// What to do where there is no journal.
+const ELSEWHERE: &str = "run this in the folder that the runs were started in, or name their state with --state DIR";
 
 /// Where things are kept.
 #[derive(Clone, Debug, Args)]
@@ -32,19 +35,44 @@ pub struct Place {
 }
 
 impl Place {
-    /// The journal, to be driven by this process.
+    /// The journal, to be driven by this process. A state folder that was not there is kept out of version control, and
+    /// has all the folders that a backup copies, so that its commands work before the first artifact is stored.
     pub(crate) fn drive(&self) -> Result<Journal, Fault> {
-        Journal::open(&self.state, Mode::Drive).map_err(Fault::engine)
+        let is_new = !self.state.exists();
+        let journal = Journal::open(&self.state, Mode::Drive).map_err(Fault::engine)?;
+        let furnish = || {
+            std::fs::create_dir_all(self.artifacts())?;
+            if is_new { std::fs::write(self.state.join(".gitignore"), "*\n") } else { Ok(()) }
+        };
+        furnish().map_err(|error| Fault::engine(format!("{} can't be written: {error}", self.state.display())))?;
+        Ok(journal)
     }
 
     /// The journal, to be looked at.
     pub(crate) fn observe(&self) -> Result<Journal, Fault> {
-        Journal::open(&self.state, Mode::Observe).map_err(Fault::engine)
+        Journal::open(&self.state, Mode::Observe).map_err(|error| match error {
+            OpenError::Missing { .. } => Fault::engine(error).hint(ELSEWHERE),
+            other => Fault::engine(other),
+        })
+    }
+
+    /// The journal, to be looked at; `None` where nothing has been run yet.
+    pub(crate) fn observe_if_any(&self) -> Result<Option<Journal>, Fault> {
+        match Journal::open(&self.state, Mode::Observe) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(OpenError::Missing { .. }) => Ok(None),
+            Err(error) => Err(Fault::engine(error)),
+        }
     }
 
     /// The process that drives right now.
     pub(crate) fn driver(&self) -> Result<Option<Driver>, Fault> {
         Journal::driver(&self.state).map_err(Fault::engine)
+    }
+
+    /// The blobs that steps store.
+    fn artifacts(&self) -> PathBuf {
+        self.state.join("artifacts")
     }
 
     /// Copies of the components that runs use.
@@ -67,7 +95,8 @@ impl Place {
             })?,
         };
         let reserved = vec![self.state.clone()];
-        Sandbox::new(Options { cache, reserved, ..Options::below(&self.state) }).map_err(Fault::engine)
+        Sandbox::new(Options { cache, reserved, artifacts: self.artifacts(), ..Options::below(&self.state) })
+            .map_err(Fault::engine)
     }
 }
 
@@ -77,9 +106,13 @@ fn user_cache() -> Option<PathBuf> {
     Some(base.join("downbeat"))
 }
 
-/// The run that a person means: by its id or the beginning or end of it, or else the latest in the given state.
+/// The word for the latest run. No run has such an id: `l` is not among their letters.
+const LAST: &str = "last";
+
+/// The run that a person means: by its id or the beginning or end of it, or else, and by `last`, the latest in the given
+/// state.
 pub(crate) fn find_run(journal: &Journal, text: Option<&str>, state: StateFilter) -> Result<RunSummary, Fault> {
-    if let Some(text) = text {
+    if let Some(text) = text.filter(|text| *text != LAST) {
         let found = journal.find(text).and_then(|id| journal.summary(&id));
         return found.map_err(|error| match error {
             ReadError::NoMatch(_) | ReadError::Ambiguous { .. } => {

@@ -1,5 +1,6 @@
 //! `downbeat run`: a workflow file and inputs in, a finished run out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,8 +36,13 @@ pub(crate) fn gather_inputs(plan: &Plan, arguments: &[String], file: Option<&Pat
             Err(error) => faults.push(format!("--inputs {}: {error}", path.display())),
         }
     }
+    let mut typed = BTreeSet::new();
     for argument in arguments {
         match parse_input(plan, argument) {
+            // One may stand in a script, the other be meant for this run: nobody knows which.
+            Ok((name, _)) if !typed.insert(name.clone()) => {
+                faults.push(format!("--input {argument}: `{name}` is given twice"));
+            }
             Ok((name, value)) => drop(given.insert(name, value)),
             Err(fault) => faults.push(format!("--input {argument}: {fault}")),
         }

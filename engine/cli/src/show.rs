@@ -17,7 +17,7 @@ use crate::resume::load_plan;
 use crate::screen::{Screen, Style, shortened};
 use crate::state;
 use crate::stream;
-use crate::table::table;
+use crate::table::{table, table_with};
 use crate::talk;
 use crate::units;
 
@@ -41,7 +41,7 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     }
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
     let history = History::of(plan.steps.len(), &records);
-    talk::put(&page(&plan, &run, &history, driver.as_ref()))?;
+    talk::put_painted(&page(&plan, &run, &history, driver.as_ref()))?;
     Ok(Exit::Success)
 }
 
@@ -62,7 +62,8 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
     };
     line("run", &run.id().to_string());
     line("workflow", &plan.name);
-    line("state", &state(run.id(), history, driver));
+    let is_stopped = state::word(history.finished.map(|(_, outcome)| outcome), run.id(), driver) == "stopped";
+    line("state", &state::painted(&state(run.id(), history, driver)));
     if let Some(created) = history.created {
         line("created", &units::time(created));
         if let Some((finished, _)) = history.finished {
@@ -77,13 +78,13 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
         line("inputs", inputs.as_str());
     }
     page.push('\n');
-    page.push_str(&steps_table(plan, run, history));
+    page.push_str(&steps_table(plan, run, history, is_stopped));
     for (index, step) in history.steps.iter().enumerate() {
         let step_plan = plan.step(StepId(index as u32));
         let failed = matches!(run.status(StepId(index as u32)).0, StepStatus::Failed(_));
         page.push_str(&failure_notes(step_plan, step, failed));
         if step.attempts.len() > 1 {
-            page.push_str(&attempts_table(&step_plan.name, &step.attempts));
+            page.push_str(&attempts_table(&step_plan.name, &step.attempts, is_stopped));
         }
     }
     if let Some(outputs) = history.outputs.as_ref().filter(|outputs| outputs.as_str() != "{}") {
@@ -105,7 +106,11 @@ fn state(run: &RunId, history: &History, driver: Option<&Driver>) -> String {
     }
 }
 
-fn steps_table(plan: &Plan, run: &Run, history: &History) -> String {
+/// What the table says of an attempt that was in flight when whoever drove the run was killed.
+const INTERRUPTED: &str = "interrupted";
+
+/// `is_stopped`: nobody drives the run, so that nothing is in flight whatever the records say.
+fn steps_table(plan: &Plan, run: &Run, history: &History, is_stopped: bool) -> String {
     let row = |(index, step): (usize, &StepHistory)| {
         let id = StepId(index as u32);
         let (status, attempts) = run.status(id);
@@ -113,17 +118,21 @@ fn steps_table(plan: &Plan, run: &Run, history: &History) -> String {
         let cell = |read: fn(&Usage) -> String| usage.map_or_else(String::new, read);
         vec![
             plan.step(id).name.clone(),
-            status_word(&status).to_owned(),
+            match status {
+                StepStatus::Running if is_stopped => INTERRUPTED.to_owned(),
+                _ => status_word(&status).to_owned(),
+            },
             if attempts == 0 { String::new() } else { attempts.to_string() },
             step.elapsed_ms().map_or_else(String::new, units::duration),
             cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
             cell(|usage| units::size(usage.memory_peak)),
             cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
-            why(run, id),
+            why(run, id, is_stopped),
         ]
     };
     let rows: Vec<Vec<String>> = history.steps.iter().enumerate().map(row).collect();
-    table(&["STEP", "STATE", "ATTEMPTS", "TIME", "CPU", "MEMORY", "IN / OUT", "WHY"], &rows)
+    let headings = ["STEP", "STATE", "ATTEMPTS", "TIME", "CPU", "MEMORY", "IN / OUT", "WHY"];
+    table_with(&headings, &rows, 1, state::painted)
 }
 
 fn status_word(status: &StepStatus<'_>) -> &'static str {
@@ -140,17 +149,18 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
     }
 }
 
-fn why(run: &Run, step: StepId) -> String {
+fn why(run: &Run, step: StepId, is_stopped: bool) -> String {
     let (status, attempts) = run.status(step);
     match status {
-        StepStatus::Skipped(reason) => shortened(&reason.explain(run.plan()), 120),
+        StepStatus::Skipped(reason) => on_a_line(&reason.explain(run.plan()), 120),
         StepStatus::Cancelled => run
             .unneeded_by(step)
             .map_or_else(String::new, |join| format!("`{}` does not need it any more", run.plan().step(join).name)),
+        StepStatus::Running if is_stopped => "its engine is gone; starts again when the run is resumed".to_owned(),
         StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
-            format!("{}: {}", failure.kind, shortened(first, 80))
+            format!("{}: {}", failure.kind, on_a_line(first, 80))
         }
         StepStatus::Delayed(until) => format!("next attempt at {}", units::time(until)),
         _ => String::new(),
@@ -176,12 +186,17 @@ fn failure_notes(plan: &Step, step: &StepHistory, failed: bool) -> String {
     refusals.dedup();
     for refusal in refusals {
         let _ = writeln!(notes, "\n{name} was refused {}: {}", refusal.capability, refusal.wanted);
-        let _ = writeln!(notes, "  hint: to allow it, add to [{}]: {}", plan.table(), refusal.hint);
+        let _ = writeln!(notes, "  hint: to allow it, set in [{}]: {}", plan.table(), refusal.hint);
     }
     notes
 }
 
-fn attempts_table(name: &str, attempts: &[AttemptHistory]) -> String {
+/// So many characters where a terminal's lines are as wide as they are; all of it elsewhere.
+fn on_a_line(text: &str, width: usize) -> String {
+    if talk::is_read_on_terminal() { shortened(text, width) } else { text.to_owned() }
+}
+
+fn attempts_table(name: &str, attempts: &[AttemptHistory], is_stopped: bool) -> String {
     let row = |attempt: &AttemptHistory| {
         let span = |from: Option<u64>, to: Option<u64>| match (from, to) {
             (Some(from), Some(to)) => units::duration(to.saturating_sub(from)),
@@ -195,6 +210,7 @@ fn attempts_table(name: &str, attempts: &[AttemptHistory]) -> String {
             span(attempt.started.map(|at| at.0), ended.map(|(at, _)| at.0)),
             match (ended, attempt.started) {
                 (Some((_, end)), _) => end_words(end),
+                (None, Some(_)) if is_stopped => INTERRUPTED.to_owned(),
                 (None, Some(_)) => "in flight".to_owned(),
                 (None, None) => "not started".to_owned(),
             },
@@ -209,7 +225,7 @@ fn end_words(end: &AttemptEnd) -> String {
         AttemptEnd::Succeeded(..) => "succeeded".to_owned(),
         AttemptEnd::Failed(failure, _) => {
             let first = failure.message.lines().next().unwrap_or("");
-            format!("failed, {}: {}", failure.kind, shortened(first, 80))
+            format!("failed, {}: {}", failure.kind, on_a_line(first, 80))
         }
         AttemptEnd::Interrupted(Interruption::Crash) => "interrupted: the engine died".to_owned(),
         AttemptEnd::Interrupted(Interruption::Stop) => "interrupted: the engine was stopped".to_owned(),

@@ -5,6 +5,7 @@
 
 use downbeat_journal::{Driver, RunSummary};
 use downbeat_workflow::event::{Outcome, RunId};
+use owo_colors::OwoColorize as _;
 
 use crate::talk;
 
@@ -17,6 +18,21 @@ pub(crate) fn word(outcome: Option<Outcome>, run: &RunId, driver: Option<&Driver
         Some(Outcome::TimedOut) => "timed out",
         None if driver.is_some_and(|driver| driver.runs.contains(run)) => "running",
         None => "stopped",
+    }
+}
+
+/// The word of a run or a step in its colour, where data has colours: that of the mark that `run` gives it.
+pub(crate) fn painted(word: &str) -> String {
+    if !talk::paints() {
+        return word.to_owned();
+    }
+    match word.split(' ').next().unwrap_or_default() {
+        "succeeded" => word.green().to_string(),
+        "failed" | "timed" => word.red().to_string(),
+        "cancelled" | "stopped" | "interrupted" => word.yellow().to_string(),
+        "running" | "in" => word.cyan().to_string(),
+        "skipped" | "waiting" => word.dimmed().to_string(),
+        _ => word.to_owned(),
     }
 }
 

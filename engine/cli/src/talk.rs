@@ -5,7 +5,7 @@
 //! written is a fault; a reader who has had enough of it (`| head`) ends the command, without one.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -53,6 +53,21 @@ pub(crate) fn has_colours() -> bool {
 /// Writes text for people.
 pub(crate) fn put(text: &str) -> Result<(), Fault> {
     written(io::stdout().lock().write_all(visible(text, true).as_bytes()))
+}
+
+/// Writes text for people that has colours of ours where they are wanted.
+pub(crate) fn put_painted(text: &str) -> Result<(), Fault> {
+    written(io::stdout().lock().write_all(tamed(text).as_bytes()))
+}
+
+/// Whether data for people has colours.
+pub(crate) fn paints() -> bool {
+    !matches!(anstream::AutoStream::choice(&io::stdout()), ColorChoice::Never)
+}
+
+/// Whether somebody reads the data right away, in lines as wide as a terminal.
+pub(crate) fn is_read_on_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes JSON and a line feed.
