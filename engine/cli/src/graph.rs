@@ -53,7 +53,7 @@ fn of_run(place: &Place, run: Option<&str>) -> Result<Picture, Fault> {
     let id = find_run(&journal, run, StateFilter::Any)?.id;
     let plan = Arc::new(load_plan(&journal, &id)?);
     let records = journal.load(&id).map_err(Fault::engine)?.records;
-    let history = History::of(plan.steps.len(), &records);
+    let history = History::of(&plan, &records);
     let run = Run::replay(plan, id, &records).map_err(Fault::engine)?;
     Ok(Picture::of_run(&run, &history))
 }

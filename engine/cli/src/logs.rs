@@ -1,7 +1,9 @@
 //! `downbeat logs`: what a run's attempts wrote.
 
-use downbeat_journal::{LogFilter, LogLine, StateFilter};
+use downbeat_journal::{Journal, LogFilter, LogLine, StateFilter};
+use downbeat_workflow::event::RunId;
 use downbeat_workflow::plan::Plan;
+use downbeat_workflow::scope::Scopes;
 
 use crate::arguments::Logs;
 use crate::exit::{Exit, Fault};
@@ -9,6 +11,7 @@ use crate::follow;
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
 use crate::state;
+use crate::stream::Names;
 use crate::talk;
 use crate::units;
 
@@ -22,15 +25,16 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
     let found = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?;
     let id = found.id.clone();
     let plan = load_plan(&journal, &id)?;
+    let mut scopes = opened(&journal, &id, &plan)?;
     let step = match &arguments.step {
         None => None,
-        Some(name) => Some(plan.step_named(name).ok_or_else(|| {
-            let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+        Some(name) => Some(scopes.named(&plan, name).ok_or_else(|| {
+            let names: Vec<&str> = plan.own_steps().iter().map(|step| step.name.as_str()).collect();
             Fault::new(Exit::Usage, format!("the run has no step `{name}`"))
                 .hint(format!("its steps are {}", names.join(", ")))
         })?),
     };
-    let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
+    let width = plan.own_steps().iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
     if arguments.follow {
         state::tell_if_stopped(&found, driver.as_ref());
     }
@@ -44,10 +48,14 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
             let page = journal.log_page(&id, LogFilter { step, after }, PAGE_BYTES).map_err(Fault::engine)?;
             let Some((position, _)) = page.last() else { break };
             after = *position;
+            if page.iter().any(|(_, line)| scopes.find(line.step).is_none()) {
+                scopes = opened(&journal, &id, &plan)?;
+            }
+            let names = Names { plan: &plan, scopes: &scopes };
             for (_, line) in &page {
                 match arguments.json {
-                    true => talk::put_json(&object(&plan, line))?,
-                    false => talk::put(&text(&plan, line, width))?,
+                    true => talk::put_json(&object(names, line))?,
+                    false => talk::put(&text(names, line, width))?,
                 }
             }
         }
@@ -57,10 +65,21 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
     }
 }
 
-fn object(plan: &Plan, line: &LogLine) -> String {
+/// The scopes that a run has opened by now.
+fn opened(journal: &Journal, run: &RunId, plan: &Plan) -> Result<Scopes, Fault> {
+    let mut scopes = Scopes::new(plan);
+    if !plan.bodies.is_empty() {
+        for record in &journal.load(run).map_err(Fault::engine)?.records {
+            scopes.take_in(plan, &record.event);
+        }
+    }
+    Ok(scopes)
+}
+
+fn object(names: Names<'_>, line: &LogLine) -> String {
     let object = serde_json::json!({
         "at": units::time(line.at),
-        "step": plan.step(line.step).name,
+        "step": names.step(line.step),
         "attempt": line.attempt,
         "level": line.level.as_str(),
         "message": line.message,
@@ -68,7 +87,7 @@ fn object(plan: &Plan, line: &LogLine) -> String {
     object.to_string()
 }
 
-fn text(plan: &Plan, line: &LogLine, width: usize) -> String {
-    let (at, level, name) = (units::time(line.at), line.level.as_str(), &plan.step(line.step).name);
+fn text(names: Names<'_>, line: &LogLine, width: usize) -> String {
+    let (at, level, name) = (units::time(line.at), line.level.as_str(), names.step(line.step));
     format!("{at} {name:width$} #{} {level:5} {}\n", line.attempt, line.message)
 }

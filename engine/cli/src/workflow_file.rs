@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use downbeat_sandbox::Sandbox;
 use downbeat_workflow::diagnostic::{self, Diagnostic, Finding};
 use downbeat_workflow::plan::Plan;
-use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::resolve::{File, Loaded, Surroundings, beside, resolve};
 use downbeat_workflow::spec::{Source, Spec};
 use owo_colors::OwoColorize as _;
 
@@ -22,6 +23,8 @@ use crate::test::is_test_file;
 pub(crate) struct Checked {
     source: Source,
     diagnostics: Vec<Diagnostic>,
+    /// The files of sub-workflows about which there is something to say.
+    others: Vec<(Source, Vec<Diagnostic>)>,
     /// What it says; `None` if it has errors.
     pub(crate) plan: Option<Plan>,
 }
@@ -32,30 +35,38 @@ impl Checked {
         if !self.diagnostics.is_empty() {
             talk::say(diagnostic::render(&self.diagnostics, &self.source, true));
         }
-        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-        let warnings = self.diagnostics.len() - errors;
+        for (source, diagnostics) in &self.others {
+            talk::say(diagnostic::render(diagnostics, source, true));
+        }
+        let errors = self.all().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = self.all().count() - errors;
         let steps =
-            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.steps.len(), "step")));
+            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.own_steps().len(), "step")));
         let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
     }
 
     /// The diagnostics in one line, if there are any: for somebody who wants to run the file and is not kept from it.
     fn summarise(&self) {
-        if self.diagnostics.is_empty() {
+        if self.all().next().is_none() {
             return;
         }
-        let mut codes: Vec<&str> = self.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+        let mut codes: Vec<&str> = self.all().map(|diagnostic| diagnostic.code).collect();
         codes.sort_unstable();
         codes.dedup();
-        let (path, found) = (&self.source.path, count(self.diagnostics.len(), "warning"));
+        let (path, found) = (&self.source.path, count(self.all().count(), "warning"));
         let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
         talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}` shows them"));
     }
 
     /// The diagnostics for programs.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        diagnostic::findings(&self.diagnostics, &self.source)
+        let others = self.others.iter().flat_map(|(source, found)| diagnostic::findings(found, source));
+        diagnostic::findings(&self.diagnostics, &self.source).into_iter().chain(others).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().chain(self.others.iter().flat_map(|(_, found)| found))
     }
 }
 
@@ -122,18 +133,57 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
     let text = read(path)?;
     let source = Source { path: path.display().to_string(), text };
     let (spec, mut diagnostics) = Spec::parse(&source);
-    let mut plan = None;
+    let (mut plan, mut others) = (None, Vec::new());
     if let Some(spec) = spec {
         let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
-        let plugins: BTreeMap<String, Result<Loaded, String>> =
-            spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect();
-        let surroundings = Surroundings { directory: directory.display().to_string(), plugins };
+        let plugins = plugins(&spec, &directory, sandbox);
+        let directory = directory.display().to_string();
+        let mut workflows = BTreeMap::new();
+        sub_workflows(&spec, &directory, sandbox, &mut workflows);
+        let surroundings = Surroundings { directory, plugins, workflows };
         let resolution = resolve(&source, &spec, &surroundings);
         diagnostics.extend(resolution.diagnostics);
+        others = resolution.others;
         plan = resolution.plan.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     }
     diagnostic::sort(&mut diagnostics);
-    Ok(Checked { source, diagnostics, plan })
+    others.iter_mut().for_each(|(_, found)| diagnostic::sort(found));
+    Ok(Checked { source, diagnostics, others, plan })
+}
+
+fn plugins(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> BTreeMap<String, Result<Loaded, String>> {
+    spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect()
+}
+
+/// Reads the files of the sub-workflows that a file names, and of those that they name in turn.
+fn sub_workflows(
+    spec: &Spec,
+    directory: &str,
+    sandbox: &Sandbox,
+    found: &mut BTreeMap<String, Result<Arc<File>, String>>,
+) {
+    for named in spec.workflow_paths() {
+        let whole = beside(directory, named);
+        if found.contains_key(&whole) {
+            continue;
+        }
+        let text = match read_text(Path::new(&whole)) {
+            Ok(text) => text,
+            Err(error) => {
+                found.insert(whole, Err(error.to_string()));
+                continue;
+            }
+        };
+        let source = Source { path: whole.clone(), text };
+        let (spec, faults) = Spec::parse(&source);
+        let around = Path::new(&whole).parent().map(Path::to_path_buf).unwrap_or_default();
+        let plugins = spec.as_ref().map(|spec| plugins(spec, &around, sandbox)).unwrap_or_default();
+        let file = Arc::new(File { source, spec, faults, directory: around.display().to_string(), plugins });
+        found.insert(whole, Ok(file.clone()));
+        if let Some(spec) = &file.spec {
+            sub_workflows(spec, &file.directory, sandbox, found);
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<String, Fault> {

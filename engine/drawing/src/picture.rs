@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use downbeat_workflow::event::{NeedState, Outcome, SkipReason};
 use downbeat_workflow::history::{History, StepHistory};
-use downbeat_workflow::plan::{Join, Need, Plan, Rest, Step, StepId};
+use downbeat_workflow::plan::{Join, Need, Plan, Rest, Step, StepId, StepNo, Work};
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::text::visible;
 
@@ -111,7 +111,8 @@ impl Mark {
         match status {
             StepStatus::Waiting | StepStatus::Ready => Mark::Waiting,
             StepStatus::Queued => Mark::Queued,
-            StepStatus::Running => Mark::Running,
+            StepStatus::Running | StepStatus::Open => Mark::Running,
+            StepStatus::Parked(_) => Mark::Delayed,
             StepStatus::Delayed(_) => Mark::Delayed,
             StepStatus::Succeeded(_) => Mark::Succeeded,
             StepStatus::Failed(_) => Mark::Failed,
@@ -147,10 +148,10 @@ pub(crate) fn word(state: NeedState) -> &'static str {
 impl Picture {
     /// Of a workflow.
     pub fn of_plan(plan: &Plan) -> Picture {
-        let steps = plan.steps.iter().map(|step| node(plan, step)).collect();
+        let steps = plan.own_steps().iter().map(|step| node(plan, step)).collect();
         let implied = implied(plan);
         let mut arrows = Vec::new();
-        for (to, step) in plan.steps.iter().enumerate() {
+        for (to, step) in plan.own_steps().iter().enumerate() {
             for need in &step.needs {
                 let from = need.step.index();
                 let is_implied = need.state == NeedState::Succeeded && implied.contains(&(from, to));
@@ -176,8 +177,8 @@ impl Picture {
             let life = Life { mark: Mark::of(&status), attempts, took_ms: story.elapsed_ms() };
             node.is_critical = path.contains(&index);
             let unneeded_by = run.unneeded_by(StepId(index as u32)).filter(|_| life.mark == Mark::Cancelled);
-            let unneeded_by = unneeded_by.map(|join| format!("`{}` does not need it any more", plan.step(join).name));
-            node.notes.splice(1..1, life_notes(plan, node, story, &status, life).into_iter().chain(unneeded_by));
+            let unneeded_by = unneeded_by.map(|join| format!("`{}` does not need it any more", run.path(join)));
+            node.notes.splice(1..1, life_notes(run, node, story, &status, life).into_iter().chain(unneeded_by));
             node.life = Some(life);
         }
         for arrow in &mut picture.arrows {
@@ -214,16 +215,24 @@ impl Picture {
 }
 
 fn node(plan: &Plan, step: &Step) -> Node {
-    let plugin = in_one_line(&plan.plugins[step.plugin.index()].name);
-    let description = &plan.plugins[step.plugin.index()].component.description;
+    let uses = step.uses().map(|uses| &plan.plugins[uses.plugin.index()]);
+    let plugin = match &step.work {
+        Work::Use(_) => uses.map_or_else(String::new, |plugin| in_one_line(&plugin.name)),
+        Work::Open(_) => "steps".to_owned(),
+        Work::Wait(_) => "waits".to_owned(),
+        Work::Finish => "finishes".to_owned(),
+        Work::Fail(_) => "fails".to_owned(),
+    };
     let when = step.when.as_ref().map(|rule| in_one_line(rule.source()));
-    let pool = step.pool.map(|pool| pool.index());
+    let pool = step.uses().and_then(|uses| uses.pool);
     let mut notes = vec![step.name.clone()];
-    let component = visible(&description.name, false);
-    notes.push(match plugin == component {
-        true => format!("uses {plugin}"),
-        false => format!("uses {plugin}, a {component}"),
-    });
+    notes.extend(uses.map(|uses| {
+        let component = visible(&uses.component.description.name, false);
+        match plugin == component {
+            true => format!("uses {plugin}"),
+            false => format!("uses {plugin}, a {component}"),
+        }
+    }));
     if !step.needs.is_empty() {
         let needs: Vec<String> = step.needs.iter().map(|need| wanted(plan, need.step, need.state)).collect();
         notes.push(format!("needs {}", needs.join(", ")));
@@ -234,7 +243,7 @@ fn node(plan: &Plan, step: &Step) -> Node {
         notes.push("always: once all steps are over, whatever became of them".to_owned());
     }
     notes.extend(when.as_ref().map(|when| format!("when {when}")));
-    if let Some(pool) = step.pool {
+    if let Some(pool) = pool {
         let pool = &plan.pools[pool.index()];
         notes.push(format!("in pool {}, {} at once", in_one_line(&pool.name), pool.size));
     }
@@ -250,7 +259,7 @@ fn node(plan: &Plan, step: &Step) -> Node {
     }
     let retries = (retry.attempts > 1).then_some(retry.attempts);
     let (timeout_ms, name) = (step.timeout_ms, step.name.clone());
-    let is_always = step.always;
+    let (is_always, pool) = (step.always, pool.map(|pool| pool.index()));
     Node { name, plugin, pool, retries, timeout_ms, is_always, join, when, life: None, notes, is_critical: false }
 }
 
@@ -273,7 +282,7 @@ fn join_words(step: &Step) -> Option<JoinWords> {
 }
 
 /// A need as it is written.
-fn wanted(plan: &Plan, step: StepId, state: NeedState) -> String {
+fn wanted(plan: &Plan, step: StepNo, state: NeedState) -> String {
     let name = &plan.step(step).name;
     match state {
         NeedState::Succeeded => name.clone(),
@@ -282,7 +291,7 @@ fn wanted(plan: &Plan, step: StepId, state: NeedState) -> String {
 }
 
 /// What a run knows of a step.
-fn life_notes(plan: &Plan, node: &Node, story: &StepHistory, status: &StepStatus<'_>, life: Life) -> Vec<String> {
+fn life_notes(run: &Run, node: &Node, story: &StepHistory, status: &StepStatus<'_>, life: Life) -> Vec<String> {
     let mut first = life.mark.word().to_owned();
     if let Some(took) = life.took_ms {
         first.push_str(&format!(" after {}", duration(took)));
@@ -292,7 +301,7 @@ fn life_notes(plan: &Plan, node: &Node, story: &StepHistory, status: &StepStatus
     }
     let mut notes = vec![first];
     match status {
-        StepStatus::Skipped(reason) => notes.push(in_one_line(&reason.explain(plan))),
+        StepStatus::Skipped(reason) => notes.push(in_one_line(&reason.explain(run.plan(), run.scopes()))),
         StepStatus::Failed(failure) => notes.push(in_one_line(&failure.message)),
         _ => (),
     }
@@ -341,10 +350,10 @@ fn critical_path(plan: &Plan, history: &History) -> Vec<usize> {
     let last = |steps: &mut dyn Iterator<Item = usize>| {
         steps.filter(|&index| ended(index).is_some()).max_by_key(|&index| ended(index))
     };
-    let last_of_steps = last(&mut (0..plan.steps.len()).filter(|&index| !plan.steps[index].always));
+    let last_of_steps = last(&mut (0..plan.own_steps().len()).filter(|&index| !plan.steps[index].always));
     let carried_out = |index: &usize| !history.steps[*index].attempts.is_empty();
     let mut path = Vec::new();
-    let mut at = last(&mut (0..plan.steps.len()).filter(carried_out));
+    let mut at = last(&mut (0..plan.own_steps().len()).filter(carried_out));
     while let Some(index) = at {
         path.push(index);
         let decided = match history.steps[index].skipped {
@@ -386,7 +395,7 @@ fn implied(plan: &Plan) -> BTreeSet<(usize, usize)> {
         let needs = step.needs.iter().filter(|need| takes_all && need.state == NeedState::Succeeded);
         needs.map(|need| need.step.index()).collect::<Vec<usize>>()
     };
-    let needs: Vec<Vec<usize>> = plan.steps.iter().map(succeeding).collect();
+    let needs: Vec<Vec<usize>> = plan.own_steps().iter().map(succeeding).collect();
     let mut implied = BTreeSet::new();
     for (to, direct) in needs.iter().enumerate() {
         if direct.len() < 2 {

@@ -271,7 +271,8 @@ fn example(name: &str) -> Plan {
         Ok(Loaded { component, path: format!("/{name}.wasm") })
     };
     let plugins = spec.plugin_paths().map(|(plugin, path)| (plugin.to_owned(), stand_in(path))).collect();
-    let resolution = resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins });
+    let resolution =
+        resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins, ..Surroundings::default() });
     diagnostics.extend(resolution.diagnostics);
     resolution.plan.unwrap_or_else(|| panic!("{}", diagnostic::render(&diagnostics, &source, false)))
 }
@@ -375,17 +376,17 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             if let Some(event) = action.event() {
                 take(&mut run, &mut records, now, event);
             }
-            let mut start = |attempt: u32, step: StepId, after: u64| {
-                let took = script(scripts, &plan.step(step).name, attempt).1;
+            let mut start = |run: &Run, attempt: u32, step: StepId, after: u64| {
+                let took = script(scripts, &run.step(step).name, attempt).1;
                 flying.push((now + after + took, step, attempt));
             };
             match action {
-                Action::Start(attempt) => start(attempt.attempt, attempt.step, 0),
+                Action::Start(attempt) => start(&run, attempt.attempt, attempt.step, 0),
                 Action::Queue { step, attempt, .. } => {
                     // The pool has room after a moment.
                     let started = Event::AttemptStarted { step: *step, attempt: *attempt };
                     take(&mut run, &mut records, now + 1_200, started);
-                    start(*attempt, *step, 1_200);
+                    start(&run, *attempt, *step, 1_200);
                 }
                 Action::WakeAt(at) => wake = Some(at.0),
                 Action::Record(_) => (),
@@ -408,7 +409,7 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
                 flying.remove(0);
                 now = now.max(at);
                 let usage = Usage::default();
-                let event = match script(scripts, &plan.step(step).name, attempt).0 {
+                let event = match script(scripts, &run.step(step).name, attempt).0 {
                     true => Event::AttemptSucceeded { step, attempt, output: Json::parse("{}").unwrap(), usage },
                     false => Event::AttemptFailed { step, attempt, failure: refused(), usage },
                 };
@@ -417,7 +418,7 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             _ => now = wake.expect("a run that is not over waits for something"),
         }
     }
-    Picture::of_run(&run, &History::of(plan.steps.len(), &records))
+    Picture::of_run(&run, &History::of(&plan, &records))
 }
 
 /// Whether this attempt succeeds, and how many milliseconds it takes.

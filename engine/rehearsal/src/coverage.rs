@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use downbeat_workflow::event::{Event, NeedState, Record, SkipReason, StepEnd};
 use downbeat_workflow::history::History;
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, StepId, StepNo};
+use downbeat_workflow::scope::Scopes;
 use serde::Serialize;
 
 /// What was tried of a workflow.
@@ -58,31 +59,36 @@ impl Coverage {
     /// Takes in a run.
     pub fn take_in(&mut self, plan: &Plan, records: &[Record]) {
         self.runs += 1;
+        let mut scopes = Scopes::new(plan);
         for record in records {
+            scopes.take_in(plan, &record.event);
             match &record.event {
-                Event::AttemptQueued { step, .. } => self.reached(plan, *step),
+                Event::AttemptQueued { step, .. } => self.reached(plan, scopes.no(*step)),
                 Event::AttemptStarted { step, .. } => {
-                    self.reached(plan, *step);
-                    self.steps[step.index()].ran = true;
+                    self.reached(plan, scopes.no(*step));
+                    self.steps[scopes.no(*step).index()].ran = true;
                 }
-                Event::AttemptFailed { step, .. } => self.steps[step.index()].failed = true,
+                Event::AttemptFailed { step, .. } => self.steps[scopes.no(*step).index()].failed = true,
                 Event::StepSkipped { step, reason: SkipReason::RuleFalse { .. } } => {
-                    self.steps[step.index()].rule_false = true;
+                    self.steps[scopes.no(*step).index()].rule_false = true;
                 }
                 _ => (),
             }
         }
-        let history = History::of(plan.steps.len(), records);
-        for (index, step) in plan.steps.iter().enumerate() {
-            let has_failed = |id: StepId| matches!(history.steps[id.index()].ended, Some((_, StepEnd::Failed)));
-            let ran = history.steps[index].attempts.iter().any(|attempt| attempt.started.is_some());
-            self.steps[index].handled |=
-                ran && step.needs.iter().any(|need| need.state == NeedState::Failed && has_failed(need.step));
+        let history = History::of(plan, records);
+        let has_failed = |id: StepId| {
+            history.steps.get(id.index()).is_some_and(|step| matches!(step.ended, Some((_, StepEnd::Failed))))
+        };
+        for (index, life) in history.steps.iter().enumerate() {
+            let (scope, no) = scopes.find(StepId(index as u32)).expect("a step that something happened to");
+            let ran = life.attempts.iter().any(|attempt| attempt.started.is_some());
+            let mut needs = plan.step(no).needs.iter().filter(|need| need.state == NeedState::Failed);
+            self.steps[no.index()].handled |= ran && needs.any(|need| has_failed(scopes.life(plan, scope, need.step)));
         }
     }
 
     /// An attempt is made only if the rule was true.
-    fn reached(&mut self, plan: &Plan, step: StepId) {
+    fn reached(&mut self, plan: &Plan, step: StepNo) {
         self.steps[step.index()].rule_true |= plan.step(step).when.is_some();
     }
 

@@ -2,7 +2,7 @@
 //! that one can be copied from here into a test.
 
 use downbeat_workflow::event::{Event, FailureKind, Outcome, Record, StepEnd};
-use downbeat_workflow::plan::StepId;
+use downbeat_workflow::plan::{ScopeCount, StepId};
 use downbeat_workflow::run::Run;
 use downbeat_workflow::text::visible;
 
@@ -19,7 +19,7 @@ pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
 
 fn words(run: &Run, event: &Event) -> Option<String> {
     let plan = run.plan();
-    let name = |step: &StepId| plan.step(*step).name.as_str();
+    let name = |step: &StepId| run.path(*step);
     Some(match event {
         Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
         Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
@@ -34,7 +34,31 @@ fn words(run: &Run, event: &Event) -> Option<String> {
             None => format!("{} was cancelled", name(step)),
         },
         Event::StepSkipped { step, reason } => {
-            format!("{} was skipped: {}", name(step), shown(&reason.explain(plan)))
+            format!("{} was skipped: {}", name(step), shown(&reason.explain(plan, run.scopes())))
+        }
+        Event::StepOpened { step } => match run.step(*step).opens() {
+            Some(_) => format!("{} began", name(step)),
+            None => format!("{} waits", name(step)),
+        },
+        Event::ScopeOpened { step, index } => match scope_name(run, *step, *index) {
+            Some(scope) => format!("{scope} began"),
+            None => return None,
+        },
+        Event::ScopeTimedOut { step, index } => {
+            format!("{} timed out", scope_name(run, *step, *index).unwrap_or_else(|| name(step)))
+        }
+        Event::StepSucceeded { step, output: None } => format!("{} succeeded", name(step)),
+        Event::StepSucceeded { step, output: Some(output) } => {
+            format!("{} succeeded: {}", name(step), shown(output.as_str()))
+        }
+        Event::SignalReceived { signal, data } => format!("the signal `{signal}` came: {}", shown(data.as_str())),
+        Event::ApprovalGiven { step, approved, by, note } => {
+            let word = if *approved { "approved" } else { "rejected" };
+            let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
+            format!("{} was {word} by {}{note}", name(step), shown(by))
+        }
+        Event::StepCancelRequested { step, reason } => {
+            format!("cancel of {} was asked for: {}", name(step), shown(reason))
         }
         Event::CancelRequested { reason } => format!("cancel was asked for: {}", shown(reason)),
         Event::RunTimedOut => "the run timed out".to_owned(),
@@ -43,6 +67,12 @@ fn words(run: &Run, event: &Event) -> Option<String> {
             format!("the run {}: {}{faults}", outcome_words(*outcome), shown(outputs.as_str()))
         }
     })
+}
+
+/// How people call a scope that is an item or a round; nothing for one of a step that has no other.
+fn scope_name(run: &Run, step: StepId, index: u32) -> Option<String> {
+    let opens = run.step(step).opens()?;
+    (!matches!(opens.scopes, ScopeCount::One)).then(|| format!("{}[{index}]", run.path(step)))
 }
 
 /// The first line of a text, cut.
@@ -108,6 +138,8 @@ pub(crate) fn kind_name(kind: &FailureKind) -> &'static str {
         FailureKind::InvalidOutput => "invalid-output",
         FailureKind::Host => "host",
         FailureKind::Rule => "rule",
+        FailureKind::Scope => "scope",
+        FailureKind::Rejected => "rejected",
     }
 }
 

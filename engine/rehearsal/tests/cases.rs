@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use downbeat_rehearsal::coverage::Coverage;
 use downbeat_rehearsal::file::TestFile;
-use downbeat_rehearsal::rehearse::{Answer, Rehearsal, Setting, rehearse};
+use downbeat_rehearsal::rehearse::{Answer, Happening, Rehearsal, Setting, What, rehearse};
 use downbeat_rehearsal::suite;
 use downbeat_rehearsal::timeline::timeline;
 use downbeat_rehearsal::verdict;
@@ -48,14 +48,14 @@ fn story(folder: &Path) -> String {
     let Some(suite) = suite else { return story };
     let mut coverage = Coverage::new(&plan);
     for test in &suite.tests {
-        let rehearsal = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        let rehearsal = rehearse(&plan, &test.setting, &mut |asked| test.answer(asked));
         let found = verdict::judge(test, &rehearsal);
         writeln!(story, "{} {}", if found.is_empty() { "PASS" } else { "FAIL" }, test.name).unwrap();
         story.push_str(&render(&found, &source, false));
         timeline(&rehearsal.run, &rehearsal.records).iter().for_each(|line| writeln!(story, "  {line}").unwrap());
         coverage.take_in(&plan, &rehearsal.records);
         // The same test has the same story, and its records are those of a run that recovery would accept.
-        let again = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        let again = rehearse(&plan, &test.setting, &mut |asked| test.answer(asked));
         assert_eq!(again.records, rehearsal.records);
         let replayed = Run::replay(plan.clone(), rehearsal.run.id().clone(), &rehearsal.records).unwrap();
         assert_eq!(replayed.outcome(), rehearsal.run.outcome());
@@ -84,16 +84,21 @@ fn every_case_is_told_as_expected() {
 
 const HEADER: &str = "name = \"w\"\nplugins.any = \"any.wasm\"\n";
 
+/// Somebody asks for the run's end.
+fn cancel(at_ms: u64) -> Happening {
+    Happening { at_ms, what: What::Cancel }
+}
+
 fn nothing() -> Setting {
-    Setting { inputs: Json::parse("{}").unwrap(), seed: 1, cancel_at_ms: None }
+    Setting { inputs: Json::parse("{}").unwrap(), seed: 1, outside: Vec::new() }
 }
 
 /// Plays a workflow whose steps all succeed with `null`, each after the milliseconds given (0 if not).
 fn play(toml: &str, setting: &Setting, took: &[(&str, u64)]) -> Rehearsal {
     let plan = plan(format!("{HEADER}{toml}"));
     let took: BTreeMap<&str, u64> = took.iter().copied().collect();
-    rehearse(&plan.clone(), setting, &mut |attempt| {
-        let took_ms = took.get(plan.step(attempt.step).name.as_str()).copied().unwrap_or(0);
+    rehearse(&plan.clone(), setting, &mut |asked| {
+        let took_ms = took.get(asked.path).copied().unwrap_or(0);
         Some(Answer { end: Ok(Json::null()), took_ms })
     })
 }
@@ -125,7 +130,7 @@ fn a_pool_is_never_fuller_than_its_size_and_serves_in_order() {
 #[test]
 fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
     let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"a\"]\nuse = \"any\"\n";
-    let setting = Setting { cancel_at_ms: Some(50), ..nothing() };
+    let setting = Setting { outside: vec![cancel(50)], ..nothing() };
     let played = play(toml, &setting, &[("a", 50), ("b", 51)]);
     let story = timeline(&played.run, &played.records).join("\n");
     assert!(story.contains("a succeeded") && story.contains("b was cancelled"), "{story}");
@@ -135,7 +140,7 @@ fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
 
 #[test]
 fn a_cancellation_after_the_end_changes_nothing() {
-    let setting = Setting { cancel_at_ms: Some(1_000), ..nothing() };
+    let setting = Setting { outside: vec![cancel(1_000)], ..nothing() };
     let played = play("[steps.a]\nuse = \"any\"\n", &setting, &[]);
     assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Succeeded), 0));
 }
@@ -144,8 +149,8 @@ fn a_cancellation_after_the_end_changes_nothing() {
 fn an_attempt_without_an_answer_holds_up_what_needs_it_and_nothing_else() {
     let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"b\"]\nuse = \"any\"\n";
     let plan = plan(format!("{HEADER}{toml}"));
-    let played = rehearse(&plan.clone(), &nothing(), &mut |attempt| {
-        let known = plan.step(attempt.step).name != "a";
+    let played = rehearse(&plan.clone(), &nothing(), &mut |asked| {
+        let known = asked.path != "a";
         known.then(|| Answer { end: Ok(Json::null()), took_ms: 5 })
     });
     assert_eq!(played.unanswered, [(plan.step_named("a").unwrap(), 1)]);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, Work};
 use crate::preview::need_text;
 
 /// How many characters of a value are told; with `--json` there is all of it.
@@ -178,10 +178,19 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
     // These are part of where it is.
     members.remove("name");
     members.remove("always");
-    members.remove("plugin");
-    members.insert("use".to_owned(), plan.plugins[step.plugin.index()].name.clone().into());
-    if let Some(pool) = step.pool {
-        members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
+    members.remove("work");
+    match &step.work {
+        Work::Use(uses) => {
+            if let Value::Object(own) = to_value(uses) {
+                members.extend(own);
+            }
+            members.remove("plugin");
+            members.insert("use".to_owned(), plan.plugins[uses.plugin.index()].name.clone().into());
+            if let Some(pool) = uses.pool {
+                members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
+            }
+        }
+        work => drop(members.insert("work".to_owned(), to_value(work))),
     }
     let mut needs: Vec<String> = step.needs.iter().map(|need| need_text(plan, need)).collect();
     needs.sort();

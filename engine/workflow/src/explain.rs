@@ -17,7 +17,7 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
 use crate::json::Json;
-use crate::plan::{Join, Need, Plan, StepId, is_default};
+use crate::plan::{Join, Need, Plan, Step, StepId, StepKind, StepNo, is_default};
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
 
 /// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
@@ -106,6 +106,34 @@ pub enum What {
         /// Which.
         steps: Vec<String>,
     },
+    /// Somebody sent a signal.
+    Signalled {
+        /// Which.
+        signal: String,
+    },
+    /// Somebody gave their word.
+    Answered {
+        /// On which step.
+        step: String,
+        /// Whether it goes on.
+        approved: bool,
+        /// Who.
+        by: String,
+        /// What else they said.
+        note: String,
+    },
+    /// A scope took too long.
+    ScopeTimedOut {
+        /// Which.
+        scope: String,
+    },
+    /// Somebody asked for the end of a step.
+    StepCancelRequested {
+        /// Which.
+        step: String,
+        /// In their words.
+        reason: String,
+    },
     /// Somebody asked for the run's end.
     CancelRequested {
         /// In their words.
@@ -159,6 +187,23 @@ pub enum Cause {
     NotNeeded {
         /// Which.
         by: String,
+    },
+    /// One of the steps of their scope ended it.
+    Ended {
+        /// Which.
+        by: String,
+    },
+    /// Their scope was cancelled or timed out before their turn.
+    ScopeEnded {
+        /// Whose it is.
+        of: String,
+        /// Whether it timed out.
+        timed_out: bool,
+    },
+    /// Somebody cancelled them.
+    Asked {
+        /// In their words.
+        reason: String,
     },
     /// The run was cancelled before their turn.
     RunCancelled,
@@ -313,6 +358,12 @@ pub struct Times {
     /// Between a failed attempt and the next.
     #[serde(skip_serializing_if = "is_zero")]
     pub between_ms: u64,
+    /// While the scopes that it opened went on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scopes_ms: u64,
+    /// Waiting for a time, a signal or somebody's word.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked_ms: u64,
 }
 
 /// A part of a step's time.
@@ -331,11 +382,15 @@ pub enum Part {
     Interrupted,
     /// [`Times::between_ms`].
     Between,
+    /// [`Times::scopes_ms`].
+    Scopes,
+    /// [`Times::parked_ms`].
+    Parked,
 }
 
 impl Times {
     /// Each part with its milliseconds, in the order in which a step usually goes through them.
-    pub fn parts(&self) -> [(Part, u64); 6] {
+    pub fn parts(&self) -> [(Part, u64); 8] {
         [
             (Part::Needs, self.needs_ms),
             (Part::Engine, self.engine_ms),
@@ -343,6 +398,8 @@ impl Times {
             (Part::Running, self.running_ms),
             (Part::Interrupted, self.interrupted_ms),
             (Part::Between, self.between_ms),
+            (Part::Scopes, self.scopes_ms),
+            (Part::Parked, self.parked_ms),
         ]
     }
 
@@ -359,6 +416,8 @@ impl Times {
             Part::Running => &mut self.running_ms,
             Part::Interrupted => &mut self.interrupted_ms,
             Part::Between => &mut self.between_ms,
+            Part::Scopes => &mut self.scopes_ms,
+            Part::Parked => &mut self.parked_ms,
         } += ms;
     }
 }
@@ -500,9 +559,10 @@ struct Teller<'p> {
     lives: Vec<Life>,
     /// How many ends of steps were recorded.
     ends: u32,
-    /// How many ordinary steps have not come to their end, and the last of them that did, once all have.
-    open: usize,
-    last_of_steps: Option<StepId>,
+    /// Of each scope, how many of its ordinary steps have not come to their end.
+    open: Vec<usize>,
+    /// Of each scope, the last of its ordinary steps, once all have come to their end.
+    last_of_steps: Vec<Option<StepId>>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -547,28 +607,7 @@ struct Life {
 
 impl<'p> Teller<'p> {
     fn new(plan: &'p Arc<Plan>, id: &RunId, focus: Option<StepId>) -> Teller<'p> {
-        let account = |step: &crate::plan::Step| StepAccount {
-            step: step.name.clone(),
-            always: step.always,
-            join: step.join,
-            pool: step.pool.map(|pool| plan.pools[pool.index()].name.clone()),
-            ..StepAccount::default()
-        };
-        let life = Life {
-            doing: None,
-            ended: None,
-            place: 0,
-            turn_after: None,
-            skipped_after: None,
-            queued: None,
-            started: None,
-            failures: 0,
-            root: None,
-            skipped_for: None,
-            outer: None,
-            decided: None,
-        };
-        Teller {
+        let mut teller = Teller {
             plan,
             focus,
             run: Run::new(plan.clone(), id.clone()),
@@ -576,21 +615,69 @@ impl<'p> Teller<'p> {
             finished: None,
             faults: Vec::new(),
             story: Vec::new(),
-            steps: plan.steps.iter().map(account).collect(),
-            lives: vec![life; plan.steps.len()],
+            steps: Vec::new(),
+            lives: Vec::new(),
             ends: 0,
-            open: plan.steps.iter().filter(|step| !step.always).count(),
-            last_of_steps: None,
+            open: Vec::new(),
+            last_of_steps: Vec::new(),
+        };
+        teller.grow(None);
+        teller
+    }
+
+    /// Adds the steps of the scope that was opened last, if there are any that are not known.
+    fn grow(&mut self, at: Option<Timestamp>) {
+        let plan = self.plan;
+        let mut open = 0;
+        for index in self.steps.len()..self.run.scopes().len() {
+            let id = StepId(index as u32);
+            let step = self.planned(id);
+            open += usize::from(step.kind() == StepKind::Ordinary);
+            self.steps.push(StepAccount {
+                step: self.name(id),
+                always: step.always,
+                join: step.join,
+                pool: step.uses().and_then(|uses| uses.pool).map(|pool| plan.pools[pool.index()].name.clone()),
+                ..StepAccount::default()
+            });
+            let part = if self.is_ready(id) { Part::Engine } else { Part::Needs };
+            self.lives.push(Life {
+                doing: at.map(|at| (part, at)),
+                ended: None,
+                place: 0,
+                turn_after: None,
+                skipped_after: None,
+                queued: None,
+                started: None,
+                failures: 0,
+                root: None,
+                skipped_for: None,
+                outer: None,
+                decided: None,
+            });
         }
+        self.open.push(open);
+        self.last_of_steps.push(None);
+    }
+
+    /// What a step of the run is in the plan.
+    fn planned(&self, step: StepId) -> &'p Step {
+        self.plan.step(self.run.scopes().no(step))
+    }
+
+    /// The life of a step of the plan in the scope of another one.
+    fn beside(&self, step: StepId, no: StepNo) -> StepId {
+        let scopes = self.run.scopes();
+        scopes.life(self.plan, scopes.scope(step), no)
     }
 
     fn take_in(&mut self, record: &Record) -> Result<(), Misplaced> {
         let at = record.at;
         match &record.event {
-            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } => {
+            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } | Event::StepOpened { step } => {
                 self.about_to_start(*step, record)
             }
-            Event::StepFailed { step, .. } => self.ask_rule(*step),
+            Event::StepSucceeded { step, .. } | Event::StepFailed { step, .. } => self.ask_rule(*step),
             _ => (),
         }
         self.run.apply(record)?;
@@ -642,6 +729,29 @@ impl<'p> Teller<'p> {
                 self.close(*step, *attempt, at, End::Cancelled);
                 self.used(*step, *attempt, usage);
                 self.cancelled(*step, at);
+            }
+            Event::StepOpened { step } => {
+                let part = if self.planned(*step).opens().is_some() { Part::Scopes } else { Part::Parked };
+                self.turn_to(*step, part, at);
+            }
+            Event::ScopeOpened { .. } => self.grow(Some(at)),
+            Event::ScopeTimedOut { step, index } => {
+                let scope = format!("{}[{index}]", self.name(*step));
+                self.tell(at, What::ScopeTimedOut { scope });
+            }
+            Event::StepSucceeded { step, .. } => {
+                self.end(*step, StepEnd::Succeeded, at);
+                let steps = vec![self.name(*step)];
+                self.tell(at, What::Succeeded { steps });
+            }
+            Event::SignalReceived { signal, .. } => self.tell(at, What::Signalled { signal: signal.clone() }),
+            Event::ApprovalGiven { step, approved, by, note } => {
+                let step = self.name(*step);
+                self.tell(at, What::Answered { step, approved: *approved, by: by.clone(), note: note.clone() });
+            }
+            Event::StepCancelRequested { step, reason } => {
+                let step = self.name(*step);
+                self.tell(at, What::StepCancelRequested { step, reason: reason.clone() });
             }
             Event::StepCancelled { step } => self.cancelled(*step, at),
             Event::StepFailed { step, failure } => {
@@ -723,13 +833,14 @@ impl<'p> Teller<'p> {
             self.ask_rule(step);
         }
         if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
-            self.steps[step.index()].input = self.plan.step(step).with.render(&self.run.seen_by(step)).ok();
+            let with = self.planned(step).uses().map(|uses| &uses.with);
+            self.steps[step.index()].input = with.and_then(|with| with.render(&self.run.seen_by(step)).ok());
         }
     }
 
     /// Asks the step's rule as it was asked when the step's turn came.
     fn ask_rule(&mut self, step: StepId) {
-        let Some(when) = &self.plan.step(step).when else { return };
+        let Some(when) = &self.planned(step).when else { return };
         let account = &mut self.steps[step.index()];
         if account.rule.is_none() && self.run.status(step).0 == StepStatus::Ready {
             let (rule, seen) = (when.source().to_owned(), self.run.seen_by(step));
@@ -740,7 +851,7 @@ impl<'p> Teller<'p> {
     fn failed(&mut self, step: StepId, attempt: u32, failure: &Failure, usage: &Usage, at: Timestamp) {
         self.lives[step.index()].failures += 1;
         let failures = self.lives[step.index()].failures;
-        let retry = &self.plan.step(step).retry;
+        let retry = &self.planned(step).retry;
         let next = match self.run.status(step).0 {
             StepStatus::Delayed(until) => {
                 let delay_ms = until.0.saturating_sub(at.0);
@@ -785,7 +896,7 @@ impl<'p> Teller<'p> {
                 self.lives[outermost.index()].decided = decided;
                 decided
             }
-            SkipReason::RuleFalse { .. } | SkipReason::RunCancelled | SkipReason::RunTimedOut => None,
+            _ => None,
         };
         let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
         if let Some((decider, decided)) = decider.filter(|_| waits) {
@@ -794,7 +905,7 @@ impl<'p> Teller<'p> {
         }
         self.end(step, StepEnd::Skipped, at);
         let account = &mut self.steps[step.index()];
-        account.skipped = Some(reason.explain(self.plan));
+        account.skipped = Some(reason.explain(self.plan, self.run.scopes()));
         match reason {
             SkipReason::NeedNotMet { need, .. } => self.skipped_for(step, *need),
             SkipReason::TooFewNeedsMet { .. } => {
@@ -817,7 +928,12 @@ impl<'p> Teller<'p> {
                 account.rule = Some(RuleAccount { rule: rule.clone(), held: Some(false), saw: saw.clone() });
                 self.lives[step.index()].root = Some(Root::Step(step));
             }
-            SkipReason::RunCancelled | SkipReason::RunTimedOut => {
+            SkipReason::ScopeEnded { .. }
+            | SkipReason::ScopeCancelled
+            | SkipReason::ScopeTimedOut
+            | SkipReason::Asked { .. }
+            | SkipReason::RunCancelled
+            | SkipReason::RunTimedOut => {
                 self.lives[step.index()].root = Some(Root::Step(step));
             }
         }
@@ -854,13 +970,13 @@ impl<'p> Teller<'p> {
 
     /// The step whose end decided a join, be it for its start or against it, and when that was.
     fn decider(&self, join: StepId) -> Option<(StepId, Timestamp)> {
-        let plan = self.plan;
-        let step = plan.step(join);
+        let step = self.planned(join);
         let place = |step: StepId| self.lives[step.index()].place;
         let mut over: Vec<(u32, bool, StepId)> = Vec::with_capacity(step.needs.len());
         for need in &step.needs {
-            let end = self.steps[need.step.index()].end;
-            over.extend(end.map(|end| (place(need.step), need.state.is_met_by(end), need.step)));
+            let needed = self.beside(join, need.step);
+            let end = self.steps[needed.index()].end;
+            over.extend(end.map(|end| (place(needed), need.state.is_met_by(end), needed)));
         }
         over.sort_unstable();
         let (of, least) = (step.needs.len(), step.join.least(step.needs.len() as u32) as usize);
@@ -870,16 +986,17 @@ impl<'p> Teller<'p> {
             _ => least.checked_sub(1).and_then(|last| nth(true, last)).or_else(|| nth(false, of - least)),
         };
         // An always-step waits for all ordinary ones as well.
-        let last = self.last_of_steps.filter(|_| step.always);
+        let last = self.last_of_steps[self.run.scopes().scope(join).index()].filter(|_| step.always);
         let decider = decided.map(|(.., need)| *need).into_iter().chain(last).max_by_key(|step| place(*step))?;
         Some((decider, self.lives[decider.index()].ended?))
     }
 
     /// The steps that it needs in a state other than the one that they came to.
     fn unmet(&self, step: StepId) -> impl Iterator<Item = StepId> {
-        let needs = self.plan.step(step).needs.iter();
-        let is_unmet = |need: &&Need| self.steps[need.step.index()].end.is_some_and(|end| !need.state.is_met_by(end));
-        needs.filter(is_unmet).map(|need| need.step)
+        let needs = self.planned(step).needs.iter().map(move |need| (self.beside(step, need.step), need.state));
+        let is_unmet =
+            |needed: StepId, state: NeedState| self.steps[needed.index()].end.is_some_and(|end| !state.is_met_by(end));
+        needs.filter(move |(needed, state)| is_unmet(*needed, *state)).map(|(needed, _)| needed)
     }
 
     fn cancelled(&mut self, step: StepId, at: Timestamp) {
@@ -930,12 +1047,21 @@ impl<'p> Teller<'p> {
             account.times.add(was, at.0.saturating_sub(since.0));
         }
         let plan = self.plan;
-        plan.dependents(step).iter().for_each(|(dependent, _)| self.may_have_its_turn(*dependent, step, at));
-        self.open -= usize::from(!plan.step(step).always);
-        if self.open == 0 && !plan.step(step).always {
-            self.last_of_steps = Some(step);
-            let always = (0..plan.steps.len()).rev().take_while(|index| plan.steps[*index].always);
-            always.for_each(|index| self.may_have_its_turn(StepId(index as u32), step, at));
+        let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
+        for (dependent, _) in plan.dependents(no) {
+            self.may_have_its_turn(self.beside(step, *dependent), step, at);
+        }
+        if plan.step(no).kind() != StepKind::Ordinary {
+            return;
+        }
+        self.open[scope.index()] -= 1;
+        if self.open[scope.index()] == 0 {
+            self.last_of_steps[scope.index()] = Some(step);
+            for later in self.run.scopes().steps_of(plan, scope) {
+                if self.planned(later).kind() != StepKind::Ordinary {
+                    self.may_have_its_turn(later, step, at);
+                }
+            }
         }
     }
 
@@ -957,8 +1083,9 @@ impl<'p> Teller<'p> {
 
     /// Takes in what an attempt used: refusals, each once, and the bounds that it came near to.
     fn used(&mut self, step: StepId, attempt: u32, usage: &Usage) {
-        let plan = self.plan.step(step);
-        let timeout = plan.timeout_ms.unwrap_or(plan.limits.time_ms);
+        let plan = self.planned(step);
+        let Some(limits) = plan.uses().map(|uses| &uses.limits) else { return };
+        let timeout = plan.timeout_ms.unwrap_or(limits.time_ms);
         let account = &mut self.steps[step.index()];
         for refusal in &usage.refusals {
             if !account.refusals.contains(refusal) {
@@ -966,10 +1093,10 @@ impl<'p> Teller<'p> {
             }
         }
         let used = [
-            ("memory", usage.memory_peak, plan.limits.memory, 0),
-            ("table-elements", usage.table_elements_peak, plan.limits.table_elements, 0),
-            ("output", usage.bytes_out, plan.limits.output, 0),
-            ("log", usage.log_bytes, plan.limits.log, usage.log_dropped),
+            ("memory", usage.memory_peak, limits.memory, 0),
+            ("table-elements", usage.table_elements_peak, limits.table_elements, 0),
+            ("output", usage.bytes_out, limits.output, 0),
+            ("log", usage.log_bytes, limits.log, usage.log_dropped),
             ("timeout", usage.wall_us / 1_000, timeout, 0),
         ];
         for (limit, used, most, dropped) in used {
@@ -984,15 +1111,16 @@ impl<'p> Teller<'p> {
 
     fn needs(&self, step: StepId) -> Vec<NeedAccount> {
         let need = |need: &Need| {
-            let life = &self.lives[need.step.index()];
+            let needed = self.beside(step, need.step);
+            let life = &self.lives[needed.index()];
             NeedAccount {
-                step: self.name(need.step),
+                step: self.name(needed),
                 wanted: need.state,
-                was: self.steps[need.step.index()].end,
+                was: self.steps[needed.index()].end,
                 after_ms: life.ended.map(|at| self.after_ms(at)),
             }
         };
-        self.plan.step(step).needs.iter().map(need).collect()
+        self.planned(step).needs.iter().map(need).collect()
     }
 
     /// The root of what was skipped, as it is told.
@@ -1003,6 +1131,14 @@ impl<'p> Teller<'p> {
         };
         let account = &self.steps[step.index()];
         match (self.run.status(step).0, &account.rule) {
+            (StepStatus::Skipped(SkipReason::ScopeEnded { by }), _) => Cause::Ended { by: self.name(*by) },
+            (StepStatus::Skipped(SkipReason::ScopeCancelled), _) => {
+                Cause::ScopeEnded { of: self.scope_name(step), timed_out: false }
+            }
+            (StepStatus::Skipped(SkipReason::ScopeTimedOut), _) => {
+                Cause::ScopeEnded { of: self.scope_name(step), timed_out: true }
+            }
+            (StepStatus::Skipped(SkipReason::Asked { reason }), _) => Cause::Asked { reason: reason.clone() },
             (StepStatus::Skipped(SkipReason::RunCancelled), _) => Cause::RunCancelled,
             (StepStatus::Skipped(SkipReason::RunTimedOut), _) => Cause::RunTimedOut,
             (StepStatus::Skipped(SkipReason::RuleFalse { .. }), Some(rule)) => {
@@ -1074,7 +1210,12 @@ impl<'p> Teller<'p> {
     }
 
     fn name(&self, step: StepId) -> String {
-        self.plan.step(step).name.clone()
+        self.run.path(step)
+    }
+
+    fn scope_name(&self, step: StepId) -> String {
+        let scopes = self.run.scopes();
+        scopes.scope_path(self.plan, scopes.scope(step))
     }
 
     fn attempt(&mut self, step: StepId, attempt: u32) -> &mut AttemptAccount {
@@ -1093,15 +1234,15 @@ impl Cause {
     fn about(&self) -> &str {
         match self {
             Cause::Step { step, .. } | Cause::Rule { step, .. } | Cause::TooFewNeeds { step, .. } => step,
-            Cause::NotNeeded { by } => by,
-            Cause::RunCancelled | Cause::RunTimedOut => "",
+            Cause::NotNeeded { by } | Cause::Ended { by } => by,
+            Cause::ScopeEnded { of, .. } => of,
+            Cause::Asked { .. } | Cause::RunCancelled | Cause::RunTimedOut => "",
         }
     }
 
     /// Whether it is the same root. In one run, a step has only one end, and a join is decided once.
     fn is_same(&self, other: &Cause) -> bool {
-        let of_join = |cause: &Cause| matches!(cause, Cause::NotNeeded { .. });
-        self.about() == other.about() && of_join(self) == of_join(other)
+        self.about() == other.about() && std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
@@ -1112,6 +1253,8 @@ fn state(status: &StepStatus<'_>) -> &'static str {
         StepStatus::Queued => "queued",
         StepStatus::Running => "running",
         StepStatus::Delayed(_) => "delayed",
+        StepStatus::Open => "open",
+        StepStatus::Parked(_) => "parked",
         StepStatus::Succeeded(_) => "succeeded",
         StepStatus::Failed(_) => "failed",
         StepStatus::Skipped(_) => "skipped",

@@ -17,8 +17,9 @@ use crate::capability::{Grants, Limits};
 use crate::description::Digest;
 use crate::event::{NeedState, SkipReason, StepEnd};
 use crate::json::Json;
-use crate::plan::{Join, Plan, Rest, Retry, Step, StepId, is_default};
-use crate::rule::{Foretold, RuleError, Scope, StepView};
+use crate::plan::{BodyId, Join, Plan, Rest, Retry, Step, StepNo, is_default};
+use crate::rule::{Foretold, RuleError, Scope, StepView, Template};
+use crate::scope::Scopes;
 
 /// How many needs are followed at most to find out which steps are over when others start, where joins are between them.
 /// When they are used up, what a step sees of others stays open.
@@ -86,10 +87,12 @@ pub struct StepPreview {
     /// Its `when`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RulePreview>,
-    /// The plugin.
-    pub plugin: String,
+    /// The plugin; `None` for a step that runs no component itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// The plugin's component.
-    pub digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// Its input; holes that are open stand as they are written.
     pub input: Json,
     /// The steps that its open holes wait for.
@@ -202,12 +205,12 @@ struct Known<'p> {
 }
 
 impl Known<'_> {
-    fn is_skipped(&self, step: StepId) -> bool {
+    fn is_skipped(&self, step: StepNo) -> bool {
         matches!(self.verdicts[step.index()], Some(Verdict::Skipped(_)))
     }
 
     /// Whether `first` is over for sure whenever `then` starts: followed from there over needs that are all waited for.
-    fn is_over(&self, first: StepId, then: StepId) -> bool {
+    fn is_over(&self, first: StepNo, then: StepNo) -> bool {
         if !self.joins || (self.plan.step(then).always && !self.plan.step(first).always) {
             return true;
         }
@@ -234,7 +237,7 @@ fn waits_for_all(step: &Step) -> bool {
 /// What is known when a step starts.
 struct Seen<'k, 'p> {
     known: &'k Known<'p>,
-    by: StepId,
+    by: StepNo,
 }
 
 impl Scope for Seen<'_, '_> {
@@ -243,7 +246,7 @@ impl Scope for Seen<'_, '_> {
     }
 
     fn step(&self, name: &str) -> Option<StepView<'_>> {
-        let step = self.known.plan.step_named(name)?;
+        let step = self.known.plan.named_in(BodyId(0), name)?;
         self.known.step(name).filter(|_| self.known.is_over(step, self.by))
     }
 
@@ -267,7 +270,7 @@ impl Scope for Known<'_> {
 
     fn step(&self, name: &str) -> Option<StepView<'_>> {
         let skipped = StepView { status: "skipped", output: None, failure: None, attempts: 0 };
-        self.is_skipped(self.plan.step_named(name)?).then_some(skipped)
+        self.is_skipped(self.plan.named_in(BodyId(0), name)?).then_some(skipped)
     }
 
     /// A run that does not exist has no id: the hole that asks for it.
@@ -284,12 +287,15 @@ impl Scope for Known<'_> {
     }
 }
 
-fn step_preview(known: &Known<'_>, id: StepId, wave: usize) -> StepPreview {
+fn step_preview(known: &Known<'_>, id: StepNo, wave: usize) -> StepPreview {
     let plan = known.plan;
     let step = plan.step(id);
-    let plugin = &plan.plugins[step.plugin.index()];
+    let uses = step.uses();
+    let plugin = uses.map(|uses| &plan.plugins[uses.plugin.index()]);
     let seen = Seen { known, by: id };
-    let filled = step.with.foretell(&seen);
+    let nothing = Template::constant(Json::null());
+    let with = uses.map_or(&nothing, |uses| &uses.with);
+    let filled = with.foretell(&seen);
     let rule = step.when.as_ref().map(|when| {
         let waits_for = unknown(&seen, when.steps());
         let holds = match when.foretell(&seen) {
@@ -310,19 +316,22 @@ fn step_preview(known: &Known<'_>, id: StepId, wave: usize) -> StepPreview {
         join: step.join,
         ends: plan.region(id).iter().map(|step| plan.step(*step).name.clone()).collect(),
         rule,
-        plugin: plugin.name.clone(),
-        digest: plugin.component.digest.clone(),
+        plugin: plugin.map(|plugin| plugin.name.clone()),
+        digest: plugin.map(|plugin| plugin.component.digest.clone()),
         input: filled.value,
-        input_waits_for: unknown(&seen, step.with.steps()),
-        grants: step.grants.clone(),
-        limits: unusual(&step.limits),
-        pool: step.pool.map(|pool| &plan.pools[pool.index()]).map(|pool| (pool.name.clone(), pool.size)),
+        input_waits_for: unknown(&seen, with.steps()),
+        grants: uses.map(|uses| uses.grants.clone()).unwrap_or_default(),
+        limits: uses.map(|uses| unusual(&uses.limits)).unwrap_or_default(),
+        pool: uses
+            .and_then(|uses| uses.pool)
+            .map(|pool| &plan.pools[pool.index()])
+            .map(|pool| (pool.name.clone(), pool.size)),
         retry: Some(step.retry).filter(|retry| retry.attempts > 1),
         timeout_ms: step.timeout_ms,
     }
 }
 
-fn verdict(known: &Known<'_>, id: StepId, rule: Option<&RulePreview>, fault: Option<&RuleError>) -> Verdict {
+fn verdict(known: &Known<'_>, id: StepNo, rule: Option<&RulePreview>, fault: Option<&RuleError>) -> Verdict {
     let plan = known.plan;
     let mut depends = match needs(known, id) {
         Ok(depends) => depends,
@@ -349,7 +358,7 @@ fn verdict(known: &Known<'_>, id: StepId, rule: Option<&RulePreview>, fault: Opt
 }
 
 /// What has to turn out so that a step's join lets it start, if nothing fails before it; or why it never does.
-fn needs(known: &Known<'_>, id: StepId) -> Result<Vec<String>, String> {
+fn needs(known: &Known<'_>, id: StepNo) -> Result<Vec<String>, String> {
     let plan = known.plan;
     let step = plan.step(id);
     let (mut met, mut unmet) = (0, Vec::new());
@@ -381,7 +390,7 @@ fn needs(known: &Known<'_>, id: StepId) -> Result<Vec<String>, String> {
     let least = step.join.least(of);
     let possible = of - unmet.len() as u32;
     if possible < least {
-        let too_few = SkipReason::TooFewNeedsMet { possible, least, of }.explain(plan);
+        let too_few = SkipReason::TooFewNeedsMet { possible, least, of }.explain(plan, &Scopes::new(plan));
         return Err(unmet.into_iter().next().filter(|_| least == of).unwrap_or(too_few));
     }
     Ok(match (least as usize).saturating_sub(met) {
@@ -393,7 +402,7 @@ fn needs(known: &Known<'_>, id: StepId) -> Result<Vec<String>, String> {
 }
 
 /// For each step the join that may be decided before the step is over, and ends it then, though nothing fails.
-fn cut_by(known: &Known<'_>, order: &[StepId]) -> Vec<Option<StepId>> {
+fn cut_by(known: &Known<'_>, order: &[StepNo]) -> Vec<Option<StepNo>> {
     let plan = known.plan;
     let mut by = vec![None; plan.steps.len()];
     // From the outermost in: what becomes of a join becomes of what serves it.
@@ -401,7 +410,7 @@ fn cut_by(known: &Known<'_>, order: &[StepId]) -> Vec<Option<StepId>> {
         let is_sure = needs(known, *join).is_ok_and(|depends| depends.is_empty());
         let mut open = if is_sure { vec![*join] } else { Vec::new() };
         let mut waited_for = HashSet::new();
-        let region: HashSet<StepId> = plan.region(*join).iter().copied().collect();
+        let region: HashSet<StepNo> = plan.region(*join).iter().copied().collect();
         while let Some(step) = open.pop() {
             let needs = &plan.step(step).needs;
             let needed = needs.iter().filter(|_| waits_for_all(plan.step(step))).map(|need| need.step);
@@ -416,11 +425,11 @@ fn cut_by(known: &Known<'_>, order: &[StepId]) -> Vec<Option<StepId>> {
 
 /// The steps in an order in which each comes after all that it needs, always-steps last; and for each the wave in which its
 /// turn may come first, from 1.
-fn waves(plan: &Plan) -> (Vec<StepId>, Vec<usize>) {
-    let count = plan.steps.len();
+fn waves(plan: &Plan) -> (Vec<StepNo>, Vec<usize>) {
+    let count = plan.own_steps().len();
     let mut waves = vec![1; count];
-    let mut missing: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
-    let mut order: Vec<StepId> = Vec::with_capacity(count);
+    let mut missing: Vec<usize> = plan.own_steps().iter().map(|step| step.needs.len()).collect();
+    let mut order: Vec<StepNo> = Vec::with_capacity(count);
     // Always-steps whose needs were all looked at, while ordinary ones are left.
     let mut always = Vec::new();
     let mut ready: Vec<usize> = (0..count).rev().filter(|index| missing[*index] == 0).collect();
@@ -437,8 +446,8 @@ fn waves(plan: &Plan) -> (Vec<StepId>, Vec<usize>) {
             let taken =
                 if step.join == Join::Merge { before.len() } else { step.join.least(before.len() as u32) as usize };
             waves[index] = least.max(taken.checked_sub(1).map_or(1, |last| before[last] + 1));
-            order.push(StepId(index as u32));
-            for (dependent, _) in plan.dependents(StepId(index as u32)) {
+            order.push(StepNo(index as u32));
+            for (dependent, _) in plan.dependents(StepNo(index as u32)) {
                 missing[dependent.index()] -= 1;
                 if missing[dependent.index()] == 0 {
                     ready.push(dependent.index());
@@ -453,16 +462,16 @@ fn waves(plan: &Plan) -> (Vec<StepId>, Vec<usize>) {
     }
 }
 
-fn longest_chain(known: &Known<'_>, order: &[StepId], waves: &[usize]) -> Vec<String> {
+fn longest_chain(known: &Known<'_>, order: &[StepNo], waves: &[usize]) -> Vec<String> {
     let plan = known.plan;
-    let mut best: Vec<(usize, Option<StepId>)> = vec![(0, None); plan.steps.len()];
+    let mut best: Vec<(usize, Option<StepNo>)> = vec![(0, None); plan.steps.len()];
     for step in order.iter().filter(|step| !known.is_skipped(**step)) {
         let before = plan.step(*step).needs.iter().map(|need| need.step).filter(|need| !known.is_skipped(*need));
         // Of equal chains that of the need which is written first.
         let before = before.rev().max_by_key(|need| best[need.index()].0);
         best[step.index()] = (1 + before.map_or(0, |need| best[need.index()].0), before);
     }
-    let rank = |step: &&StepId| (best[step.index()].0, Reverse((waves[step.index()], **step)));
+    let rank = |step: &&StepNo| (best[step.index()].0, Reverse((waves[step.index()], **step)));
     let mut last = order.iter().max_by_key(rank).copied().filter(|step| best[step.index()].0 > 0);
     let mut chain = Vec::new();
     while let Some(step) = last {

@@ -4,7 +4,7 @@
 
 use downbeat_workflow::difference::Difference;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::{Plan, Work};
 use serde_json::{Value, json};
 
 mod plans;
@@ -20,7 +20,9 @@ fn check(was: &str, is: &str, expected: &str) {
 fn granted(toml: &str, grants: Value) -> Plan {
     let mut plan = plan(toml);
     for step in &mut plan.steps {
-        step.grants = serde_json::from_value(grants[&step.name].clone()).unwrap();
+        if let Work::Use(uses) = &mut step.work {
+            uses.grants = serde_json::from_value(grants[&step.name].clone()).unwrap();
+        }
     }
     plan
 }

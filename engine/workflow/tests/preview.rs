@@ -219,7 +219,7 @@ fn a_run_does_what_its_preview_says() {
         let mut started = Vec::new();
         let mut apply = |run: &mut Run, event: Event| {
             if let Event::AttemptStarted { step, .. } = event {
-                started.push(plan.step(step).name.clone());
+                started.push(run.path(step));
             }
             run.apply(&Record { at: Timestamp(0), event }).unwrap();
         };

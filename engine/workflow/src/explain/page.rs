@@ -370,6 +370,16 @@ impl What {
             What::Skipped { because, steps } => {
                 format!("{} skipped, because {}", names(steps), because.in_words(steps))
             }
+            What::Signalled { signal } => format!("the signal `{signal}` came"),
+            What::Answered { step, approved, by, note } => {
+                let word = if *approved { "approved" } else { "rejected" };
+                let note = if note.is_empty() { String::new() } else { format!(": {}", in_one_line(note)) };
+                format!("{} {word} {step}{note}", in_one_line(by))
+            }
+            What::ScopeTimedOut { scope } => format!("the timeout of {scope} passed"),
+            What::StepCancelRequested { step, reason } => {
+                format!("the end of {step} was asked for: {}", in_one_line(reason))
+            }
             What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
             What::TimedOut => "the workflow's `timeout` passed".to_owned(),
             What::Cancelled { by: None, steps } => format!("{} ended with the run", names(steps)),
@@ -400,6 +410,10 @@ impl Cause {
                 format!("{step} takes {least} of its {of} needs, but {possible} could be met")
             }
             Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
+            Cause::Ended { by } => format!("{by} ended it all before"),
+            Cause::ScopeEnded { of, timed_out: false } => format!("{of} was cancelled before their turn"),
+            Cause::ScopeEnded { of, timed_out: true } => format!("{of} timed out before their turn"),
+            Cause::Asked { reason } => format!("somebody cancelled {}: {}", them(steps), in_one_line(reason)),
             Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
             Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
         }
@@ -452,6 +466,8 @@ impl Part {
             (Part::Running, _) => format!("{ms} running"),
             (Part::Interrupted, _) => format!("{ms} in attempts that were interrupted"),
             (Part::Between, _) => format!("{ms} between attempts"),
+            (Part::Scopes, _) => format!("{ms} in its steps"),
+            (Part::Parked, _) => format!("{ms} waiting for somebody or something"),
         }
     }
 }

@@ -87,7 +87,9 @@ impl StepPreview {
         let mut line = |key: &str, value: &str| {
             let _ = writeln!(page, "    {key:9}{value}");
         };
-        line("use", &format!("{}, {}", self.plugin, self.digest.short()));
+        if let (Some(plugin), Some(digest)) = (&self.plugin, &self.digest) {
+            line("use", &format!("{plugin}, {}", digest.short()));
+        }
         line("with", &shortened(self.input.as_str()));
         if !self.input_waits_for.is_empty() {
             line("", &format!("waits for the end of {}", self.input_waits_for.join(", ")));
