@@ -482,6 +482,82 @@ fn a_detached_workflow_goes_on_by_itself_and_the_run_waits_for_it() {
     );
 }
 
+/// A block whose rounds detach what they begin.
+fn rounds_that_detach() -> Arc<downbeat_workflow::plan::Plan> {
+    let toml = r#"
+        [steps.block]
+        [steps.block.steps.intake]
+        repeat = 2
+        [steps.block.steps.intake.steps.go]
+        workflow = "deploy.toml"
+        with = { target = "staging" }
+        detached = true
+        [steps.next]
+        needs = ["block.finished"]
+        use = "any"
+        "#;
+    Arc::new(plan_with(toml, &[("deploy.toml", DEPLOY)]))
+}
+
+#[test]
+fn a_round_leaves_behind_what_it_detached_and_what_is_around_waits_for_it() {
+    check_plan(
+        &rounds_that_detach(),
+        &[("block/intake[0]/go/push", "ok@30"), ("block/intake[1]/go/push", "permanent@20")],
+        "
+0 block opened
+0 block[0]
+0 block/intake opened
+0 block/intake[0]
+0 block/intake[0]/go opened
+0 block/intake[0]/go[0]
+0 block/intake[0]/go succeeded
+0 block/intake[1]
+0 block/intake[0]/go/push#1
+0 block/intake[1]/go opened
+0 block/intake[1]/go[0]
+0 block/intake[1]/go succeeded
+0 block/intake succeeded
+0 block/intake[1]/go/push#1
+20 block/intake[1]/go/push failed: Permanent
+30 block/intake[0]/go/push succeeded
+30 block failed: `block/intake[1]/go/push` failed: scripted
+30 next#1
+30 next succeeded
+30 Failed {}",
+    );
+}
+
+#[test]
+fn what_rounds_left_behind_is_ended_with_what_is_around_it() {
+    check_plan(
+        &rounds_that_detach(),
+        &[("push", "ok@30"), ("cancel block", "@10")],
+        "
+0 block opened
+0 block[0]
+0 block/intake opened
+0 block/intake[0]
+0 block/intake[0]/go opened
+0 block/intake[0]/go[0]
+0 block/intake[0]/go succeeded
+0 block/intake[1]
+0 block/intake[0]/go/push#1
+0 block/intake[1]/go opened
+0 block/intake[1]/go[0]
+0 block/intake[1]/go succeeded
+0 block/intake succeeded
+0 block/intake[1]/go/push#1
+10 cancel block: enough
+10 block/intake[0]/go/push cancelled
+10 block/intake[1]/go/push cancelled
+10 block cancelled
+10 next#1
+10 next succeeded
+10 Succeeded {}",
+    );
+}
+
 #[test]
 fn an_end_ends_all_that_goes_on_beside_it() {
     check(

@@ -509,6 +509,7 @@ impl Run {
 
     /// A scope goes on to what comes next, once nothing is left of what it is at.
     pub(super) fn advance(&mut self, scope: ScopeId, at: Timestamp) {
+        self.leave_behind(scope);
         loop {
             let life = &mut self.scopes[scope.index()];
             match life.stage {

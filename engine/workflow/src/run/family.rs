@@ -73,6 +73,7 @@ impl Run {
         self.steps.extend(std::iter::repeat_n(StepLife::WAITING, plan.steps_of(opens.body).len()));
         let mut opened = ScopeLife::new(plan.kinds_of(opens.body), Stage::Steps, at, depth);
         opened.locals = locals.map(Box::new);
+        opened.holder = parent;
         self.scopes.push(opened);
         if body.workflow.is_some() {
             match self.inputs_of(step, scope, opens) {
@@ -153,10 +154,53 @@ impl Run {
             Outcome::Cancelled => Err(None),
             Outcome::Failed | Outcome::TimedOut => Err(Some(self.failure_of(scope, outcome, &faults))),
         };
-        let parent = self.places.scope(opener);
-        self.scopes[parent.index()].children.remove(&scope);
+        let holder = self.scopes[scope.index()].holder;
+        self.scopes[holder.index()].children.remove(&scope);
+        if self.is_detached(scope) && matches!(ended, Err(Some(_))) {
+            // Its step is over, but it is a part of what is around it.
+            let kind = self.kind(self.step_of(holder, scope));
+            let failed = self.scopes[scope.index()].first_failed;
+            let around = &mut self.scopes[holder.index()];
+            around.any_failed[kind as usize] = true;
+            around.first_failed = around.first_failed.or(failed.filter(|_| kind == StepKind::Ordinary));
+        }
         self.scope_closed(opener, place.index, ended, at);
-        self.advance(parent, at);
+        self.advance(holder, at);
+    }
+
+    /// A round whose steps have succeeded does not wait for what it detached: what is around its `repeat` does, and the next
+    /// round may begin.
+    pub(super) fn leave_behind(&mut self, scope: ScopeId) {
+        let Some(opener) = self.places.place(scope).opener else { return };
+        let is_round = matches!(self.step(opener).opens(), Some(Opens { scopes: ScopeCount::Rounds(_), .. }));
+        let life = &self.scopes[scope.index()];
+        let is_well = life.stage == Stage::Steps && life.open[0] == 0 && life.outcome() == Outcome::Succeeded;
+        if !is_round || !is_well || !life.children.iter().all(|child| self.is_detached(*child)) {
+            return;
+        }
+        let left = std::mem::take(&mut self.scopes[scope.index()].children);
+        let holder = self.places.scope(opener);
+        for child in &left {
+            self.scopes[child.index()].holder = holder;
+        }
+        self.scopes[holder.index()].children.extend(left);
+    }
+
+    /// Whether the step that opened a scope is over without it.
+    fn is_detached(&self, scope: ScopeId) -> bool {
+        let opener = self.places.place(scope).opener;
+        opener.and_then(|step| self.step(step).opens()).is_some_and(|opens| opens.detached)
+    }
+
+    /// The step of a scope within which another one is.
+    fn step_of(&self, around: ScopeId, mut scope: ScopeId) -> StepId {
+        loop {
+            let opener = self.places.place(scope).opener.expect("a scope within another has an opener");
+            scope = self.places.scope(opener);
+            if scope == around {
+                return opener;
+            }
+        }
     }
 
     /// Why a scope failed.
@@ -191,11 +235,6 @@ impl Run {
         let opens = planned.opens().expect("a step with scopes opens them");
         self.family(step).open -= 1;
         if self.end_of(step).is_some() {
-            // Nobody waits for it, but it is a part of what is around it.
-            if opens.detached && matches!(ended, Err(Some(_))) {
-                let around = self.places.scope(step);
-                self.scopes[around.index()].any_failed[planned.kind() as usize] = true;
-            }
             return;
         }
         self.settle(step);

@@ -149,8 +149,10 @@ pub(super) struct ScopeLife {
     pub(super) any_failed: [bool; 2],
     /// The first ordinary step that failed.
     pub(super) first_failed: Option<StepId>,
-    /// Scopes that its steps opened and that are not over.
+    /// Scopes that are not over and that it waits for: those that its steps opened, and what rounds left behind.
     pub(super) children: BTreeSet<ScopeId>,
+    /// The scope that waits for it: the one around it, unless that was a round that went on.
+    pub(super) holder: ScopeId,
     /// What is still to be undone; the next is the last.
     pub(super) to_undo: Vec<StepId>,
     /// What is being undone.
@@ -183,6 +185,7 @@ impl ScopeLife {
             any_failed: [false; 2],
             first_failed: None,
             children: BTreeSet::new(),
+            holder: ScopeId::ROOT,
             to_undo: Vec::new(),
             undoing: None,
             undone: false,
