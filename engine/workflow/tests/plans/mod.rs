@@ -18,6 +18,15 @@ pub(crate) fn plan(toml: &str) -> Plan {
 
 /// The same of a workflow that opens others: their files and texts, names and plugins added.
 pub(crate) fn plan_with(toml: &str, files: &[(&str, &str)]) -> Plan {
+    let whole = |name: &str, toml: &str| format!("name = \"{name}\"\nplugins.any = \"any.wasm\"\n{toml}");
+    let files: Vec<(&str, String)> =
+        files.iter().map(|(path, toml)| (*path, whole(path.trim_end_matches(".toml"), toml))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    plan_of(&whole("w", toml), &files)
+}
+
+/// The plan of a whole file that may open others.
+pub(crate) fn plan_of(text: &str, files: &[(&str, &str)]) -> Plan {
     let anything = || Json::parse("{}").unwrap();
     let description = Description {
         name: "any".into(),
@@ -30,18 +39,15 @@ pub(crate) fn plan_with(toml: &str, files: &[(&str, &str)]) -> Plan {
     let component = Component { digest: Digest::of(b"any"), description };
     let any = Loaded { component, path: "/any.wasm".into() };
     let plugins = BTreeMap::from([("any".to_owned(), Ok(any))]);
-    let source = |path: &str, name: &str, toml: &str| Source {
-        path: path.to_owned(),
-        text: format!("name = \"{name}\"\nplugins.any = \"any.wasm\"\n{toml}"),
-    };
-    let file = |(path, toml): &(&str, &str)| {
-        let source = source(path, path.trim_end_matches(".toml"), toml);
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let file = |(path, text): &(&str, &str)| {
+        let source = source(path, text);
         let (spec, faults) = Spec::parse(&source);
         let file = File { source, spec, faults, directory: "/flows".to_owned(), plugins: plugins.clone() };
         (format!("/flows/{path}"), Ok(Arc::new(file)))
     };
     let workflows = files.iter().map(file).collect();
-    let source = source("w.toml", "w", toml);
+    let source = source("w.toml", text);
     let (spec, mut diagnostics) = Spec::parse(&source);
     let surroundings = Surroundings { directory: "/flows".into(), plugins, workflows };
     let resolution = spec.map(|spec| resolve(&source, &spec, &surroundings));
