@@ -17,8 +17,9 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
 use crate::json::Json;
-use crate::plan::{Join, Need, Plan, Step, StepId, StepKind, StepNo, is_default};
+use crate::plan::{Join, Need, Plan, ScopeCount, Step, StepId, StepKind, StepNo, is_default};
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
+use crate::scope::ScopeId;
 
 /// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
 pub const NEAR_PERCENT: u64 = 80;
@@ -141,6 +142,11 @@ pub enum What {
     },
     /// The workflow's `timeout` passed.
     TimedOut,
+    /// Steps were ended with what they belong to, as was told before.
+    Cut {
+        /// Which.
+        steps: Vec<String>,
+    },
     /// Steps were ended with the run, or by a join.
     Cancelled {
         /// The join that does not need them any more, if it was one: of joins in joins, the outermost.
@@ -231,6 +237,9 @@ pub struct Link {
     pub after_ms: u64,
     /// Where its time went from then on.
     pub times: Times,
+    /// The same of the steps that it opened: in the item or round that ended last, the chain that its end waited for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Link>,
 }
 
 /// The longest part of the chain that the end waited for.
@@ -251,7 +260,7 @@ pub struct Bottleneck {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepAccount {
-    /// Its name.
+    /// Its path: `build`, `deploy/push`, `suites[3]`.
     pub step: String,
     /// How it ended; `None` while it has not.
     pub end: Option<StepEnd>,
@@ -263,6 +272,9 @@ pub struct StepAccount {
     /// How many of its needs it takes.
     #[serde(skip_serializing_if = "is_default")]
     pub join: Join,
+    /// Whether it has opened scopes or begun to wait.
+    #[serde(skip_serializing_if = "is_default")]
+    pub opened: bool,
     /// Each of its needs, and what became of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<NeedAccount>,
@@ -335,8 +347,8 @@ pub struct RuleAccount {
     pub saw: Vec<(String, Json)>,
 }
 
-/// Where a step's time went, in milliseconds: the parts add up to the time from the run's creation to the step's end, or
-/// to where it stands now.
+/// Where a step's time went, in milliseconds: the parts add up to the time from the run's creation, or from when its scope
+/// opened, to the step's end, or to where it stands now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Times {
@@ -563,6 +575,8 @@ struct Teller<'p> {
     open: Vec<usize>,
     /// Of each scope, the last of its ordinary steps, once all have come to their end.
     last_of_steps: Vec<Option<StepId>>,
+    /// Of each scope, the last of its steps that have come to their end.
+    last_end: Vec<Option<StepId>>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -582,11 +596,25 @@ impl Root {
     }
 }
 
+/// What skipped steps are told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Group {
+    /// The run's end.
+    Run,
+    /// The end of a scope, which a step of it brought about.
+    Ended(StepId),
+    /// The end of a scope that was cancelled or timed out.
+    Scope(ScopeId),
+    Root(Root),
+}
+
 /// What is kept of a step while records come in.
 #[derive(Clone, Debug)]
 struct Life {
     /// What it is doing, since when; `None` once it has ended.
     doing: Option<(Part, Timestamp)>,
+    /// When its scope opened.
+    born: Timestamp,
     ended: Option<Timestamp>,
     /// Which end of a step in this run its own was.
     place: u32,
@@ -620,6 +648,7 @@ impl<'p> Teller<'p> {
             ends: 0,
             open: Vec::new(),
             last_of_steps: Vec::new(),
+            last_end: Vec::new(),
         };
         teller.grow(None);
         teller
@@ -643,6 +672,7 @@ impl<'p> Teller<'p> {
             let part = if self.is_ready(id) { Part::Engine } else { Part::Needs };
             self.lives.push(Life {
                 doing: at.map(|at| (part, at)),
+                born: at.unwrap_or(Timestamp(0)),
                 ended: None,
                 place: 0,
                 turn_after: None,
@@ -658,6 +688,7 @@ impl<'p> Teller<'p> {
         }
         self.open.push(open);
         self.last_of_steps.push(None);
+        self.last_end.push(None);
     }
 
     /// What a step of the run is in the plan.
@@ -687,6 +718,7 @@ impl<'p> Teller<'p> {
                 for index in 0..self.lives.len() {
                     let ready = self.is_ready(StepId(index as u32));
                     self.lives[index].doing = Some((if ready { Part::Engine } else { Part::Needs }, at));
+                    self.lives[index].born = at;
                 }
             }
             Event::AttemptQueued { step, attempt, .. } => {
@@ -733,10 +765,13 @@ impl<'p> Teller<'p> {
             Event::StepOpened { step } => {
                 let part = if self.planned(*step).opens().is_some() { Part::Scopes } else { Part::Parked };
                 self.turn_to(*step, part, at);
+                self.steps[step.index()].opened = true;
             }
             Event::ScopeOpened { .. } => self.grow(Some(at)),
             Event::ScopeTimedOut { step, index } => {
-                let scope = format!("{}[{index}]", self.name(*step));
+                let is_one = matches!(self.planned(*step).opens().map(|opens| &opens.scopes), Some(ScopeCount::One));
+                let name = self.name(*step);
+                let scope = if is_one { name } else { format!("{name}[{index}]") };
                 self.tell(at, What::ScopeTimedOut { scope });
             }
             Event::StepSucceeded { step, .. } => {
@@ -801,9 +836,7 @@ impl<'p> Teller<'p> {
         }
         let path = self.path(until);
         let elapsed_ms = self.after_ms(until);
-        let parts = path.iter().flat_map(|link| link.times.parts().map(move |(part, ms)| (link, part, ms)));
-        // Of equal parts the first.
-        let longest = parts.rev().max_by_key(|(_, _, ms)| *ms).filter(|(_, _, ms)| *ms > 0);
+        let longest = longest(&path).filter(|(_, _, ms)| *ms > 0);
         let bottleneck = longest.map(|(link, part, ms)| Bottleneck {
             step: link.step.clone(),
             part,
@@ -831,6 +864,13 @@ impl<'p> Teller<'p> {
     fn about_to_start(&mut self, step: StepId, record: &Record) {
         if self.steps[step.index()].attempts.is_empty() {
             self.ask_rule(step);
+        }
+        // Its turn came with no step's end alone: something was to be undone first, or is now.
+        let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
+        if let Some(last) = self.last_end[self.run.scopes().scope(step).index()].filter(|_| waits) {
+            let ended = self.lives[last.index()].ended.unwrap_or(record.at);
+            self.turn_to(step, Part::Engine, ended);
+            self.lives[step.index()].turn_after = Some(last);
         }
         if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
             let with = self.planned(step).uses().map(|uses| &uses.with);
@@ -1003,7 +1043,13 @@ impl<'p> Teller<'p> {
         self.end(step, StepEnd::Cancelled, at);
         let by = self.run.unneeded_by(step).map(|by| self.outermost(by)).map(|by| self.name(by));
         let steps = vec![self.name(step)];
-        self.tell(at, What::Cancelled { by, steps });
+        self.tell(
+            at,
+            match by.is_some() || self.run.is_ending() {
+                true => What::Cancelled { by, steps },
+                false => What::Cut { steps },
+            },
+        );
     }
 
     /// Adds to the story; what is of a kind with the moment before is told with it.
@@ -1014,6 +1060,7 @@ impl<'p> Teller<'p> {
             (Some(What::Cancelled { by, steps }), What::Cancelled { by: again, steps: more }) if *by == again => {
                 steps.extend(more);
             }
+            (Some(What::Cut { steps }), What::Cut { steps: more }) => steps.extend(more),
             (Some(What::Interrupted { steps, cause }), What::Interrupted { steps: more, cause: again })
                 if *cause == again =>
             {
@@ -1048,6 +1095,7 @@ impl<'p> Teller<'p> {
         }
         let plan = self.plan;
         let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
+        self.last_end[scope.index()] = Some(step);
         for (dependent, _) in plan.dependents(no) {
             self.may_have_its_turn(self.beside(step, *dependent), step, at);
         }
@@ -1161,44 +1209,82 @@ impl<'p> Teller<'p> {
         let mut skipped: Vec<usize> = (0..self.lives.len()).filter(|index| self.lives[*index].root.is_some()).collect();
         skipped.sort_by_key(|index| self.lives[*index].place);
         let mut groups: Vec<Skips> = Vec::new();
-        // What the run's end kept from running is one group, whichever step it is told of.
-        let mut places: HashMap<Option<Root>, usize> = HashMap::new();
+        // What one end kept from running is one group, whichever step it is told of.
+        let mut places: HashMap<Group, usize> = HashMap::new();
         for index in skipped {
             let Some(root) = self.lives[index].root else { continue };
-            let by_run = matches!(
-                self.run.status(root.step()).0,
-                StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)
-            );
-            let place =
-                *places.entry((!by_run || matches!(root, Root::Join(_))).then_some(root)).or_insert_with(|| {
-                    groups.push(Skips { because: self.cause(root), steps: Vec::new() });
-                    groups.len() - 1
-                });
+            let group = match (root, self.run.status(root.step()).0) {
+                (Root::Step(_), StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)) => Group::Run,
+                (Root::Step(_), StepStatus::Skipped(SkipReason::ScopeEnded { by })) => Group::Ended(*by),
+                (Root::Step(step), StepStatus::Skipped(SkipReason::ScopeCancelled | SkipReason::ScopeTimedOut)) => {
+                    Group::Scope(self.run.scopes().scope(step))
+                }
+                _ => Group::Root(root),
+            };
+            let place = *places.entry(group).or_insert_with(|| {
+                groups.push(Skips { because: self.cause(root), steps: Vec::new() });
+                groups.len() - 1
+            });
             groups[place].steps.push(self.steps[index].step.clone());
         }
         groups
     }
 
-    /// The chain that the end waited for: from the step that ended last among those which did something, back over what
-    /// gave each its turn.
+    /// The chain that the end waited for.
     fn path(&self, until: Timestamp) -> Vec<Link> {
-        let did_something = |index: &usize| !self.steps[*index].attempts.is_empty();
-        let last = (0..self.lives.len()).filter(did_something).max_by_key(|index| {
-            let life = &self.lives[*index];
-            (life.ended.unwrap_or(until), if life.ended.is_some() { life.place } else { u32::MAX })
-        });
+        // Of the scopes of each step the one that ended last, and when. A scope is behind the one that it is within.
+        let scopes = self.run.scopes();
+        let mut ends: Vec<Option<(Timestamp, u32)>> = vec![None; scopes.count()];
+        let mut last: HashMap<StepId, ScopeId> = HashMap::new();
+        for scope in (0..scopes.count() as u32).rev().map(ScopeId) {
+            let own = scopes.steps_of(self.plan, scope).map(|step| self.ended(step, until));
+            ends[scope.index()] = ends[scope.index()].max(own.max());
+            let Some(opener) = scopes.place(scope).opener else { continue };
+            let around = scopes.scope(opener).index();
+            ends[around] = ends[around].max(ends[scope.index()]);
+            let known = last.entry(opener).or_insert(scope);
+            if ends[scope.index()] > ends[known.index()] {
+                *known = scope;
+            }
+        }
+        self.path_of(ScopeId::ROOT, until, &last, &ends)
+    }
+
+    /// That of a scope: from its step that ended last among those which did something, or whose scopes did, back over what
+    /// gave each its turn.
+    fn path_of(
+        &self,
+        scope: ScopeId,
+        until: Timestamp,
+        last: &HashMap<StepId, ScopeId>,
+        ends: &[Option<(Timestamp, u32)>],
+    ) -> Vec<Link> {
+        let did_something =
+            |step: &StepId| !self.steps[step.index()].attempts.is_empty() || self.steps[step.index()].opened;
+        let end = |step: &StepId| {
+            let within = last.get(step).and_then(|scope| ends[scope.index()]);
+            Some(self.ended(*step, until)).max(within)
+        };
         let mut path = Vec::new();
-        let mut here = last.map(|index| StepId(index as u32));
+        let mut here = self.run.scopes().steps_of(self.plan, scope).filter(did_something).max_by_key(end);
         while let Some(step) = here {
             let (account, life) = (&self.steps[step.index()], &self.lives[step.index()]);
-            here = life.turn_after.or(life.skipped_after);
+            here = life.turn_after.or(life.skipped_after).filter(|step| self.run.scopes().scope(*step) == scope);
             // What waited until the run's end was asked for had nothing before it.
             let needs_ms = if here.is_some() { account.times.needs_ms } else { 0 };
             let times = Times { needs_ms: account.times.needs_ms - needs_ms, ..account.times };
-            path.push(Link { step: account.step.clone(), after_ms: needs_ms, times });
+            let after_ms = self.after_ms(life.born) + needs_ms;
+            let within = last.get(&step).map(|scope| self.path_of(*scope, until, last, ends)).unwrap_or_default();
+            path.push(Link { step: account.step.clone(), after_ms, times, within });
         }
         path.reverse();
         path
+    }
+
+    /// When a step ended, and its place among the ends; where it has not, now and behind all.
+    fn ended(&self, step: StepId, until: Timestamp) -> (Timestamp, u32) {
+        let life = &self.lives[step.index()];
+        (life.ended.unwrap_or(until), if life.ended.is_some() { life.place } else { u32::MAX })
     }
 
     fn is_ready(&self, step: StepId) -> bool {
@@ -1244,6 +1330,17 @@ impl Cause {
     fn is_same(&self, other: &Cause) -> bool {
         self.about() == other.about() && std::mem::discriminant(self) == std::mem::discriminant(other)
     }
+}
+
+/// The longest part of a chain; of equal ones the first. Where most of a step's time went in one part of one step within it,
+/// that is it.
+fn longest(path: &[Link]) -> Option<(&Link, Part, u64)> {
+    let parts = path.iter().flat_map(|link| link.times.parts().map(move |(part, ms)| (link, part, ms)));
+    let parts = parts.map(|(link, part, ms)| match longest(&link.within) {
+        Some(inner) if part == Part::Scopes && inner.2.saturating_mul(2) >= ms => inner,
+        _ => (link, part, ms),
+    });
+    parts.reduce(|most, part| if part.2 > most.2 { part } else { most })
 }
 
 fn state(status: &StepStatus<'_>) -> &'static str {
