@@ -299,6 +299,33 @@ fn a_loop_that_goes_on_too_long_fails() {
 }
 
 #[test]
+fn the_rules_of_rounds_see_how_many_are_done() {
+    check(
+        r#"
+        [steps.around]
+        foreach = [7]
+        [steps.around.steps.beat]
+        repeat = { while = "index < 2", max = 5 }
+        use = "any"
+        "#,
+        &[],
+        "
+0 around opened
+0 around[0]
+0 around[0]/beat opened
+0 around[0]/beat[0]
+0 around[0]/beat[0]#1
+0 around[0]/beat[0] succeeded
+0 around[0]/beat[1]
+0 around[0]/beat[1]#1
+0 around[0]/beat[1] succeeded
+0 around[0]/beat succeeded
+0 around succeeded
+0 Succeeded {}",
+    );
+}
+
+#[test]
 fn a_while_that_never_holds_has_no_round() {
     check(
         r#"

@@ -305,7 +305,7 @@ impl Run {
     fn next_round(&self, step: StepId, rounds: &Rounds, family: &mut Family, at: Timestamp) {
         let done = family.scopes.len() as u32;
         let previous = self.last_answer(family, done).map_or(Value::Null, |answer| answer.value());
-        let seen = Seen::between_rounds(self, step, &previous);
+        let seen = Seen::between_rounds(self, step, done, &previous);
         let until = rounds.until.as_ref().filter(|_| done > 0).map(|rule| rule.holds(&seen));
         let while_holds = rounds.while_holds.as_ref().map(|rule| rule.holds(&seen));
         let has_rule = rounds.until.is_some() || rounds.while_holds.is_some();

@@ -22,8 +22,17 @@ pub(super) struct Seen<'r> {
     undoes: bool,
     /// The item or round whose locals are seen, of one that is being opened.
     opening: Option<ScopeId>,
-    /// Of a step that opens rounds: itself, and what its last round answered.
-    round: Option<(StepId, &'r Value)>,
+    /// What a step that opens rounds sees between two of them.
+    round: Option<Round<'r>>,
+}
+
+/// A step between two of its rounds.
+struct Round<'r> {
+    step: StepId,
+    /// What its last round answered.
+    previous: &'r Value,
+    /// The next one, from 0: so many are done.
+    index: Value,
 }
 
 impl<'r> Seen<'r> {
@@ -40,9 +49,9 @@ impl<'r> Seen<'r> {
         }
     }
 
-    /// By a step that opens rounds, after one that answered so; `null` before the first.
-    pub(super) fn between_rounds(run: &'r Run, step: StepId, previous: &'r Value) -> Seen<'r> {
-        Seen { round: Some((step, previous)), ..Seen::by(run, step) }
+    /// By a step that opens rounds, so many of which are done, after one that answered so; `null` before the first.
+    pub(super) fn between_rounds(run: &'r Run, step: StepId, done: u32, previous: &'r Value) -> Seen<'r> {
+        Seen { round: Some(Round { step, previous, index: done.into() }), ..Seen::by(run, step) }
     }
 
     /// By a step that opens a scope, with what only that has.
@@ -127,10 +136,8 @@ impl Scope for Seen<'_> {
     }
 
     fn step(&self, name: &str) -> Option<StepView<'_>> {
-        if let Some((step, previous)) = self.round
-            && self.run.step(step).name == name
-        {
-            return Some(StepView { status: "succeeded", output: Some(previous), failure: None, attempts: 1 });
+        if let Some(round) = self.round.as_ref().filter(|round| self.run.step(round.step).name == name) {
+            return Some(StepView { status: "succeeded", output: Some(round.previous), failure: None, attempts: 1 });
         }
         let (step, _) = self.find(name)?;
         match self.ended(name) {
@@ -140,7 +147,7 @@ impl Scope for Seen<'_> {
     }
 
     fn output(&self, name: &str) -> Option<&Json> {
-        if self.round.is_some_and(|(step, _)| self.run.step(step).name == name) {
+        if self.round.as_ref().is_some_and(|round| self.run.step(round.step).name == name) {
             return None;
         }
         match &self.run.steps[self.ended(name)?.index()].state {
@@ -151,8 +158,10 @@ impl Scope for Seen<'_> {
 
     fn local(&self, local: Local) -> Option<&Value> {
         let run = self.run;
-        if let (Local::Previous, Some((_, previous))) = (local, self.round) {
-            return Some(previous);
+        match (local, &self.round) {
+            (Local::Previous, Some(round)) => return Some(round.previous),
+            (Local::Index, Some(round)) => return Some(&round.index),
+            _ => (),
         }
         let locals = |scope: ScopeId| run.scopes[scope.index()].locals.as_deref();
         let opening = self.opening.and_then(locals);
