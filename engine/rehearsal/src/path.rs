@@ -229,6 +229,25 @@ pub fn paths(plan: &Plan) -> Vec<String> {
     paths
 }
 
+/// For each step of the plan whether more than one way leads to it: its workflow is opened at several places, or by itself.
+pub(crate) fn shared(plan: &Plan) -> Vec<bool> {
+    let mut openers = vec![0; plan.bodies.len() + 1];
+    for opens in plan.steps.iter().filter_map(Step::opens) {
+        openers[opens.body.index()] += 1;
+    }
+    let mut shared = vec![false; plan.steps.len()];
+    let mut bodies: Vec<BodyId> =
+        (0..openers.len()).filter(|body| openers[*body] > 1).map(|body| BodyId(body as u32)).collect();
+    while let Some(body) = bodies.pop() {
+        for no in plan.steps_of(body).map(StepNo) {
+            if !std::mem::replace(&mut shared[no.index()], true) {
+                bodies.extend(plan.step(no).opens().map(|opens| opens.body));
+            }
+        }
+    }
+    shared
+}
+
 fn misnamed<T>(message: String) -> Result<T, Misnamed> {
     Err(Misnamed { message, hint: None })
 }

@@ -17,7 +17,7 @@ use crate::file::{
     AnswerSpec, AnswersSpec, Bound, EndSpec, ExpectSpec, ExpectedStepSpec, HappeningSpec, Otherwise, Reason, TestFile,
     TestSpec, WhatSpec,
 };
-use crate::path::{Meaning, Misnamed, Named, StepPath, only_step, paths};
+use crate::path::{Meaning, Misnamed, Named, StepPath, only_step, paths, shared};
 use crate::rehearse::{Answer, Asked, Happening, Setting, What};
 
 /// The seed of a run whose test names none.
@@ -171,7 +171,10 @@ impl<'a> Resolver<'a> {
         let default = spec.default.as_ref().or(self.file.default.as_ref());
         if let Some(default) = default.filter(|default| *default.get_ref() == Otherwise::Succeed) {
             let is_said = |no: &StepNo| said.iter().any(|(named, _)| named.no == *no && named.path.indices() == 0);
-            let unsaid = (0..self.plan.steps.len() as u32).map(StepNo).filter(|no| !is_said(no)).collect();
+            // Of a step that several ways lead to, something may be said for some of them only.
+            let shared = shared(self.plan);
+            let all = (0..self.plan.steps.len() as u32).map(StepNo);
+            let unsaid = all.filter(|no| !is_said(no) || shared[no.index()]).map(|no| (no, !is_said(&no))).collect();
             self.succeed(default.span(), unsaid, &mut otherwise);
         }
         let (mut happenings, mut outside) = (Vec::new(), Vec::new());
@@ -277,30 +280,27 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Lets steps of which nothing is said succeed.
-    fn succeed(&mut self, span: Range<usize>, steps: BTreeSet<StepNo>, answers: &mut BTreeMap<StepNo, Answer>) {
+    /// Lets steps of which nothing is said succeed; of some, it has to be possible.
+    fn succeed(&mut self, span: Range<usize>, steps: BTreeMap<StepNo, bool>, answers: &mut BTreeMap<StepNo, Answer>) {
         let nothing = Value { span: span.clone(), kind: ValueKind::Table(Vec::new()) };
-        let mut by_plugin: BTreeMap<usize, Json> = BTreeMap::new();
-        for no in steps {
+        for (no, is_needed) in steps {
             let Some(index) = self.plan.step(no).uses().map(|uses| uses.plugin.index()) else { continue };
-            if !by_plugin.contains_key(&index) {
-                let plugin = &self.plan.plugins[index];
-                let base = self.base(&plugin.name);
-                let mut misfits = Vec::new();
-                self.schemas[index].judge("output", base.unwrap_or(&nothing), &mut |misfit| misfits.push(misfit));
-                if let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) {
-                    let message =
-                        format!("steps of `{}` can't succeed with this alone: {}", plugin.name, misfit.message);
-                    let place = base.map_or(span.clone(), |_| misfit.span.clone());
-                    let found =
-                        Diagnostic::error("default-answer", place, message).label("does not fit the output schema");
-                    let hint =
-                        format!("say in `[plugins.{}]` what they answer unless a test says otherwise", plugin.name);
-                    self.tell(found.hint(hint));
-                }
-                by_plugin.insert(index, Json::from(base.unwrap_or(&nothing).to_json()));
+            let plugin = &self.plan.plugins[index];
+            let base = self.base(&plugin.name);
+            let mut misfits = Vec::new();
+            self.schemas[index].judge("output", base.unwrap_or(&nothing), &mut |misfit| misfits.push(misfit));
+            let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) else {
+                let output = Json::from(base.unwrap_or(&nothing).to_json());
+                answers.insert(no, Answer { end: Ok(output), took_ms: 0 });
+                continue;
+            };
+            if is_needed {
+                let message = format!("steps of `{}` can't succeed with this alone: {}", plugin.name, misfit.message);
+                let place = base.map_or(span.clone(), |_| misfit.span.clone());
+                let found = Diagnostic::error("default-answer", place, message).label("does not fit the output schema");
+                let hint = format!("say in `[plugins.{}]` what they answer unless a test says otherwise", plugin.name);
+                self.tell(found.hint(hint));
             }
-            answers.insert(no, Answer { end: Ok(by_plugin[&index].clone()), took_ms: 0 });
         }
     }
 

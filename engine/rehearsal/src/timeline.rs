@@ -1,6 +1,8 @@
 //! What happened in a rehearsal, a line for each moment that a person would tell: the times as they are written in TOML, so
 //! that one can be copied from here into a test.
 
+use std::collections::BTreeSet;
+
 use downbeat_workflow::event::{Event, FailureKind, Outcome, Record, StepEnd};
 use downbeat_workflow::plan::{ScopeCount, StepId};
 use downbeat_workflow::run::Run;
@@ -13,11 +15,19 @@ const SHOWN_CHARS: usize = 120;
 pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
     let times: Vec<String> = records.iter().map(|record| duration(record.at.0)).collect();
     let width = times.iter().map(String::len).max().unwrap_or(0);
-    let line = |(record, time): (&Record, &String)| Some(format!("{time:>width$}  {}", words(run, &record.event)?));
+    let mut opened = BTreeSet::new();
+    let line = |(record, time): (&Record, &String)| {
+        // A scope that was there before is tried again.
+        let again = match &record.event {
+            Event::ScopeOpened { step, index } => !opened.insert((*step, *index)),
+            _ => false,
+        };
+        Some(format!("{time:>width$}  {}", words(run, &record.event, again)?))
+    };
     records.iter().zip(&times).filter_map(line).collect()
 }
 
-fn words(run: &Run, event: &Event) -> Option<String> {
+fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
     let plan = run.plan();
     let name = |step: &StepId| run.path(*step);
     Some(match event {
@@ -40,9 +50,10 @@ fn words(run: &Run, event: &Event) -> Option<String> {
             Some(_) => format!("{} began", name(step)),
             None => format!("{} waits", name(step)),
         },
-        Event::ScopeOpened { step, index } => match scope_name(run, *step, *index) {
-            Some(scope) => format!("{scope} began"),
-            None => return None,
+        Event::ScopeOpened { step, index } => match (scope_name(run, *step, *index), again) {
+            (scope, true) => format!("{} began again", scope.unwrap_or_else(|| name(step))),
+            (Some(scope), false) => format!("{scope} began"),
+            (None, false) => return None,
         },
         Event::ScopeTimedOut { step, index } => {
             format!("{} timed out", scope_name(run, *step, *index).unwrap_or_else(|| name(step)))

@@ -1,4 +1,4 @@
-//! A folder of cases: each `cases/NAME/` holds a workflow, tests of it, and in `expected` what is said about them: what is
+//! A folder of cases: each `cases/NAME/` holds a workflow, those that it opens, tests of it, and in `expected` what is said about them: what is
 //! wrong with the file, or each test's verdict with its timeline, and what was never tried. `DOWNBEAT_BLESS=1` writes the
 //! expectations anew; the diff is the review.
 
@@ -22,8 +22,9 @@ use downbeat_workflow::diagnostic::{self, render};
 use downbeat_workflow::event::{Event, Outcome};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
+use downbeat_workflow::resolve::{File, beside, resolve};
 use downbeat_workflow::run::Run;
-use downbeat_workflow::spec::Source;
+use downbeat_workflow::spec::{Source, Spec};
 
 fn plan(toml: String) -> Arc<Plan> {
     let source = Source { path: "workflow.toml".into(), text: toml };
@@ -31,9 +32,36 @@ fn plan(toml: String) -> Arc<Plan> {
     Arc::new(plan.unwrap_or_else(|| panic!("{}", render(&diagnostics, &source, false))))
 }
 
+/// The plan of a folder's workflow, which may open others beside it.
+fn plan_in(folder: &Path) -> Arc<Plan> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let source = Source { path: path.file_name().unwrap().to_string_lossy().into_owned(), text };
+        let (spec, faults) = Spec::parse(&source);
+        (source, spec, faults)
+    };
+    let (source, spec, mut diagnostics) = read(&folder.join("workflow.toml"));
+    let spec = spec.unwrap();
+    let mut surroundings = components::surroundings(&spec);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".toml") && !name.starts_with("workflow.") {
+            let (source, spec, faults) = read(&path);
+            let plugins = spec.as_ref().map(components::surroundings).unwrap_or_default().plugins;
+            let file = File { source, spec, faults, directory: surroundings.directory.clone(), plugins };
+            surroundings.workflows.insert(beside(&surroundings.directory, &name), Ok(Arc::new(file)));
+        }
+    }
+    let resolution = resolve(&source, &spec, &surroundings);
+    diagnostics.extend(resolution.diagnostics);
+    let others: String = resolution.others.iter().map(|(source, found)| render(found, source, false)).collect();
+    Arc::new(resolution.plan.unwrap_or_else(|| panic!("{}{others}", render(&diagnostics, &source, false))))
+}
+
 /// All there is to say about the tests of a folder.
 fn story(folder: &Path) -> String {
-    let plan = plan(std::fs::read_to_string(folder.join("workflow.toml")).unwrap());
+    let plan = plan_in(folder);
     let text = std::fs::read_to_string(folder.join("workflow.test.toml")).unwrap();
     let source = Source { path: "workflow.test.toml".into(), text };
     let (file, mut diagnostics) = TestFile::parse(&source);
@@ -69,7 +97,7 @@ fn every_case_is_told_as_expected() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let bless = std::env::var_os("DOWNBEAT_BLESS").is_some();
     let names: BTreeSet<_> = std::fs::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(names.len() >= 6, "the cases are gone");
+    assert!(names.len() >= 16, "the cases are gone");
     let mut wrong = String::new();
     for folder in names {
         let (found, expected) = (story(&folder), folder.join("expected"));
