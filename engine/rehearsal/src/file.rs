@@ -54,6 +54,8 @@ pub struct TestSpec {
     pub default: Option<Spanned<Otherwise>>,
     /// `signals`, `approvals` and `cancel`: what comes from outside.
     pub outside: Vec<HappeningSpec>,
+    /// `begins`: when the run is created, in milliseconds since the Unix epoch.
+    pub begins_ms: Option<u64>,
     /// `seed`.
     pub seed: Option<u64>,
     /// `expect`.
@@ -263,7 +265,7 @@ fn kinds() -> Vec<(&'static str, FailureKind)> {
 
 const FILE: &[&str] = &["workflow", "default", "inputs", "plugins", "steps", "tests"];
 const TEST: &[&str] =
-    &["description", "inputs", "steps", "default", "signals", "approvals", "cancel", "seed", "expect"];
+    &["description", "inputs", "steps", "default", "signals", "approvals", "cancel", "begins", "seed", "expect"];
 const SIGNAL: &[&str] = &["at", "name", "data"];
 const APPROVAL: &[&str] = &["at", "step", "approved", "by", "note"];
 const CANCEL: &[&str] = &["at", "step"];
@@ -341,6 +343,7 @@ impl Reader {
                     }
                     _ => self.out.push(wrong_type(key, "a duration, or a list of tables with `at` and `step`", value)),
                 },
+                "begins" => test.begins_ms = self.time(key, value),
                 "seed" => test.seed = self.integer(key, value).map(|seed| *seed.get_ref()),
                 "expect" => test.expect = self.expect(value),
                 _ => (),
@@ -650,6 +653,18 @@ impl Reader {
         let number = self.integer(key, value)?;
         let count = u32::try_from(*number.get_ref()).unwrap_or(u32::MAX);
         Some(Spanned::new(number.span(), count))
+    }
+
+    /// A time, in milliseconds since the Unix epoch.
+    fn time(&mut self, key: &str, value: &Value) -> Option<u64> {
+        let text = self.string(key, value)?;
+        let time = text.get_ref().parse::<jiff::Timestamp>().ok();
+        let ms = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        if ms.is_none() {
+            let found = Diagnostic::error("time", value.span.clone(), format!("`{key}` is no time of this age"));
+            self.out.push(found.hint("write a time with a zone, in 1970 or later: `2026-12-24T18:00:00Z`"));
+        }
+        ms
     }
 
     fn duration(&mut self, key: &str, value: &Value) -> Option<u64> {

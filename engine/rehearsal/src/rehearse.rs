@@ -28,6 +28,8 @@ pub const RUN_ID: &str = "rehearsal";
 pub struct Setting {
     /// As [`inputs::accept`](downbeat_workflow::inputs::accept) returned them.
     pub inputs: Json,
+    /// When, in milliseconds since the Unix epoch: what steps that wait until a time are held against.
+    pub begins_ms: u64,
     /// Where the jitter of retries comes from.
     pub seed: u64,
     /// What else comes from outside, in any order. What ends at that very moment has ended.
@@ -92,7 +94,7 @@ pub struct Answer {
     pub took_ms: u64,
 }
 
-/// A run that was rehearsed. Its records begin at time 0.
+/// A run that was rehearsed.
 #[derive(Clone, Debug)]
 pub struct Rehearsal {
     /// Where it stands; it is over unless an attempt had no answer, a step waits for what
@@ -116,7 +118,7 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// How long the run took, in virtual milliseconds.
     pub fn took_ms(&self) -> u64 {
-        self.run.latest().0
+        self.records.first().map_or(0, |first| self.run.latest().0 - first.at.0)
     }
 }
 
@@ -129,7 +131,7 @@ pub fn rehearse(
     let pool = |pool: &downbeat_workflow::plan::Pool| Pool { free: pool.size, size: pool.size, line: VecDeque::new() };
     let mut stage = Stage {
         answer,
-        now: 0,
+        now: setting.begins_ms,
         flights: BTreeMap::new(),
         started: 0,
         nth: HashMap::new(),
@@ -146,7 +148,7 @@ pub fn rehearse(
         },
     };
     stage.record(Run::creation(plan, plan.to_json().1, setting.inputs.clone(), setting.seed));
-    stage.play(&setting.outside);
+    stage.play(setting);
     stage.rehearsal
 }
 
@@ -178,10 +180,11 @@ struct Pool {
 }
 
 impl Stage<'_> {
-    fn play(&mut self, outside: &[Happening]) {
-        let mut to_come: Vec<(usize, &Happening)> = outside.iter().enumerate().collect();
+    fn play(&mut self, setting: &Setting) {
+        let mut to_come: Vec<(usize, &Happening)> = setting.outside.iter().enumerate().collect();
         to_come.sort_by_key(|(_, happening)| happening.at_ms);
         let mut to_come = VecDeque::from(to_come);
+        let time = |happening: &Happening| setting.begins_ms.saturating_add(happening.at_ms);
         loop {
             let wake_at = self.decide();
             if self.rehearsal.run.outcome().is_some() || self.rehearsal.endless {
@@ -191,13 +194,14 @@ impl Stage<'_> {
                 continue;
             }
             let next_end = self.flights.keys().next().map(|(at, _)| *at).filter(|at| *at < u64::MAX);
-            let next_heard = to_come.front().map(|(_, happening)| happening.at_ms);
+            let next_heard = to_come.front().map(|(_, happening)| time(happening));
             // What is in flight without an answer, and what waits for nobody, holds up all the rest.
             let Some(at) = [next_end, wake_at, next_heard].into_iter().flatten().min() else { return };
             let has_passed = at > self.now;
             self.now = self.now.max(at);
             let has_landed = self.land();
-            let is_due = |happening: &Happening| happening.at_ms <= self.now;
+            let now = self.now;
+            let is_due = |happening: &Happening| time(happening) <= now;
             let cancel =
                 |(_, happening): &(usize, &Happening)| is_due(happening) && matches!(happening.what, What::Cancel);
             if let Some(place) = to_come.iter().position(cancel) {

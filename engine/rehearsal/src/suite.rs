@@ -185,7 +185,8 @@ impl<'a> Resolver<'a> {
             }
         }
         let inputs = self.inputs(name, spec);
-        let setting = Setting { inputs, seed: spec.seed.unwrap_or(SEED), outside: happenings };
+        let (begins_ms, seed) = (spec.begins_ms.unwrap_or(0), spec.seed.unwrap_or(SEED));
+        let setting = Setting { inputs, begins_ms, seed, outside: happenings };
         let mut expected = Vec::new();
         if let Some(expect) = &spec.expect {
             self.expected(expect, &mut expected);

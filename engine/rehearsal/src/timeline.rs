@@ -11,9 +11,10 @@ use downbeat_workflow::text::visible;
 /// How much of a message or an output a line shows, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// A line for each record of the run but the creation and the waits for places in pools.
+/// A line for each record of the run but the creation and the waits for places in pools, with the time since its creation.
 pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
-    let times: Vec<String> = records.iter().map(|record| duration(record.at.0)).collect();
+    let began = records.first().map_or(0, |first| first.at.0);
+    let times: Vec<String> = records.iter().map(|record| duration(record.at.0 - began)).collect();
     let width = times.iter().map(String::len).max().unwrap_or(0);
     let mut opened = BTreeSet::new();
     let line = |(record, time): (&Record, &String)| {

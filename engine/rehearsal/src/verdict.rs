@@ -323,7 +323,8 @@ impl Judge<'_> {
         if life.tries.iter().all(|step| self.ended_within(*step, starts, &earlier)) {
             return None;
         }
-        let at = duration(self.rehearsal.records[starts].at.0);
+        let records = &self.rehearsal.records;
+        let at = duration(records[starts].at.0 - records[0].at.0);
         let message = format!("`{first}` was not over when `{second}` was started");
         Some(Diagnostic::error("before", span.clone(), message).label(format!("started at {at}")))
     }

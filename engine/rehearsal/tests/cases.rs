@@ -118,7 +118,7 @@ fn cancel(at_ms: u64) -> Happening {
 }
 
 fn nothing() -> Setting {
-    Setting { inputs: Json::parse("{}").unwrap(), seed: 1, outside: Vec::new() }
+    Setting { inputs: Json::parse("{}").unwrap(), begins_ms: 0, seed: 1, outside: Vec::new() }
 }
 
 /// Plays a workflow whose steps all succeed with `null`, each after the milliseconds given (0 if not).
