@@ -75,6 +75,8 @@ pub enum Expectation {
     NeverRan(Named),
     /// At most so many attempts are in the pool at once, and once they are.
     Peak(PoolId, u32),
+    /// The first step is over before the second one is started: all that are meant before any that is.
+    Before(Named, Named),
     /// Something about a step.
     Step(Named, StepExpectation),
 }
@@ -100,8 +102,6 @@ pub enum StepExpectation {
     Says(String),
     /// Its last attempt is given this.
     Input(serde_json::Value),
-    /// It is over before this one is started.
-    Before(Named),
 }
 
 impl Test {
@@ -463,7 +463,7 @@ impl<'a> Resolver<'a> {
         }
         for later in &of.before {
             if let Some(found) = self.step(later) {
-                add(later.span(), StepExpectation::Before(found));
+                expected.push((later.span(), Expectation::Before(step.clone(), found)));
             }
         }
     }

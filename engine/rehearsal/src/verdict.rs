@@ -1,13 +1,14 @@
 //! Whether a test came true: each expectation that did not is a diagnostic at the line that has it, with what is the case
 //! instead; and so is each attempt that nobody had an answer for.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use downbeat_workflow::diagnostic::Diagnostic;
-use downbeat_workflow::event::{Event, Outcome, SkipReason, StepEnd};
+use downbeat_workflow::event::{Event, Failure, Outcome, Record, SkipReason, StepEnd};
 use downbeat_workflow::history::{History, StepHistory};
 use downbeat_workflow::plan::{Plan, StepId, Work};
-use downbeat_workflow::run::StepStatus;
+use downbeat_workflow::run::{Run, StepStatus};
 use serde_json::Value;
 
 use crate::file::{Bound, Reason};
@@ -25,7 +26,7 @@ pub fn judge(test: &Test, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
         // Whatever else is not as expected may come of it.
         return found;
     }
-    let judge = Judge { plan, rehearsal, history: &history };
+    let judge = Judge::of(plan, rehearsal, &history);
     found.extend(unheard(test, rehearsal));
     found.extend(test.expected.iter().filter_map(|(span, expected)| judge.expectation(span, expected)));
     found
@@ -124,6 +125,41 @@ struct Judge<'a> {
     plan: &'a Plan,
     rehearsal: &'a Rehearsal,
     history: &'a History,
+    /// The steps that were started.
+    begun: HashSet<StepId>,
+    /// How many scopes each step opened.
+    opened: HashMap<StepId, u32>,
+    /// How each step failed last, and the place of that among the records.
+    failures: HashMap<StepId, (usize, &'a Failure)>,
+}
+
+impl<'a> Judge<'a> {
+    fn of(plan: &'a Plan, rehearsal: &'a Rehearsal, history: &'a History) -> Judge<'a> {
+        let mut judge =
+            Judge { plan, rehearsal, history, begun: HashSet::new(), opened: HashMap::new(), failures: HashMap::new() };
+        for (place, record) in rehearsal.records.iter().enumerate() {
+            judge.begun.extend(begun(&rehearsal.run, &record.event));
+            match &record.event {
+                Event::ScopeOpened { step, .. } => *judge.opened.entry(*step).or_default() += 1,
+                Event::AttemptFailed { step, failure, .. } | Event::StepFailed { step, failure } => {
+                    judge.failures.insert(*step, (place, failure));
+                }
+                _ => (),
+            }
+        }
+        judge
+    }
+}
+
+/// The step that begins with this event.
+fn begun(run: &Run, event: &Event) -> Option<StepId> {
+    match event {
+        Event::AttemptStarted { step, .. } | Event::StepOpened { step } | Event::StepSucceeded { step, .. } => {
+            Some(*step)
+        }
+        Event::StepFailed { step, .. } => Some(*step).filter(|step| matches!(run.step(*step).work, Work::Fail(_))),
+        _ => None,
+    }
 }
 
 impl Judge<'_> {
@@ -185,6 +221,13 @@ impl Judge<'_> {
                     count(actual as usize, "attempt")
                 );
                 unless(actual == *expected, "pool", message, format!("it is {actual}"))
+            }
+            Expectation::Before(named, later) => {
+                let lives = named.lives(&self.rehearsal.run);
+                if lives.is_empty() {
+                    return Some(self.absent(span, named));
+                }
+                self.before(span, &lives, later)
             }
             Expectation::Step(named, expected) => {
                 let lives = named.lives(&self.rehearsal.run);
@@ -302,52 +345,38 @@ impl Judge<'_> {
                     }
                 }
             }
-            StepExpectation::Before(later) => self.before(span, life, later),
         }
     }
 
-    /// Whether the step was over before the other one was started.
-    fn before(&self, span: &Range<usize>, life: &Life, later: &Named) -> Option<Diagnostic> {
-        let (first, second) = (&life.path, &later.path);
-        let others = later.lives(&self.rehearsal.run);
+    /// Whether these were over before the other step was started.
+    fn before(&self, span: &Range<usize>, lives: &[Life], later: &Named) -> Option<Diagnostic> {
+        let second = &later.path;
+        let Rehearsal { run, records, .. } = self.rehearsal;
+        let others = later.lives(run);
         let Some(last) = others.last() else { return Some(self.absent(span, later)) };
-        let is_other = |step: StepId| others.iter().any(|other| other.tries.contains(&step));
-        let begins = |event: &Event| self.begun(event).is_some_and(is_other);
-        let starts = self.rehearsal.records.iter().position(|record| begins(&record.event));
-        let Some(starts) = starts else {
+        let tries: HashSet<StepId> = others.iter().flat_map(|other| other.tries.iter().copied()).collect();
+        let begins = |record: &Record| begun(run, &record.event).is_some_and(|step| tries.contains(&step));
+        let Some(starts) = records.iter().position(begins) else {
+            let first = lives.first().map_or("", |life| life.path.as_str());
             let message = format!("`{second}` was never started, so that `{first}` was not before it");
             let found = Diagnostic::error("before", span.clone(), message).label(self.end_words(last));
             return Some(found.maybe_hint(self.why(last)));
         };
-        let earlier = History::of(self.plan, &self.rehearsal.records[..starts]);
-        if life.tries.iter().all(|step| self.ended_within(*step, starts, &earlier)) {
-            return None;
-        }
-        let records = &self.rehearsal.records;
-        let at = duration(records[starts].at.0 - records[0].at.0);
-        let message = format!("`{first}` was not over when `{second}` was started");
-        Some(Diagnostic::error("before", span.clone(), message).label(format!("started at {at}")))
-    }
-
-    /// Whether the step came to its end within the first `count` records. After a failure with another attempt to come,
-    /// a history says that it did; the records after those know better.
-    fn ended_within(&self, step: StepId, count: usize, history: &History) -> bool {
-        let again = |event: &Event| matches!(event, Event::AttemptStarted { step: other, .. } if *other == step);
-        history.steps.get(step.index()).is_some_and(|step| step.ended.is_some())
-            && !self.rehearsal.records[count..].iter().any(|record| again(&record.event))
-    }
-
-    /// The step that begins with this event.
-    fn begun(&self, event: &Event) -> Option<StepId> {
-        match event {
-            Event::AttemptStarted { step, .. } | Event::StepOpened { step } | Event::StepSucceeded { step, .. } => {
-                Some(*step)
-            }
-            Event::StepFailed { step, .. } => {
-                Some(*step).filter(|step| matches!(self.rehearsal.run.step(*step).work, Work::Fail(_)))
-            }
+        let earlier = History::of(self.plan, &records[..starts]);
+        // After a failure with another attempt to come, a history says that the step ended; the records after those know
+        // better.
+        let again = records[starts..].iter().filter_map(|record| match record.event {
+            Event::AttemptStarted { step, .. } => Some(step),
             _ => None,
-        }
+        });
+        let again: HashSet<StepId> = again.collect();
+        let is_over = |step: &StepId| {
+            earlier.steps.get(step.index()).is_some_and(|step| step.ended.is_some()) && !again.contains(step)
+        };
+        let life = lives.iter().find(|life| !life.tries.iter().all(is_over))?;
+        let at = duration(records[starts].at.0 - records[0].at.0);
+        let message = format!("`{}` was not over when `{second}` was started", life.path);
+        Some(Diagnostic::error("before", span.clone(), message).label(format!("started at {at}")))
     }
 
     /// What the history has of the latest try; nothing if nothing happened to it.
@@ -370,31 +399,16 @@ impl Judge<'_> {
 
     /// How many scopes were opened, over all tries.
     fn opened(&self, life: &Life) -> u32 {
-        let opened = self
-            .rehearsal
-            .records
-            .iter()
-            .filter(|record| matches!(&record.event, Event::ScopeOpened { step, .. } if life.tries.contains(step)));
-        opened.count() as u32
+        life.tries.iter().filter_map(|step| self.opened.get(step)).sum()
     }
 
     fn ran(&self, life: &Life) -> bool {
-        self.rehearsal
-            .records
-            .iter()
-            .any(|record| self.begun(&record.event).is_some_and(|step| life.tries.contains(&step)))
+        life.tries.iter().any(|step| self.begun.contains(step))
     }
 
-    fn last_failure(&self, life: &Life) -> Option<&downbeat_workflow::event::Failure> {
-        let mut records = self.rehearsal.records.iter().rev();
-        records.find_map(|record| match &record.event {
-            Event::AttemptFailed { step, failure, .. } | Event::StepFailed { step, failure }
-                if life.tries.contains(step) =>
-            {
-                Some(failure)
-            }
-            _ => None,
-        })
+    fn last_failure(&self, life: &Life) -> Option<&Failure> {
+        let failures = life.tries.iter().filter_map(|step| self.failures.get(step));
+        failures.max_by_key(|(place, _)| *place).map(|(_, failure)| *failure)
     }
 
     /// Why the step failed or was skipped.

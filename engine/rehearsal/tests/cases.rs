@@ -207,3 +207,38 @@ fn what_fails_when_it_is_given_its_place_may_decide_that_others_do_not_start() {
     assert!(story.contains("slow was skipped: `first` does not need it any more"), "{story}");
     assert!(story.contains("first succeeded"), "{story}");
 }
+
+#[test]
+fn expectations_of_many_items_cost_their_number() {
+    let toml = "[steps.list]\nuse = \"any\"\n[steps.each]\nneeds = [\"list\"]\nforeach = \"${steps.list.output}\"\n\
+                [steps.each.steps.a]\nuse = \"any\"\n[steps.each.steps.b]\nneeds = [\"a\"]\nuse = \"any\"\n\
+                [steps.last]\nneeds = [\"each\"]\nuse = \"any\"\n";
+    let plan = plan(format!("{HEADER}{toml}"));
+    let items: Vec<String> = (0..10_000).map(|index| index.to_string()).collect();
+    let text = format!(
+        "workflow = \"w.toml\"\ndefault = \"succeed\"\n[tests.t]\nsteps.list.output = [{}]\n[tests.t.expect]\n\
+         outcome = \"succeeded\"\nran = [\"each[9999]/b\"]\nnever-ran = [\"each[10000]/a\"]\n[tests.t.expect.steps]\n\
+         each = {{ opened = 10000 }}\n\"each/a\" = {{ end = \"succeeded\", attempts = 1, before = [\"last\"] }}\n",
+        items.join(", ")
+    );
+    let (file, found) = TestFile::parse(&Source { path: "w.test.toml".into(), text });
+    assert!(found.is_empty());
+    let suite = suite::resolve(&file.unwrap(), &plan).0.unwrap();
+    let played = rehearse(&plan, &suite.tests[0].setting, &mut |asked| suite.tests[0].answer(asked));
+    assert_eq!(verdict::judge(&suite.tests[0], &played), []);
+}
+
+#[test]
+fn what_comes_from_outside_comes_in_the_order_of_its_times() {
+    let toml = "[signals.go]\n[steps.a]\nwait = { signal = \"go\" }\n[steps.b]\nneeds = [\"a\"]\nuse = \"any\"\n";
+    let signal = |at_ms, data: &str| {
+        let what = What::Signal { name: "go".to_owned(), data: Json::parse(data).unwrap() };
+        Happening { at_ms, what }
+    };
+    let outside = vec![cancel(30), signal(20, "2"), signal(10, "1")];
+    let played = play(toml, &Setting { begins_ms: 1_000, outside, ..nothing() }, &[("b", 60)]);
+    let story = timeline(&played.run, &played.records).join("\n");
+    assert!(story.contains("10ms  a succeeded: {\"by\":\"signal\",\"data\":1}"), "{story}");
+    assert!(story.contains("30ms  b was cancelled"), "{story}");
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Cancelled), 30));
+}
