@@ -116,6 +116,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/workflows.md",
         "docs/testing.md",
         "docs/operators.md",
+        "docs/patterns.md",
         "docs/plugins-javascript.md",
         "workflows/README.md",
         "workflows/release/README.md",
