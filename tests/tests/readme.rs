@@ -75,12 +75,15 @@ fn a_workflow_and_its_run_are_drawn_as_the_documents_say() {
 #[test]
 fn every_workflow_of_the_reference_checks() {
     let bench = bench();
-    let plugins = format!("\"{}/plugins/", repository().display());
+    let repository = repository().display().to_string();
     let blocks = blocks("docs/workflows.md", "toml");
     assert!(blocks.len() >= 5);
     for (index, block) in blocks.iter().enumerate() {
         // A block that is no whole workflow is completed by what it leaves out.
-        let mut text = block.replace("\"../plugins/", &plugins);
+        let mut text = block.clone();
+        for folder in ["plugins", "workflows"] {
+            text = text.replace(&format!("\"../{folder}/"), &format!("\"{repository}/{folder}/"));
+        }
         if !block.trim_start().starts_with("name") {
             text.insert_str(0, "name = \"example\"\n");
         }
@@ -114,6 +117,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/workflows.md",
         "docs/testing.md",
         "docs/operators.md",
+        "docs/patterns.md",
         "docs/plugins-javascript.md",
         "workflows/README.md",
         "workflows/release/README.md",

@@ -108,12 +108,15 @@ fn the_page_about_tests_tells_the_truth() {
     let plugins = format!("\"{}/plugins/", repository().display());
     let blocks: Vec<&str> = page.split("```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
     let (workflows, tests): (Vec<&str>, Vec<&str>) = blocks.iter().partition(|block| !block.starts_with("workflow"));
-    assert_eq!(workflows.len(), 1, "the page has one workflow, which its tests are of");
-    bench.write("greet.toml", &workflows[0].replace("\"../plugins/", &plugins));
-    assert!(tests.len() >= 4);
+    assert_eq!(workflows.len(), 2, "the page has two workflows, which its tests are of");
+    for workflow in workflows {
+        let name = workflow.split('"').nth(1).unwrap();
+        bench.write(&format!("{name}.toml"), &workflow.replace("\"../plugins/", &plugins));
+    }
+    assert!(tests.len() >= 5);
     for (index, block) in tests.iter().enumerate() {
-        bench.write("greet.test.toml", block);
-        let answer = bench.run(&["test", "greet.test.toml"]);
+        bench.write("page.test.toml", block);
+        let answer = bench.run(&["test", "page.test.toml"]);
         assert_eq!(answer.code, 0, "test file {index} of docs/testing.md:\n{block}\n{}", answer.stderr);
     }
 }

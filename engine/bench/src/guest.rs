@@ -122,7 +122,9 @@ pub(crate) fn plan(toml: String, echo: Loaded) -> Result<Plan> {
     let source = Source { path: "bench.toml".into(), text: toml };
     let (spec, mut diagnostics) = Spec::parse(&source);
     let plugins = [("echo".to_owned(), Ok(echo))].into();
-    let resolution = spec.map(|spec| resolve(&source, &spec, &Surroundings { directory: "/".into(), plugins }));
+    let resolution = spec.map(|spec| {
+        resolve(&source, &spec, &Surroundings { directory: "/".into(), plugins, ..Surroundings::default() })
+    });
     let plan = resolution.and_then(|resolution| {
         diagnostics.extend(resolution.diagnostics);
         resolution.plan

@@ -66,9 +66,20 @@ pub enum Command {
     /// Draw a workflow or a run: steps, needs, and how it went
     #[command(after_help = GRAPH_HELP)]
     Graph(Graph),
-    /// Ask for a run's end: attempts in flight are ended, the rest is skipped
-    #[command(after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"")]
+    /// Ask for the end of a run or of a step: attempts in flight are ended, the rest is skipped
+    #[command(
+        after_help = "Examples:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"\n  downbeat cancel --step deploy/push"
+    )]
     Cancel(Cancel),
+    /// Send a signal to a run, for the steps that wait for it
+    #[command(after_help = "Example:\n  downbeat signal go 1k8qz4h --data '{\"lane\": 3}'")]
+    Signal(Signal),
+    /// Approve a step that waits for somebody's word
+    #[command(after_help = "Example:\n  downbeat approve 1k8qz4h --by ann --note \"looked at the figures\"")]
+    Approve(Word),
+    /// Reject a step that waits for somebody's word: it fails
+    #[command(after_help = "Example:\n  downbeat reject 1k8qz4h --by ann --note \"not before Monday\"")]
+    Reject(Word),
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -375,9 +386,40 @@ pub struct Logs {
 pub struct Cancel {
     /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
     pub run: Option<String>,
+    /// End only this step, by its path: `build`, `deploy/push`, `suites[3]`
+    #[arg(long, value_name = "PATH")]
+    pub step: Option<String>,
     /// Why, for the record
     #[arg(long, default_value = "asked for on the command line")]
     pub reason: String,
+}
+
+/// `downbeat signal`
+#[derive(Debug, Args)]
+pub struct Signal {
+    /// The signal: one of the workflow's `[signals]`
+    pub name: String,
+    /// The run's id, or its beginning or end; by default the latest run that is not over
+    pub run: Option<String>,
+    /// What comes with it, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+}
+
+/// `downbeat approve` and `downbeat reject`
+#[derive(Debug, Args)]
+pub struct Word {
+    /// The run's id, or its beginning or end; by default the latest run that is not over
+    pub run: Option<String>,
+    /// The step, by its path; by default the only one that waits
+    #[arg(long, value_name = "PATH")]
+    pub step: Option<String>,
+    /// Who you are; by default `$USER`
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// What else there is to say, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub note: String,
 }
 
 /// `downbeat schema`

@@ -8,7 +8,8 @@ use downbeat_journal::StateFilter;
 use downbeat_workflow::diagnostic::did_you_mean;
 use downbeat_workflow::event::Timestamp;
 use downbeat_workflow::explain::Account;
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::StepId;
+use downbeat_workflow::run::Run;
 
 use crate::arguments::Explain;
 use crate::exit::{Exit, Fault};
@@ -21,10 +22,6 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
     let journal = place.observe()?;
     let found = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?;
     let plan = Arc::new(load_plan(&journal, &found.id)?);
-    let step = match &arguments.step {
-        Some(name) => Some(plan.step_named(name).ok_or_else(|| no_such_step(&plan, name))?),
-        None => None,
-    };
     // Time passes only for a run that somebody drives.
     let driver = place.driver()?;
     let state = state::word(found.outcome, &found.id, driver.as_ref());
@@ -33,6 +30,13 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
         _ => Timestamp(0),
     };
     let records = journal.load(&found.id).map_err(Fault::engine)?.records;
+    let step = match &arguments.step {
+        Some(name) => {
+            let run = Run::replay(plan.clone(), found.id.clone(), &records).map_err(Fault::engine)?;
+            Some(run.step_at(name).ok_or_else(|| no_such_step(&run, name))?)
+        }
+        None => None,
+    };
     let mut account = Account::of(&plan, &found.id, &records, now, step).map_err(Fault::engine)?;
     if state == "stopped" {
         account.stop();
@@ -53,9 +57,10 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
     Ok(Exit::Success)
 }
 
-fn no_such_step(plan: &Plan, name: &str) -> Fault {
-    let fault = Fault::new(Exit::Usage, format!("the workflow has no step `{name}`"));
-    match did_you_mean(name, plan.steps.iter().map(|step| step.name.as_str())) {
+fn no_such_step(run: &Run, name: &str) -> Fault {
+    let fault = Fault::new(Exit::Usage, format!("the run has no step `{name}`"));
+    let paths: Vec<String> = (0..run.scopes().len() as u32).map(|step| run.path(StepId(step))).collect();
+    match did_you_mean(name, paths.iter().map(String::as_str)) {
         Some(similar) => fault.hint(format!("did you mean `{similar}`?")),
         None => fault.hint("`downbeat show` lists the steps of a run"),
     }

@@ -57,7 +57,7 @@ fn of_run(place: &Place, run: Option<&str>) -> Result<Picture, Fault> {
     let (id, state) = (found.id.clone(), state::word(found.outcome, &found.id, driver.as_ref()));
     let plan = Arc::new(load_plan(&journal, &id)?);
     let records = journal.load(&id).map_err(Fault::engine)?.records;
-    let history = History::of(plan.steps.len(), &records);
+    let history = History::of(&plan, &records);
     // Nothing that is drawn of a run that is not over depends on the time.
     let account = Account::of(&plan, &id, &records, Timestamp(0), None).map_err(Fault::engine)?;
     let run = Run::replay(plan, id, &records).map_err(Fault::engine)?;

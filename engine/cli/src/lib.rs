@@ -7,6 +7,8 @@
 pub mod arguments;
 pub mod exit;
 
+mod approve;
+mod ask;
 mod audience;
 mod cancel;
 mod check;
@@ -26,6 +28,7 @@ mod run;
 mod schema;
 mod screen;
 mod show;
+mod signal;
 mod state;
 mod stream;
 mod table;
@@ -68,6 +71,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Logs(arguments) => logs::logs(&place, &arguments),
         Command::Graph(arguments) => graph::graph(&place, &arguments),
         Command::Cancel(arguments) => cancel::cancel(&place, &arguments),
+        Command::Signal(arguments) => signal::signal(&place, &arguments),
+        Command::Approve(arguments) => approve::answer(&place, &arguments, true),
+        Command::Reject(arguments) => approve::answer(&place, &arguments, false),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),

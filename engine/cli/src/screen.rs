@@ -14,15 +14,16 @@ use std::time::Duration;
 use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Failure, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, StepId, Wait, Work};
 use downbeat_workflow::run::{Misplaced, Run, StepStatus};
+use downbeat_workflow::scope::Scopes;
 use downbeat_workflow::text::visible;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
 use crate::exit::Fault;
 use crate::follow::Item;
-use crate::stream;
+use crate::stream::{self, Names};
 use crate::talk;
 use crate::units;
 
@@ -68,6 +69,8 @@ pub(crate) struct Screen {
     id: RunId,
     /// The run as far as it has been shown. The event stream is not derived from it.
     run: Run,
+    /// Those that have opened, by which steps are called.
+    scopes: Scopes,
     steps: HashMap<StepId, Showing>,
     name_width: usize,
     began: Timestamp,
@@ -104,9 +107,10 @@ impl Screen {
         Screen {
             style,
             run: Run::new(plan.clone(), id.clone()),
+            scopes: Scopes::new(&plan),
             id,
             steps: HashMap::new(),
-            name_width: plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0),
+            name_width: plan.own_steps().iter().map(|step| step.name.chars().count()).max().unwrap_or(0),
             plan,
             began: Timestamp::default(),
             succeeded: 0,
@@ -118,6 +122,9 @@ impl Screen {
 
     /// Says that the run is taken up again, from the records that it has.
     pub(crate) fn resumed(&mut self, records: &[Record]) -> Result<(), Misplaced> {
+        for record in records {
+            self.scopes.take_in(&self.plan, &record.event);
+        }
         if self.style == Style::Json {
             return Ok(());
         }
@@ -142,13 +149,13 @@ impl Screen {
 
     /// Shows what is next in the run's story. Once the event stream can't be written, nothing of it is any more.
     pub(crate) fn take_in(&mut self, item: &Item) -> Result<(), Fault> {
+        if let Item::Record(record) = item {
+            self.scopes.take_in(&self.plan, &record.event);
+        }
+        let names = Names { plan: &self.plan, scopes: &self.scopes };
         match (self.style, item) {
-            (Style::Json, Item::Record(record)) => {
-                talk::put_json(&stream::object(&self.plan, &self.id, record).to_string())
-            }
-            (Style::Json, Item::Line(line)) => {
-                talk::put_json(&stream::log_object(&self.plan, &self.id, line).to_string())
-            }
+            (Style::Json, Item::Record(record)) => talk::put_json(&stream::object(names, &self.id, record).to_string()),
+            (Style::Json, Item::Line(line)) => talk::put_json(&stream::log_object(names, &self.id, line).to_string()),
             (_, Item::Record(record)) => {
                 self.run.apply(record).map_err(Fault::engine)?;
                 self.happened(record)
@@ -202,7 +209,7 @@ impl Screen {
     }
 
     fn step_line(&self, step: StepId, mark: &str, text: &str) {
-        let name = &self.plan.step(step).name;
+        let name = self.run.path(step);
         self.say(&format!("  {mark} {name:width$}  {text}", width = self.name_width));
     }
 
@@ -237,7 +244,7 @@ impl Screen {
             }
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
                 self.take_down(*step, record.at);
-                let why = self.run.unneeded_by(*step).map(|join| &self.plan.step(join).name);
+                let why = self.run.unneeded_by(*step).map(|join| self.run.path(join));
                 let why = why.map_or_else(String::new, |join| format!(": `{join}` does not need it any more"));
                 self.step_line(*step, &"■".yellow().to_string(), &format!("cancelled{why}"));
             }
@@ -247,8 +254,33 @@ impl Screen {
             }
             Event::StepSkipped { step, reason } => {
                 self.skipped += 1;
-                let text = format!("skipped: {}", shortened(&reason.explain(&self.plan), REASON_CHARS));
+                let text = format!("skipped: {}", shortened(&reason.explain(&self.plan, &self.scopes), REASON_CHARS));
                 self.step_line(*step, &"↷".dimmed().to_string(), &text);
+            }
+            Event::StepOpened { step } => {
+                let text = match &self.run.step(*step).work {
+                    Work::Wait(wait) => waits(wait, &self.run, *step),
+                    _ => return Ok(()),
+                };
+                self.step_line(*step, "…", &text);
+            }
+            // What becomes of its steps is told.
+            Event::ScopeOpened { .. } => (),
+            Event::ScopeTimedOut { step, .. } => {
+                self.step_line(*step, &"■".yellow().to_string(), "its timeout has passed");
+            }
+            Event::StepSucceeded { step, .. } => {
+                self.succeeded += 1;
+                self.step_line(*step, &"✓".green().to_string(), "succeeded");
+            }
+            Event::SignalReceived { signal, .. } => self.say(&format!("{} {signal}", "signal:".cyan())),
+            Event::ApprovalGiven { step, approved, by, note } => {
+                let word = if *approved { "approved by" } else { "rejected by" };
+                let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+                self.step_line(*step, &"✎".cyan().to_string(), &format!("{word} {by}{note}"));
+            }
+            Event::StepCancelRequested { step, reason } => {
+                self.step_line(*step, &"■".yellow().to_string(), &format!("cancel requested: {reason}"));
             }
             Event::CancelRequested { reason } => self.say(&format!("{} {reason}", "cancel requested:".yellow())),
             Event::RunTimedOut => {
@@ -290,7 +322,7 @@ impl Screen {
         if self.style == Style::Live && bars < BARS_MAX {
             let bar = self.multi.add(ProgressBar::new_spinner());
             bar.set_style(spinner());
-            bar.set_prefix(format!("{:width$}", self.plan.step(step).name, width = self.name_width));
+            bar.set_prefix(format!("{:width$}", self.run.path(step), width = self.name_width));
             bar.set_message(again.trim_start().to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             showing.bar = Some(bar);
@@ -303,7 +335,7 @@ impl Screen {
     fn failed(&mut self, step: StepId, attempt: u32, failure: &Failure, at: Timestamp) {
         self.failed.insert(step);
         let (showing, took) = self.take_down(step, at);
-        let retried = attempt > 1 || (failure.kind.is_retryable() && self.plan.step(step).retry.attempts > 1);
+        let retried = attempt > 1 || (failure.kind.is_retryable() && self.run.step(step).retry.attempts > 1);
         let count = if retried { format!(" (attempt {attempt})") } else { String::new() };
         let again = match self.run.status(step).0 {
             StepStatus::Delayed(until) => {
@@ -338,7 +370,7 @@ impl Screen {
     fn refusals(&self, step: StepId, usage: &Usage, said: &str) {
         for refusal in usage.refusals.iter().filter(|refusal| !said.contains(&refusal.hint)) {
             self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
-            let table = self.plan.step(step).table();
+            let table = self.run.step(step).table();
             self.say(&format!("      {} to allow it, set in [{table}]: {}", "hint:".cyan().bold(), refusal.hint));
         }
     }
@@ -382,6 +414,24 @@ impl Screen {
     }
 }
 
+/// What a step waits for, in words.
+fn waits(wait: &Wait, run: &Run, step: StepId) -> String {
+    let mut parts = Vec::new();
+    if let Some(signal) = wait.signal {
+        parts.push(format!("the signal `{}`", run.plan().signals[signal.index()].name));
+    }
+    if let Some(approval) = &wait.approval {
+        let question = approval.question.as_ref().and_then(|question| question.render(&run.seen_by(step)).ok());
+        let question = question.and_then(|question| question.value().as_str().map(str::to_owned));
+        let question = question.map_or_else(String::new, |question| format!(": {question}"));
+        parts.push(format!("the approval of {}{question}", approval.by.join(" or ")));
+    }
+    if let StepStatus::Parked(Some(until)) = run.status(step).0 {
+        parts.push(format!("{} at the latest", units::time(until)));
+    }
+    format!("waits for {}", parts.join(", or "))
+}
+
 /// The workflow's outputs, as JSON on standard output; nothing if it has none.
 fn print_outputs(outputs: &Json) -> Result<(), Fault> {
     let value = outputs.value();
@@ -393,7 +443,7 @@ fn print_outputs(outputs: &Json) -> Result<(), Fault> {
 }
 
 fn steps(plan: &Plan) -> String {
-    let count = plan.steps.len();
+    let count = plan.own_steps().len();
     format!("{count} step{}", if count == 1 { "" } else { "s" })
 }
 

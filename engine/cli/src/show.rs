@@ -8,6 +8,7 @@ use downbeat_workflow::event::{Interruption, RunId, Usage};
 use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistory};
 use downbeat_workflow::plan::{Plan, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
+use downbeat_workflow::scope::Scopes;
 
 use crate::arguments::Show;
 use crate::exit::{Exit, Fault};
@@ -16,7 +17,7 @@ use crate::place::{Place, find_run};
 use crate::resume::load_plan;
 use crate::screen::{Screen, Style, shortened};
 use crate::state;
-use crate::stream;
+use crate::stream::{self, Names};
 use crate::table::{table, table_with};
 use crate::talk;
 use crate::units;
@@ -34,13 +35,15 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     }
     let records = journal.load(&id).map_err(Fault::engine)?.records;
     if arguments.json {
+        let mut scopes = Scopes::new(&plan);
         for record in &records {
-            talk::put_json(&stream::object(&plan, &id, record).to_string())?;
+            scopes.take_in(&plan, &record.event);
+            talk::put_json(&stream::object(Names { plan: &plan, scopes: &scopes }, &id, record).to_string())?;
         }
         return Ok(Exit::Success);
     }
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
-    let history = History::of(plan.steps.len(), &records);
+    let history = History::of(&plan, &records);
     talk::put_painted(&page(&plan, &run, &history, driver.as_ref()))?;
     Ok(Exit::Success)
 }
@@ -78,13 +81,14 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
         line("inputs", inputs.as_str());
     }
     page.push('\n');
-    page.push_str(&steps_table(plan, run, history, is_stopped));
+    page.push_str(&steps_table(run, history, is_stopped));
     for (index, step) in history.steps.iter().enumerate() {
-        let step_plan = plan.step(StepId(index as u32));
-        let failed = matches!(run.status(StepId(index as u32)).0, StepStatus::Failed(_));
-        page.push_str(&failure_notes(step_plan, step, failed));
+        let id = StepId(index as u32);
+        let name = run.path(id);
+        let failed = matches!(run.status(id).0, StepStatus::Failed(_));
+        page.push_str(&failure_notes(&name, run.step(id), step, failed));
         if step.attempts.len() > 1 {
-            page.push_str(&attempts_table(&step_plan.name, &step.attempts, is_stopped));
+            page.push_str(&attempts_table(&name, &step.attempts, is_stopped));
         }
     }
     if let Some(outputs) = history.outputs.as_ref().filter(|outputs| outputs.as_str() != "{}") {
@@ -110,14 +114,14 @@ fn state(run: &RunId, history: &History, driver: Option<&Driver>) -> String {
 const INTERRUPTED: &str = "interrupted";
 
 /// `is_stopped`: nobody drives the run, so that nothing is in flight whatever the records say.
-fn steps_table(plan: &Plan, run: &Run, history: &History, is_stopped: bool) -> String {
+fn steps_table(run: &Run, history: &History, is_stopped: bool) -> String {
     let row = |(index, step): (usize, &StepHistory)| {
         let id = StepId(index as u32);
         let (status, attempts) = run.status(id);
         let usage = step.attempts.iter().rev().find_map(|attempt| attempt.ended.as_ref()?.1.usage());
         let cell = |read: fn(&Usage) -> String| usage.map_or_else(String::new, read);
         vec![
-            plan.step(id).name.clone(),
+            run.path(id),
             match status {
                 StepStatus::Running if is_stopped => INTERRUPTED.to_owned(),
                 _ => status_word(&status).to_owned(),
@@ -142,6 +146,8 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
         StepStatus::Queued => "queued",
         StepStatus::Running => "in flight",
         StepStatus::Delayed(_) => "delayed",
+        StepStatus::Open => "open",
+        StepStatus::Parked(_) => "parked",
         StepStatus::Succeeded(_) => "succeeded",
         StepStatus::Failed(_) => "failed",
         StepStatus::Skipped(_) => "skipped",
@@ -152,24 +158,24 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
 fn why(run: &Run, step: StepId, is_stopped: bool) -> String {
     let (status, attempts) = run.status(step);
     match status {
-        StepStatus::Skipped(reason) => on_a_line(&reason.explain(run.plan()), 120),
+        StepStatus::Skipped(reason) => on_a_line(&reason.explain(run.plan(), run.scopes()), 120),
         StepStatus::Cancelled => run
             .unneeded_by(step)
-            .map_or_else(String::new, |join| format!("`{}` does not need it any more", run.plan().step(join).name)),
+            .map_or_else(String::new, |join| format!("`{}` does not need it any more", run.path(join))),
         StepStatus::Running if is_stopped => "its engine is gone; starts again when the run is resumed".to_owned(),
         StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
             format!("{}: {}", failure.kind, on_a_line(first, 80))
         }
+        StepStatus::Parked(Some(until)) => format!("until {} at the latest", units::time(until)),
         StepStatus::Delayed(until) => format!("next attempt at {}", units::time(until)),
         _ => String::new(),
     }
 }
 
 /// The whole message, backtrace and refusals of a step that failed.
-fn failure_notes(plan: &Step, step: &StepHistory, failed: bool) -> String {
-    let name = &plan.name;
+fn failure_notes(name: &str, plan: &Step, step: &StepHistory, failed: bool) -> String {
     let mut notes = String::new();
     if let Some(failure) = step.failure().filter(|_| failed) {
         let _ = writeln!(notes, "\n{name} failed: {}", failure.kind);

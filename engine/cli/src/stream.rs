@@ -7,22 +7,41 @@ mod schema;
 
 use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Record, RunId};
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::scope::Scopes;
 use serde_json::{Map, Value};
 
 use crate::units;
 
 pub(crate) use schema::json_schema;
 
+/// By what the numbers in events are replaced.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) plan: &'a Plan,
+    /// Those that have opened by then.
+    pub(crate) scopes: &'a Scopes,
+}
+
+impl Names<'_> {
+    /// How people call a step of the run; a step that it does not have, by its number.
+    pub(crate) fn step(self, step: StepId) -> String {
+        match self.scopes.find(step) {
+            Some(_) => self.scopes.path(self.plan, step),
+            None => step.0.to_string(),
+        }
+    }
+}
+
 /// The object for one record.
-pub(crate) fn object(plan: &Plan, run: &RunId, record: &Record) -> Value {
+pub(crate) fn object(names: Names<'_>, run: &RunId, record: &Record) -> Value {
     let (name, fields) = flattened(&record.event);
     let mut object = Map::new();
     object.insert("event".into(), name.into());
     object.insert("run".into(), run.to_string().into());
     object.insert("at".into(), units::time(record.at).into());
     for (key, mut value) in fields {
-        name_indices(plan, &key, &mut value);
+        name_indices(names, &key, &mut value);
         object.insert(key, value);
     }
     Value::Object(object)
@@ -43,33 +62,33 @@ fn flattened(event: &Event) -> (String, Map<String, Value>) {
 }
 
 /// The object for a line of an attempt's log, which is no record but belongs to the stream.
-pub(crate) fn log_object(plan: &Plan, run: &RunId, line: &LogLine) -> Value {
+pub(crate) fn log_object(names: Names<'_>, run: &RunId, line: &LogLine) -> Value {
     serde_json::json!({
         "event": "attempt-logged",
         "run": run.to_string(),
         "at": units::time(line.at),
-        "step": plan.step(line.step).name,
+        "step": names.step(line.step),
         "attempt": line.attempt,
         "level": line.level.as_str(),
         "message": line.message,
     })
 }
 
-fn name_indices(plan: &Plan, key: &str, value: &mut Value) {
-    let index = value.as_u64().map(|index| index as usize);
+fn name_indices(names: Names<'_>, key: &str, value: &mut Value) {
+    let index = value.as_u64().map(|index| index as u32);
     match (key, index, &mut *value) {
-        ("step", Some(index), _) => *value = plan.steps[index].name.clone().into(),
-        ("pool", Some(index), _) => *value = plan.pools[index].name.clone().into(),
+        ("step", Some(index), _) => *value = names.step(StepId(index)).into(),
+        ("pool", Some(index), _) => *value = names.plan.pools[index as usize].name.clone().into(),
         // A step's output is its own business: `step` in there is no index.
         ("reason", _, Value::Object(reason)) => {
             for (key, value) in reason.iter_mut() {
                 let field = match key.as_str() {
                     "need-not-met" => "need",
-                    "not-needed" => "by",
+                    "not-needed" | "scope-ended" => "by",
                     _ => continue,
                 };
                 if let Some(step) = value.get_mut(field) {
-                    name_indices(plan, "step", step);
+                    name_indices(names, "step", step);
                 }
             }
         }

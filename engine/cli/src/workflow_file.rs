@@ -14,7 +14,7 @@ use downbeat_sandbox::{LoadError, Sandbox};
 use downbeat_workflow::diagnostic::{self, DIAGNOSTICS_MAX, Diagnostic, Finding};
 use downbeat_workflow::difference::Difference;
 use downbeat_workflow::plan::{Plan, Plugin, Step};
-use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::resolve::{File, Loaded, Surroundings, beside, resolve};
 use downbeat_workflow::spec::{Source, Spec};
 use owo_colors::OwoColorize as _;
 
@@ -31,6 +31,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Checked {
     source: Source,
     diagnostics: Vec<Diagnostic>,
+    /// The files of sub-workflows about which there is something to say.
+    others: Vec<(Source, Vec<Diagnostic>)>,
     /// What it says; `None` if it has errors.
     pub(crate) plan: Option<Plan>,
 }
@@ -41,10 +43,13 @@ impl Checked {
         if !self.diagnostics.is_empty() {
             talk::say(diagnostic::render(&self.diagnostics, &self.source, true));
         }
-        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-        let warnings = self.diagnostics.len() - errors;
+        for (source, diagnostics) in &self.others {
+            talk::say(diagnostic::render(diagnostics, source, true));
+        }
+        let errors = self.all().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = self.all().count() - errors;
         let steps =
-            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.steps.len(), "step")));
+            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.own_steps().len(), "step")));
         let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
         let bare: Vec<String> = self.plan.as_ref().map_or_else(Vec::new, bare);
@@ -55,20 +60,25 @@ impl Checked {
 
     /// The diagnostics in one line, if there are any: for somebody who wants to run the file and is not kept from it.
     fn summarise(&self) {
-        if self.diagnostics.is_empty() {
+        if self.all().next().is_none() {
             return;
         }
-        let mut codes: Vec<&str> = self.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+        let mut codes: Vec<&str> = self.all().map(|diagnostic| diagnostic.code).collect();
         codes.sort_unstable();
         codes.dedup();
-        let (path, found) = (&self.source.path, count(self.diagnostics.len(), "warning"));
+        let (path, found) = (&self.source.path, count(self.all().count(), "warning"));
         let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
         talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}` shows them"));
     }
 
     /// The diagnostics for programs.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        diagnostic::findings(&self.diagnostics, &self.source)
+        let others = self.others.iter().flat_map(|(source, found)| diagnostic::findings(found, source));
+        diagnostic::findings(&self.diagnostics, &self.source).into_iter().chain(others).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().chain(self.others.iter().flat_map(|(_, found)| found))
     }
 }
 
@@ -76,8 +86,9 @@ impl Checked {
 /// one use of it needs, so this is no warning; but a clock that stands still is nowhere else seen before the run.
 fn bare(plan: &Plan) -> Vec<String> {
     let bare = |step: &Step| {
-        let wants = &plan.plugins[step.plugin.index()].component.description.wants;
-        let withheld = step.grants.withheld(wants);
+        let uses = step.uses()?;
+        let wants = &plan.plugins[uses.plugin.index()].component.description.wants;
+        let withheld = uses.grants.withheld(wants);
         let is_bare = !wants.is_empty() && withheld.len() == wants.len();
         is_bare.then(|| format!("{} ({})", step.name, withheld.join(", ")))
     };
@@ -189,26 +200,67 @@ pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
     let text = read(path)?;
     let source = Source { path: path.display().to_string(), text };
     let (spec, mut diagnostics) = Spec::parse(&source);
-    let mut plan = None;
+    let (mut plan, mut others) = (None, Vec::new());
     if let Some(spec) = spec {
         let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
         // Its real name: grants are followed through no link, and where the project lies is not their affair.
         let directory = directory.canonicalize().unwrap_or(directory);
         diagnostics.extend(barred_grants(&spec, &directory, sandbox));
-        let plugins: BTreeMap<String, Result<Loaded, String>> =
-            spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect();
-        let surroundings = Surroundings { directory: directory.display().to_string(), plugins };
+        let plugins = plugins(&spec, &directory, sandbox);
+        let directory = directory.display().to_string();
+        let mut workflows = BTreeMap::new();
+        sub_workflows(&spec, &directory, sandbox, &mut workflows);
+        let surroundings = Surroundings { directory, plugins, workflows };
         let resolution = resolve(&source, &spec, &surroundings);
         diagnostics.extend(resolution.diagnostics);
+        others = resolution.others;
         plan = resolution.plan.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     }
     diagnostic::sort(&mut diagnostics);
-    Ok(Checked { source, diagnostics, plan })
+    others.iter_mut().for_each(|(_, found)| diagnostic::sort(found));
+    Ok(Checked { source, diagnostics, others, plan })
+}
+
+fn plugins(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> BTreeMap<String, Result<Loaded, String>> {
+    spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect()
+}
+
+/// Reads the files of the sub-workflows that a file names, and of those that they name in turn.
+fn sub_workflows(
+    spec: &Spec,
+    directory: &str,
+    sandbox: &Sandbox,
+    found: &mut BTreeMap<String, Result<Arc<File>, String>>,
+) {
+    for named in spec.workflow_paths() {
+        let whole = beside(directory, named);
+        if found.contains_key(&whole) {
+            continue;
+        }
+        let text = match read_text(Path::new(&whole)) {
+            Ok(text) => text,
+            Err(error) => {
+                found.insert(whole, Err(error.to_string()));
+                continue;
+            }
+        };
+        let source = Source { path: whole.clone(), text };
+        let (spec, mut faults) = Spec::parse(&source);
+        let around = Path::new(&whole).parent().map(Path::to_path_buf).unwrap_or_default();
+        let around = around.canonicalize().unwrap_or(around);
+        faults.extend(spec.iter().flat_map(|spec| barred_grants(spec, &around, sandbox)));
+        let plugins = spec.as_ref().map(|spec| plugins(spec, &around, sandbox)).unwrap_or_default();
+        let file = Arc::new(File { source, spec, faults, directory: around.display().to_string(), plugins });
+        found.insert(whole, Ok(file.clone()));
+        if let Some(spec) = &file.spec {
+            sub_workflows(spec, &file.directory, sandbox, found);
+        }
+    }
 }
 
 /// An error at each granted directory that no attempt would get.
 fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagnostic> {
-    let files = spec.steps.iter().flat_map(|(_, step)| &step.grant.files).flat_map(|files| files.get_ref());
+    let files = spec.grants().into_iter().flat_map(|grant| &grant.files).flat_map(|files| files.get_ref());
     let mut known: HashMap<&str, Option<String>> = HashMap::new();
     let barred = files.filter_map(|file| {
         let path = Some(file.path.get_ref().as_str()).filter(|path| !path.is_empty())?;
@@ -233,7 +285,11 @@ pub(crate) fn changed_since(plan: &Plan) -> Option<PathBuf> {
         }
         let loaded = |plugin: &Plugin| Ok(Loaded { component: plugin.component.clone(), path: plugin.path.clone() });
         let plugins = plan.plugins.iter().map(|plugin| (plugin.name.clone(), loaded(plugin))).collect();
-        let surroundings = Surroundings { directory: plan.directory.clone(), plugins };
+        // A sub-workflow's file is not looked at: one that names it is told as it was.
+        if !spec.workflow_paths().is_empty() {
+            return None;
+        }
+        let surroundings = Surroundings { directory: plan.directory.clone(), plugins, ..Surroundings::default() };
         match resolve(&source, &spec, &surroundings).plan {
             Some(now) if Difference::of_plans(plan, &now).is_empty() => return None,
             _ => changed = Some(path),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use downbeat_journal::{Journal, Pending, ReadError, Request};
+use downbeat_journal::{Journal, ReadError, Request, RequestId};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::RunId;
 use downbeat_workflow::json::Json;
@@ -122,25 +122,27 @@ impl<P: Perform> Conductor<P> {
         loop {
             for pending in inbox.next().await? {
                 let mailbox = lock(&self.mailboxes).get(&pending.run).cloned();
-                match mailbox {
-                    Some(mailbox) => {
-                        let Request::Cancel { reason } = pending.request;
-                        let _ = mailbox.send(Message::Cancel { reason, request: Some(pending.id) });
+                match (mailbox, pending.request) {
+                    (Some(mailbox), request) => {
+                        let _ = mailbox.send(Message::Asked { request, id: Some(pending.id) });
                     }
                     // It may have been taken up or come to its end in between; then somebody else has seen to it.
-                    None => drop(self.end_parked(pending).await),
+                    (None, Request::Cancel { reason }) => {
+                        drop(self.end_parked(&pending.run, reason, pending.id).await);
+                    }
+                    // Whoever resumes the run is handed it.
+                    (None, _) => (),
                 }
             }
         }
     }
 
-    async fn end_parked(&self, pending: Pending) -> Result<(), StartError> {
-        let run = replay(&self.shared.journal, &self.shared.plans, &pending.run)?;
+    async fn end_parked(&self, run: &RunId, reason: String, request: RequestId) -> Result<(), StartError> {
+        let run = replay(&self.shared.journal, &self.shared.plans, run)?;
         let Shared { journal, watch, clock, .. } = &*self.shared;
         let driver = parked::driver(journal, run, watch.clone(), clock);
         let _registration = self.register(&driver)?;
-        let Request::Cancel { reason } = pending.request;
-        driver.end_parked(reason, Some(pending.id)).await?;
+        driver.end_parked(reason, Some(request)).await?;
         Ok(())
     }
 
@@ -186,7 +188,8 @@ impl Handle {
     /// Asks the run for its end.
     pub fn cancel(&self, reason: &str) {
         // A run that is over has nobody who listens, which is as good as being cancelled.
-        let _ = self.mailbox.send(Message::Cancel { reason: reason.to_owned(), request: None });
+        let request = Request::Cancel { reason: reason.to_owned() };
+        let _ = self.mailbox.send(Message::Asked { request, id: None });
     }
 
     /// Waits until the run is over, or has come to rest after a stop.

@@ -46,8 +46,8 @@ pub(crate) enum Message {
     Ended { step: StepId, attempt: u32, ended: Box<Ended> },
     /// A queued attempt has its place.
     Granted { step: StepId, place: Place },
-    /// Somebody asks for the run's end.
-    Cancel { reason: String, request: Option<RequestId> },
+    /// Somebody asks something of the run.
+    Asked { request: Request, id: Option<RequestId> },
 }
 
 /// How the driving of a run ended.
@@ -77,15 +77,13 @@ pub enum DriveError {
 #[derive(Default)]
 struct Cut {
     all: bool,
-    /// All but those of always-steps.
-    ordinary: bool,
-    /// Those of the steps that a join does not need any more. None of them starts again.
+    /// Those that the run does not want any more. None of their steps starts again.
     steps: BTreeSet<StepId>,
 }
 
 impl Cut {
-    fn ends(&self, step: StepId, always: bool) -> bool {
-        self.all || (self.ordinary && !always) || self.steps.contains(&step)
+    fn ends(&self, step: StepId) -> bool {
+        self.all || self.steps.contains(&step)
     }
 }
 
@@ -177,8 +175,8 @@ impl<P: Perform> Driver<P> {
     /// of it while nobody drove it; it counts before anything is started.
     pub(crate) async fn recover(&mut self, asked: Vec<Pending>) -> Result<(), DriveError> {
         self.interrupt_lost()?;
-        for Pending { id, request: Request::Cancel { reason }, .. } in asked {
-            self.cancel(reason, Some(id))?;
+        for Pending { id, request, .. } in asked {
+            self.asked(request, Some(id))?;
         }
         for (step, pool) in self.run.queued() {
             self.enqueue(step, pool);
@@ -190,7 +188,7 @@ impl<P: Perform> Driver<P> {
     /// rest before them, for whoever resumes it.
     pub(crate) async fn end_parked(mut self, reason: String, request: Option<RequestId>) -> Result<Ending, DriveError> {
         self.interrupt_lost()?;
-        self.cancel(reason, request)?;
+        self.asked(Request::Cancel { reason }, request)?;
         match self.run.has_always_steps_left() {
             true => self.come_to_rest().await,
             false => self.drive().await,
@@ -313,7 +311,7 @@ impl<P: Perform> Driver<P> {
     fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
             Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended),
-            Message::Cancel { reason, request } => self.cancel(reason, request),
+            Message::Asked { request, id } => self.asked(request, id),
             Message::Granted { step, place } => {
                 self.granted.push((step, place));
                 Ok(())
@@ -321,15 +319,28 @@ impl<P: Perform> Driver<P> {
         }
     }
 
-    fn cancel(&mut self, reason: String, request: Option<RequestId>) -> Result<(), DriveError> {
+    fn asked(&mut self, request: Request, id: Option<RequestId>) -> Result<(), DriveError> {
         // A request that waited for its run comes twice: with the resumption, and out of the inbox.
-        let known = request.is_some() && request <= self.last_request;
+        let known = id.is_some() && id <= self.last_request;
         if known || self.run.outcome().is_some() {
             return Ok(());
         }
-        self.last_request = self.last_request.max(request);
-        self.answers.extend(request);
-        self.record(Event::CancelRequested { reason })
+        self.last_request = self.last_request.max(id);
+        self.answers.extend(id);
+        let open = |step: &str| self.run.step_at(step).filter(|step| !self.run.has_ended(*step));
+        // What is asked too late is answered by what is there already.
+        let event = match request {
+            Request::Cancel { reason } => Some(Event::CancelRequested { reason }),
+            Request::CancelStep { step, reason } => open(&step).map(|step| Event::StepCancelRequested { step, reason }),
+            Request::Signal { signal, data } => {
+                self.run.has_signal(&signal).then_some(Event::SignalReceived { signal, data })
+            }
+            Request::Answer { step, approved, by, note } => {
+                let step = open(&step).filter(|step| self.run.may_answer(*step, &by));
+                step.map(|step| Event::ApprovalGiven { step, approved, by, note })
+            }
+        };
+        event.map_or(Ok(()), |event| self.record(event))
     }
 
     fn came_home(&mut self, step: StepId, attempt: u32, ended: Ended) -> Result<(), DriveError> {
@@ -355,7 +366,7 @@ impl<P: Perform> Driver<P> {
             };
             match message {
                 Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended)?,
-                Message::Cancel { reason, request } => self.cancel(reason, request)?,
+                Message::Asked { request, id } => self.asked(request, id)?,
                 Message::Granted { .. } => (),
             }
         }
@@ -368,19 +379,14 @@ impl<P: Perform> Driver<P> {
         self.cut.send_if_modified(|cut| !std::mem::replace(&mut cut.all, true));
     }
 
-    /// Ends the attempts in flight that the run does not want any more: with its own end, or because no join needs their
-    /// steps. Each is told once.
+    /// Ends the attempts in flight that the run does not want any more: with their scope, because somebody asked, or because
+    /// no join needs their steps. Each is told once.
     fn cut_unwanted(&self) {
-        if self.run.is_giving_up() {
-            return self.cut();
-        }
-        let ordinary = self.run.is_ending();
-        if ordinary || self.run.unneeded().next().is_some() {
+        if self.run.unwanted().next().is_some() {
             self.cut.send_if_modified(|cut| {
-                let before = (cut.ordinary, cut.steps.len());
-                cut.ordinary |= ordinary;
-                cut.steps.extend(self.run.unneeded());
-                before != (cut.ordinary, cut.steps.len())
+                let before = cut.steps.len();
+                cut.steps.extend(self.run.unwanted());
+                before != cut.steps.len()
             });
         }
     }
@@ -431,6 +437,8 @@ impl<P: Perform> Driver<P> {
             run: self.run.id().clone(),
             plan: self.run.plan().clone(),
             step,
+            no: self.run.scopes().no(step),
+            path: (step.index() >= self.run.plan().own_steps().len()).then(|| self.run.path(step)),
             attempt,
             idempotency_key: self.run.idempotency_key(step),
             input,
@@ -443,11 +451,10 @@ impl<P: Perform> Driver<P> {
             attempt,
         });
         let mut cut = self.cut.subscribe();
-        let always = self.run.plan().step(step).always;
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
         let future = Guarded(Box::pin(async move {
             // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
-            let cancelled = async move { drop(cut.wait_for(|cut| cut.ends(step, always)).await) };
+            let cancelled = async move { drop(cut.wait_for(|cut| cut.ends(step)).await) };
             let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
             drop(place);
             ended

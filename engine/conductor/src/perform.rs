@@ -9,7 +9,7 @@ use downbeat_sandbox::{Ended, Observer};
 use downbeat_workflow::event::{Record, RunId};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, StepId, StepNo};
 
 /// One attempt to be carried out.
 #[derive(Clone, Debug)]
@@ -18,8 +18,12 @@ pub struct Order {
     pub run: RunId,
     /// The run's plan.
     pub plan: Arc<Plan>,
-    /// Which step of it.
+    /// Which step of the run.
     pub step: StepId,
+    /// Which step of the plan that is.
+    pub no: StepNo,
+    /// How people call the step; `None` if that is its name in the plan.
+    pub path: Option<String>,
     /// Counts from 1.
     pub attempt: u32,
     /// The same for every attempt of this step in this run.

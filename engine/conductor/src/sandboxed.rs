@@ -42,12 +42,14 @@ struct Ready {
 /// What the attempts of one plan have in common, made once: an attempt only clones pointers.
 pub struct Prepared {
     plan: Arc<Plan>,
-    name: Arc<str>,
-    directory: Arc<Path>,
-    steps: Vec<PreparedStep>,
+    /// By [`StepNo`](plan::StepNo); `None` for those that run no component.
+    steps: Vec<Option<PreparedStep>>,
 }
 
 struct PreparedStep {
+    /// Of the workflow that it is a step of, be it a sub-workflow.
+    workflow: Arc<str>,
+    directory: Arc<Path>,
     name: Arc<str>,
     plugin: Arc<Plugin>,
     grants: Arc<Grants>,
@@ -123,19 +125,23 @@ impl Stock {
 
     fn prepare(&self, plan: &Arc<Plan>) -> Result<Arc<Prepared>, PrepareError> {
         let plugins = plan.plugins.iter().map(|plugin| self.load(plugin)).collect::<Result<Vec<_>, _>>()?;
-        let step = |step: &plan::Step| PreparedStep {
-            name: step.name.as_str().into(),
-            plugin: plugins[step.plugin.index()].clone(),
-            grants: Arc::new(step.grants.clone()),
-            limits: Arc::new(step.limits.clone()),
-            timeout: step.timeout_ms.map(Duration::from_millis),
-        };
-        let prepared = Arc::new(Prepared {
-            plan: plan.clone(),
-            name: plan.name.as_str().into(),
-            directory: Path::new(&plan.directory).into(),
-            steps: plan.steps.iter().map(step).collect(),
-        });
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (name, directory, range) in plan.workflows() {
+            let (workflow, directory): (Arc<str>, Arc<Path>) = (name.into(), Path::new(directory).into());
+            steps.extend(plan.steps[range].iter().map(|step| {
+                let uses = step.uses()?;
+                Some(PreparedStep {
+                    workflow: workflow.clone(),
+                    directory: directory.clone(),
+                    name: step.name.as_str().into(),
+                    plugin: plugins[uses.plugin.index()].clone(),
+                    grants: Arc::new(uses.grants.clone()),
+                    limits: Arc::new(uses.limits.clone()),
+                    timeout: step.timeout_ms.map(Duration::from_millis),
+                })
+            }));
+        }
+        let prepared = Arc::new(Prepared { plan: plan.clone(), steps });
         let mut ready = self.lock();
         // Plans that no run holds any more.
         ready.plans.retain(|_, prepared| Arc::strong_count(&prepared.plan) > 1);
@@ -170,7 +176,7 @@ impl Perform for Sandboxed {
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
     ) -> Ended {
-        let step = &prepared.steps[order.step.index()];
+        let step = prepared.steps[order.no.index()].as_ref().expect("an attempt is one of a component");
         // A path is made only for those who may use it: half a microsecond of a step that takes twenty.
         let workspace = match step.grants.workspace {
             true => self.stock.workspaces.join(&*order.run.0),
@@ -178,15 +184,15 @@ impl Perform for Sandboxed {
         };
         let call = Call {
             run: order.run.0.clone(),
-            workflow: prepared.name.clone(),
-            step: step.name.clone(),
+            workflow: step.workflow.clone(),
+            step: order.path.map_or_else(|| step.name.clone(), Arc::from),
             attempt: order.attempt,
             idempotency_key: order.idempotency_key.into(),
             input: order.input,
             timeout: step.timeout,
             grants: step.grants.clone(),
             limits: step.limits.clone(),
-            directory: prepared.directory.clone(),
+            directory: step.directory.clone(),
             workspace,
         };
         self.stock.sandbox.attempt(&step.plugin, call, observer, cancelled).await

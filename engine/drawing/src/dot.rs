@@ -18,16 +18,9 @@ pub fn dot(picture: &Picture) -> String {
     let _ = writeln!(out, "  label={};", quoted(title.trim_end()));
     out.push_str("  labelloc=t;\n  node [shape=box, style=\"rounded,filled\", fillcolor=\"#f6f8fa\", fontname=\"sans-serif\"];\n");
     out.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
-    let (always, ordinary): (Vec<&Node>, Vec<&Node>) = picture.steps.iter().partition(|node| node.is_always);
-    ordinary.into_iter().for_each(|node| draw_step(&mut out, picture, node));
-    if !always.is_empty() {
-        let _ =
-            writeln!(out, "  subgraph cluster_always {{\n  label=\"{ALWAYS}\"; style=dotted; fontname=\"sans-serif\";");
-        always.into_iter().for_each(|node| draw_step(&mut out, picture, node));
-        out.push_str("  }\n");
-    }
+    draw_frame(&mut out, picture, 0);
     for arrow in &picture.arrows {
-        let (from, to) = (quoted(&picture.steps[arrow.from].name), quoted(&picture.steps[arrow.to].name));
+        let (from, to) = (quoted(&picture.steps[arrow.from].path), quoted(&picture.steps[arrow.to].path));
         let mut facts = Vec::new();
         if arrow.state != NeedState::Succeeded {
             facts.push(format!("label={}", word(arrow.state)));
@@ -48,6 +41,34 @@ pub fn dot(picture: &Picture) -> String {
     out
 }
 
+/// The steps of a frame; of those that open others, the box and all that it opens in a cluster.
+fn draw_frame(out: &mut String, picture: &Picture, frame: usize) {
+    let steps = picture.frames[frame].steps.clone();
+    let (always, ordinary): (Vec<usize>, Vec<usize>) = steps.partition(|step| picture.steps[*step].is_always);
+    ordinary.into_iter().for_each(|step| draw(out, picture, step));
+    if !always.is_empty() {
+        let name = if frame == 0 { "always".to_owned() } else { format!("always_{frame}") };
+        let _ =
+            writeln!(out, "  subgraph cluster_{name} {{\n  label=\"{ALWAYS}\"; style=dotted; fontname=\"sans-serif\";");
+        always.into_iter().for_each(|step| draw(out, picture, step));
+        out.push_str("  }\n");
+    }
+}
+
+fn draw(out: &mut String, picture: &Picture, step: usize) {
+    let node = &picture.steps[step];
+    let Some(frame) = picture.frame_of(step) else { return draw_step(out, picture, node) };
+    let _ = writeln!(out, "  subgraph cluster_{frame} {{\n  label={}; style=rounded;", quoted(&node.path));
+    draw_step(out, picture, node);
+    draw_frame(out, picture, frame);
+    out.push_str("  }\n");
+    // What begins with the step stands below it.
+    for first in picture.frames[frame].steps.clone().filter(|first| picture.steps[*first].is_first) {
+        let first = &picture.steps[first].path;
+        let _ = writeln!(out, "  {} -> {} [style=dotted, arrowhead=none];", quoted(&node.path), quoted(first));
+    }
+}
+
 fn draw_step(out: &mut String, picture: &Picture, node: &Node) {
     let mut facts = vec![format!("label={}", quoted(&label(picture, node)))];
     facts.push(format!("tooltip={}", quoted(&node.notes.join("\n"))));
@@ -58,7 +79,7 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node) {
     if node.is_critical {
         facts.push("penwidth=3".to_owned());
     }
-    let _ = writeln!(out, "  {} [{}];", quoted(&node.name), facts.join(", "));
+    let _ = writeln!(out, "  {} [{}];", quoted(&node.path), facts.join(", "));
 }
 
 fn look(mark: Mark) -> (&'static str, &'static str) {
@@ -66,12 +87,12 @@ fn look(mark: Mark) -> (&'static str, &'static str) {
         Mark::Succeeded => ("#dafbe1", "rounded,filled"),
         Mark::Failed => ("#ffebe9", "rounded,filled,bold"),
         Mark::Cancelled | Mark::Interrupted => ("#fff8c5", "rounded,filled"),
-        Mark::Running | Mark::Delayed | Mark::Queued => ("#ddf4ff", "rounded,filled"),
-        Mark::Skipped | Mark::Waiting => ("#ffffff", "rounded,filled,dashed"),
+        Mark::Running | Mark::Delayed | Mark::Queued | Mark::Parked => ("#ddf4ff", "rounded,filled"),
+        Mark::Skipped | Mark::Waiting | Mark::Unreached => ("#ffffff", "rounded,filled,dashed"),
     }
 }
 
-/// A line for the name, one for what uses it and how it went, one for its join and one for its rule.
+/// A line for the name, one for what uses it and how it went, those for what else it does, for its join and its rule.
 pub(crate) fn label(picture: &Picture, node: &Node) -> String {
     let mut facts = vec![node.plugin.clone()];
     match node.life {
@@ -89,6 +110,7 @@ pub(crate) fn label(picture: &Picture, node: &Node) -> String {
     }
     facts.extend(node.pool.map(|pool| format!("pool {}", picture.pools[pool].0)));
     let mut lines = vec![node.name.clone(), facts.join(", ")];
+    lines.extend(node.does.iter().cloned());
     lines.extend(node.join.as_ref().map(|join| format!("join {}", join.short)));
     lines.extend(node.when.as_ref().map(|when| format!("when {when}")));
     lines.join("\n")

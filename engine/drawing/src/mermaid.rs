@@ -13,17 +13,7 @@ pub fn mermaid(picture: &Picture) -> String {
     let mut out = String::from("flowchart TD\n");
     let _ = writeln!(out, "  accTitle: {}", directive(&picture.name));
     let _ = writeln!(out, "  accDescr: {}", directive(&picture.description()));
-    let mut draw = |is_always: bool| {
-        let steps = picture.steps.iter().enumerate().filter(|(_, node)| node.is_always == is_always);
-        let steps: Vec<String> =
-            steps.map(|(index, node)| format!("  s{index}[\"{}\"]\n", escaped(&label(picture, node)))).collect();
-        match is_always && !steps.is_empty() {
-            true => out.push_str(&format!("  subgraph always[\"{ALWAYS}\"]\n{}  end\n", steps.concat())),
-            false => out.push_str(&steps.concat()),
-        }
-    };
-    draw(false);
-    draw(true);
+    draw_frame(&mut out, picture, 0, "  ");
     for arrow in &picture.arrows {
         let line = match arrow.state {
             NeedState::Succeeded => "-->".to_owned(),
@@ -56,14 +46,40 @@ pub fn mermaid(picture: &Picture) -> String {
     out
 }
 
+/// The steps of a frame; those that open others are subgraphs.
+fn draw_frame(out: &mut String, picture: &Picture, frame: usize, margin: &str) {
+    let steps = picture.frames[frame].steps.clone();
+    let (always, ordinary): (Vec<usize>, Vec<usize>) = steps.partition(|step| picture.steps[*step].is_always);
+    let draw = |out: &mut String, step: usize| {
+        let text = escaped(&label(picture, &picture.steps[step]));
+        match picture.frame_of(step) {
+            None => drop(writeln!(out, "{margin}s{step}[\"{text}\"]")),
+            Some(frame) => {
+                let _ = writeln!(out, "{margin}subgraph s{step}[\"{text}\"]");
+                draw_frame(out, picture, frame, &format!("{margin}  "));
+                let _ = writeln!(out, "{margin}end");
+            }
+        }
+    };
+    ordinary.into_iter().for_each(|step| draw(out, step));
+    if !always.is_empty() {
+        let name = if frame == 0 { "always".to_owned() } else { format!("always{frame}") };
+        let _ = writeln!(out, "{margin}subgraph {name}[\"{ALWAYS}\"]");
+        always.into_iter().for_each(|step| draw(out, step));
+        let _ = writeln!(out, "{margin}end");
+    }
+}
+
 /// Colours that can be read on light and dark pages.
 fn look(mark: Mark) -> &'static str {
     match mark {
         Mark::Succeeded => "fill:#dafbe1,stroke:#1a7f37,color:#1f2328",
         Mark::Failed => "fill:#ffebe9,stroke:#cf222e,color:#1f2328,stroke-width:3px",
         Mark::Cancelled | Mark::Interrupted => "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
-        Mark::Running | Mark::Delayed | Mark::Queued => "fill:#ddf4ff,stroke:#0969da,color:#1f2328",
-        Mark::Skipped | Mark::Waiting => "fill:#ffffff,stroke:#6e7781,color:#59636e,stroke-dasharray:4 3",
+        Mark::Running | Mark::Delayed | Mark::Queued | Mark::Parked => "fill:#ddf4ff,stroke:#0969da,color:#1f2328",
+        Mark::Skipped | Mark::Waiting | Mark::Unreached => {
+            "fill:#ffffff,stroke:#6e7781,color:#59636e,stroke-dasharray:4 3"
+        }
     }
 }
 

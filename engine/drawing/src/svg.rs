@@ -3,7 +3,8 @@
 //! which browsers show as a tooltip and screen readers say.
 //!
 //! Steps that need the same and are needed by the same are drawn as one block with one arrow for all of them: a fan of
-//! a hundred test suites is a hundred boxes and two arrows. How boxes and arrows are placed is `layout`'s business.
+//! a hundred test suites is a hundred boxes and two arrows. The steps that a step opens are laid out by themselves, and then
+//! placed as one box, within the box of the step: no arrow leads from one body of steps into another. How boxes and arrows are placed is `layout`'s business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -32,6 +33,10 @@ const ICON: f64 = 22.0;
 const BLOCK_PAD: f64 = 12.0;
 const BLOCK_GAP: f64 = 10.0;
 const BLOCK_TITLE: f64 = 14.0;
+/// Between the box of a step and those of the steps that it opens.
+const HULL_PAD: f64 = 18.0;
+/// By how much the boxes stick out behind one that is done for items or in rounds.
+const STACK: f64 = 3.5;
 const MARGIN: f64 = 24.0;
 /// Titles and the legend have at least this much room.
 const WIDTH_MIN: f64 = 420.0;
@@ -78,6 +83,8 @@ struct Unit {
     cell: (f64, f64),
     width: f64,
     height: f64,
+    /// Of a step that opens others, their places.
+    within: Option<Box<Arrangement>>,
 }
 
 impl Unit {
@@ -97,15 +104,28 @@ struct Arrangement {
 
 impl Arrangement {
     fn of(picture: &Picture, direction: Direction) -> Arrangement {
-        let units = units(picture);
-        let mut unit_of = vec![0; picture.steps.len()];
+        let mut arrows: Vec<Vec<Arrow>> = vec![Vec::new(); picture.frames.len()];
+        for &arrow in &picture.arrows {
+            arrows[picture.steps[arrow.to].home].push(arrow);
+        }
+        Arrangement::of_frame(picture, direction, 0, &arrows)
+    }
+
+    /// `arrows`: of each frame.
+    fn of_frame(picture: &Picture, direction: Direction, frame: usize, arrows: &[Vec<Arrow>]) -> Arrangement {
+        let steps = picture.frames[frame].steps.clone();
+        let first = steps.start;
+        let units = units(picture, frame, &arrows[frame], &|within| {
+            Box::new(Arrangement::of_frame(picture, direction, within, arrows))
+        });
+        let mut unit_of = vec![0; steps.len()];
         for (index, unit) in units.iter().enumerate() {
-            unit.members.iter().for_each(|&step| unit_of[step] = index);
+            unit.members.iter().for_each(|&step| unit_of[step - first] = index);
         }
         let mut merged: BTreeMap<Link, Vec<Arrow>> = BTreeMap::new();
-        for &arrow in &picture.arrows {
+        for &arrow in &arrows[frame] {
             let kind = arrow.state as usize;
-            let link = Link { from: unit_of[arrow.from], to: unit_of[arrow.to], kind };
+            let link = Link { from: unit_of[arrow.from - first], to: unit_of[arrow.to - first], kind };
             merged.entry(link).or_default().push(arrow);
         }
         let size = |unit: &Unit| match direction {
@@ -139,19 +159,26 @@ impl Arrangement {
     }
 }
 
-/// Steps by themselves, and blocks of those with the same neighbours and the same join.
-fn units(picture: &Picture) -> Vec<Unit> {
+/// The steps of a frame by themselves, and blocks of those with the same neighbours and the same join. `arrange` places what
+/// is in a frame.
+fn units(picture: &Picture, frame: usize, arrows: &[Arrow], arrange: &dyn Fn(usize) -> Box<Arrangement>) -> Vec<Unit> {
     type Neighbours = BTreeSet<(bool, usize, usize)>;
-    let mut neighbours: Vec<Neighbours> = vec![Neighbours::new(); picture.steps.len()];
-    for arrow in &picture.arrows {
-        neighbours[arrow.to].insert((true, arrow.from, arrow.state as usize));
-        neighbours[arrow.from].insert((false, arrow.to, arrow.state as usize));
+    let steps = picture.frames[frame].steps.clone();
+    let first = steps.start;
+    let mut neighbours: Vec<Neighbours> = vec![Neighbours::new(); steps.len()];
+    for arrow in arrows {
+        neighbours[arrow.to - first].insert((true, arrow.from, arrow.state as usize));
+        neighbours[arrow.from - first].insert((false, arrow.to, arrow.state as usize));
     }
     let mut alike: BTreeMap<(&Neighbours, bool, Option<&JoinWords>), Vec<usize>> = BTreeMap::new();
-    for (near, (index, step)) in neighbours.iter().zip(picture.steps.iter().enumerate()) {
-        alike.entry((near, step.is_always, step.join.as_ref())).or_default().push(index);
-    }
     let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (near, index) in neighbours.iter().zip(steps) {
+        let step = &picture.steps[index];
+        match picture.frame_of(index) {
+            Some(_) => groups.push(vec![index]),
+            None => alike.entry((near, step.is_always, step.join.as_ref())).or_default().push(index),
+        }
+    }
     for members in alike.into_values() {
         match members.len() >= BLOCK_MIN {
             true => groups.push(members),
@@ -159,14 +186,22 @@ fn units(picture: &Picture) -> Vec<Unit> {
         }
     }
     groups.sort();
-    groups.into_iter().map(|members| unit(picture, members)).collect()
+    groups.into_iter().map(|members| unit(picture, members, arrange)).collect()
 }
 
-fn unit(picture: &Picture, members: Vec<usize>) -> Unit {
+fn unit(picture: &Picture, members: Vec<usize>, arrange: &dyn Fn(usize) -> Box<Arrangement>) -> Unit {
     let sizes = members.iter().map(|&step| box_size(picture, &picture.steps[step]));
     let cell = sizes.fold((0.0_f64, 0.0_f64), |cell, size| (cell.0.max(size.0), cell.1.max(size.1)));
     if members.len() == 1 {
-        return Unit { members, columns: 1, cell, width: cell.0, height: cell.1 };
+        let within = picture.frame_of(members[0]).map(arrange);
+        let (width, height) = match &within {
+            None => cell,
+            Some(within) => {
+                let (width, height) = within.extent();
+                (cell.0.max(width + 2.0 * HULL_PAD), cell.1 + height + 1.5 * HULL_PAD)
+            }
+        };
+        return Unit { members, columns: 1, cell, width, height, within };
     }
     let count = members.len();
     let shape = (count as f64 * 1.6 * (cell.1 + BLOCK_GAP) / (cell.0 + BLOCK_GAP)).sqrt();
@@ -176,7 +211,7 @@ fn unit(picture: &Picture, members: Vec<usize>) -> Unit {
     let columns = count.div_ceil(rows);
     let all = |count: usize, each: f64| count as f64 * (each + BLOCK_GAP) - BLOCK_GAP + 2.0 * BLOCK_PAD;
     let (width, height) = (all(columns, cell.0), all(rows, cell.1) + BLOCK_TITLE);
-    Unit { members, columns, cell, width, height }
+    Unit { members, columns, cell, width, height, within: None }
 }
 
 /// The second line of a step's box.
@@ -202,7 +237,7 @@ fn details(picture: &Picture, node: &Node) -> String {
 /// The lines after the second.
 fn conditions(node: &Node) -> impl Iterator<Item = String> {
     let join = node.join.as_ref().map(|join| format!("join {}", join.short));
-    join.into_iter().chain(node.when.as_ref().map(|when| format!("when {when}")))
+    node.does.iter().cloned().chain(join).chain(node.when.as_ref().map(|when| format!("when {when}")))
 }
 
 fn icon_room(node: &Node) -> f64 {
@@ -246,19 +281,24 @@ fn draw(picture: &Picture, arrangement: &Arrangement) -> String {
         let _ = writeln!(out, "<text class=\"caption\" x=\"{MARGIN}\" y=\"{y}\">{}</text>", xml(line));
     }
     let _ = writeln!(out, "<g transform=\"translate({} {})\">", number(left), number(top));
-    draw_arrows(&mut out, picture, arrangement);
-    for (unit, &centre) in arrangement.units.iter().zip(&arrangement.layout.centres) {
-        let (x, y) = arrangement.flat(centre);
-        draw_unit(&mut out, picture, unit, x - unit.width / 2.0, y - unit.height / 2.0);
-    }
+    draw_arrangement(&mut out, picture, arrangement, (0.0, 0.0));
     out.push_str("</g>\n");
     out.push_str(&legend_text);
     out.push_str("</svg>\n");
     out
 }
 
+/// `origin`: the left upper corner.
+fn draw_arrangement(out: &mut String, picture: &Picture, arrangement: &Arrangement, origin: (f64, f64)) {
+    draw_arrows(out, picture, arrangement, origin);
+    for (unit, &centre) in arrangement.units.iter().zip(&arrangement.layout.centres) {
+        let (x, y) = arrangement.flat(centre);
+        draw_unit(out, picture, unit, origin.0 + x - unit.width / 2.0, origin.1 + y - unit.height / 2.0);
+    }
+}
+
 /// Faint ones first and critical ones last, so that what matters lies on top; then all labels.
-fn draw_arrows(out: &mut String, picture: &Picture, arrangement: &Arrangement) {
+fn draw_arrows(out: &mut String, picture: &Picture, arrangement: &Arrangement, origin: (f64, f64)) {
     let mut order: Vec<usize> = (0..arrangement.arrows.len()).collect();
     let any = |index: usize, is: fn(&Arrow) -> bool| arrangement.arrows[index].iter().any(is);
     let all = |index: usize, is: fn(&Arrow) -> bool| arrangement.arrows[index].iter().all(is);
@@ -268,7 +308,8 @@ fn draw_arrows(out: &mut String, picture: &Picture, arrangement: &Arrangement) {
     let (mut labels, mut written) = (Labels::default(), String::new());
     for index in order {
         let arrows = &arrangement.arrows[index];
-        let way: Vec<(f64, f64)> = arrangement.layout.ways[index].iter().map(|&at| arrangement.flat(at)).collect();
+        let way: Vec<(f64, f64)> =
+            arrangement.layout.ways[index].iter().map(|&at| moved(arrangement.flat(at), origin)).collect();
         let state = arrows[0].state;
         let mut class = format!("arrow {}", word(state));
         for (name, applies) in [("faint", is_faint(index)), ("critical", is_critical(index))] {
@@ -288,6 +329,10 @@ fn draw_arrows(out: &mut String, picture: &Picture, arrangement: &Arrangement) {
         }
     }
     out.push_str(&written);
+}
+
+fn moved(at: (f64, f64), by: (f64, f64)) -> (f64, f64) {
+    (at.0 + by.0, at.1 + by.1)
 }
 
 /// Where words stand beside arrows, so that none covers another.
@@ -397,6 +442,11 @@ fn head(way: &[(f64, f64)], direction: Direction) -> String {
 }
 
 fn draw_unit(out: &mut String, picture: &Picture, unit: &Unit, x: f64, y: f64) {
+    if let Some(within) = &unit.within {
+        draw_step(out, picture, &picture.steps[unit.members[0]], (x, y), (unit.width, unit.height), unit.cell.1);
+        let left = x + (unit.width - within.extent().0) / 2.0;
+        return draw_arrangement(out, picture, within, (left, y + unit.cell.1 + HULL_PAD / 2.0));
+    }
     let mut top = y;
     if unit.is_block() {
         let (w, h) = (number(unit.width), number(unit.height));
@@ -416,12 +466,17 @@ fn draw_unit(out: &mut String, picture: &Picture, unit: &Unit, x: f64, y: f64) {
             &picture.steps[step],
             (x + pad + at(column, unit.cell.0), top + at(row, unit.cell.1)),
             unit.cell,
+            unit.cell.1,
         );
     }
 }
 
-fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), size: (f64, f64)) {
+/// `head`: the height of its texts, less than that of the box if others are within it.
+fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), size: (f64, f64), head: f64) {
     let mut class = "step".to_owned();
+    if head < size.1 {
+        class.push_str(" hull");
+    }
     if let Some(Life { mark, .. }) = node.life {
         class.push(' ');
         class.push_str(mark_class(mark));
@@ -436,6 +491,11 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), s
     let (w, h) = (number(size.0), number(size.1));
     let _ = writeln!(out, "<g class=\"{class}\" role=\"graphics-symbol img\" transform=\"translate({x} {y})\">");
     let _ = writeln!(out, "<title>{}</title>", xml(&node.notes.join("\n")));
+    for behind in [2.0, 1.0].into_iter().filter(|_| node.is_many) {
+        let shift = number(behind * STACK);
+        let _ =
+            writeln!(out, "<rect class=\"stack\" x=\"{shift}\" y=\"{shift}\" width=\"{w}\" height=\"{h}\" rx=\"6\"/>");
+    }
     let _ = writeln!(out, "<rect class=\"box\" width=\"{w}\" height=\"{h}\" rx=\"6\"/>");
     if node.is_always {
         let (w, h) = (number(size.0 - 6.0), number(size.1 - 6.0));
@@ -446,7 +506,7 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node, at: (f64, f64), s
         let _ = writeln!(out, "<path class=\"pool{colour}\" d=\"M2 8V{}\"/>", number(size.1 - 8.0));
     }
     if let Some(life) = node.life {
-        let _ = writeln!(out, "{}", icon(life.mark, BOX_PAD + 8.0, size.1 / 2.0));
+        let _ = writeln!(out, "{}", icon(life.mark, BOX_PAD + 8.0, head / 2.0));
     }
     let left = BOX_PAD + icon_room(node) + if node.life.is_some() { 4.0 } else { 0.0 };
     let room = size.0 - left - BOX_PAD + 6.0;
@@ -469,6 +529,7 @@ fn mark_class(mark: Mark) -> &'static str {
     match mark {
         Mark::Running => "running",
         Mark::Interrupted => "cancelled",
+        Mark::Unreached => "unreached",
         mark => mark.word(),
     }
 }
@@ -483,7 +544,9 @@ fn icon(mark: Mark, x: f64, y: f64) -> String {
         Mark::Running => "M-2-3.5L3.5 0L-2 3.5Z",
         Mark::Delayed => "M0-4V0L3 2",
         Mark::Queued => "M-2-3.5V3.5M2-3.5V3.5",
+        Mark::Parked => "M-3-3.5H3L-3 3.5H3Z",
         Mark::Waiting => "M-3.6 0h.1M0 0h.1M3.5 0h.1",
+        Mark::Unreached => "M-2 2L2-2",
     };
     let (x, y) = (number(x), number(y));
     format!("<g class=\"icon\" transform=\"translate({x} {y})\"><circle r=\"8\"/><path d=\"{sign}\"/></g>")
@@ -528,6 +591,13 @@ impl Legend {
         entries.extend(faint.map(|meaning| (line("succeeded faint"), meaning.to_owned())));
         if picture.steps.iter().any(|step| step.is_critical) {
             entries.push((line("succeeded critical"), "critical path".to_owned()));
+        }
+        if picture.steps.iter().any(|step| step.is_many) {
+            let stack =
+                |by: &str| format!("<rect class=\"stack\" x=\"{by}\" y=\"{by}\" width=\"18\" height=\"12\" rx=\"3\"/>");
+            let front = "<rect class=\"box\" x=\"3\" y=\"-8\" width=\"18\" height=\"12\" rx=\"3\"/>";
+            let sign = format!("<g transform=\"translate(3 -8)\">{}{}</g>{front}", stack("5"), stack("2.5"));
+            entries.push((sign, "for items, or in rounds".to_owned()));
         }
         if picture.steps.iter().any(|step| step.is_always) {
             let sign = "<rect class=\"box\" x=\"3\" y=\"-8\" width=\"22\" height=\"16\" rx=\"4\"/>\

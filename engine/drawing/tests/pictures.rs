@@ -23,7 +23,7 @@ use downbeat_workflow::spec::{Source, Spec};
 
 #[path = "../../workflow/tests/plans/mod.rs"]
 mod plans;
-use plans::plan;
+use plans::{plan, plan_with};
 
 /// A release in small: every state, a rule, a pool, retries, time-outs.
 const RELEASE: &str = r#"
@@ -144,6 +144,177 @@ fn a_run_is_drawn_with_what_its_joins_ended_and_the_way_of_the_need_that_decided
         assert!(text[at..at + end].contains("on the critical path"), "{step}: {text}");
     }
     check("race.svg", &text);
+}
+
+/// Everything that is more than an attempt, one in another.
+const GROWN: &str = r#"
+description = "Test suites side by side, deploy, ask, promote"
+
+[pools]
+runner = 4
+
+[signals.go]
+
+[steps.build]
+use = "any"
+
+[steps.suites]
+needs = ["build"]
+foreach = ["unit", "api", "ui", "load", "fuzz"]
+parallel = 2
+use = "any"
+pool = "runner"
+with = { suite = "${item}" }
+
+[steps.deploy]
+needs = ["build"]
+undo = { use = "any" }
+workflow = "deploy.toml"
+
+[steps.regions]
+needs = ["suites", "deploy"]
+foreach = ["eu", "us", "as"]
+
+[steps.regions.steps.push]
+use = "any"
+undo = { use = "any" }
+
+[steps.regions.steps.settle]
+needs = ["push"]
+repeat = { until = "steps.settle.output == {}", max = 5, delay = "1s" }
+use = "any"
+
+[steps.regions.steps.check]
+needs = ["push"]
+use = "any"
+
+[steps.regions.always.tell]
+use = "any"
+
+[steps.ask]
+needs = ["regions"]
+wait = { approval = ["ann", "bob"], signal = "go", for = "1h" }
+
+[steps.promote]
+needs = ["ask"]
+workflow = "deploy.toml"
+detached = true
+
+[steps.stop]
+needs = ["ask.failed"]
+fail = "nobody wanted it"
+
+[steps.enough]
+needs = ["suites"]
+when = "inputs == {}  && false"
+finish = true
+
+[always.clean]
+use = "any"
+"#;
+
+const DEPLOY: &str = r#"
+[steps.copy]
+use = "any"
+[steps.switch]
+needs = ["copy"]
+use = "any"
+[steps.further]
+needs = ["switch"]
+when = "false"
+workflow = "deploy.toml"
+"#;
+
+fn grown() -> Plan {
+    plan_with(GROWN, &[("deploy.toml", DEPLOY)])
+}
+
+#[test]
+fn steps_that_open_others_are_drawn_around_them() {
+    let picture = Picture::of_plan(&grown());
+    check("scopes.svg", &svg(&picture, None).unwrap());
+    check("scopes.dot", &dot(&picture));
+    check("scopes.mmd", &mermaid(&picture));
+    for direction in [Direction::Down, Direction::Right] {
+        let text = svg(&picture, Some(direction)).unwrap();
+        let boxes = boxes(&text);
+        assert_eq!(boxes.len(), text.matches("<g class=\"step").count() - legend_steps(&text));
+        for (index, a) in boxes.iter().enumerate() {
+            for b in &boxes[index + 1..] {
+                let apart = a.0 + a.2 <= b.0 || b.0 + b.2 <= a.0 || a.1 + a.3 <= b.1 || b.1 + b.3 <= a.1;
+                let within = a.0 < b.0 && a.1 < b.1 && b.0 + b.2 < a.0 + a.2 && b.1 + b.3 < a.1 + a.3;
+                assert!(apart || within, "{a:?} and {b:?} overlap");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_is_drawn_with_how_many_items_and_rounds_came_to_which_end() {
+    let script = [
+        ("suites[0]", "4000"),
+        ("suites[1]", "9000"),
+        ("suites[4]", "12000"),
+        ("regions[1]/check", "!700"),
+        ("regions[2]/push", "6000"),
+        ("deploy/copy", "2000"),
+    ];
+    let picture = run_of(grown(), &script, usize::MAX);
+    let text = svg(&picture, None).unwrap();
+    check("scopes-run.svg", &text);
+    check("scopes-run.dot", &dot(&picture));
+    check("scopes-run.mmd", &mermaid(&picture));
+    assert!(text.contains(">5 items: 5 succeeded</text>"), "{text}");
+    assert!(text.contains(">3 items: 2 succeeded, 1 failed</text>"), "{text}");
+    assert!(text.contains(">2 succeeded, 1 failed</text>"), "{text}");
+}
+
+#[test]
+fn a_workflow_that_opens_itself_is_drawn_once_and_its_runs_within_are_counted_there() {
+    let again = r#"
+        [inputs]
+        left = { type = "integer" }
+        [steps.work]
+        use = "any"
+        [steps.down]
+        needs = ["work"]
+        when = "inputs.left > 0"
+        workflow = "again.toml"
+        with = { left = "${inputs.left - 1}" }
+    "#;
+    let plan = plan_with("[steps.start]\nworkflow = \"again.toml\"\nwith = { left = 3 }\n", &[("again.toml", again)]);
+    let text = svg(&run_of(plan, &[], usize::MAX), None).unwrap();
+    assert_eq!(text.matches("<title>start/").count(), 2, "{text}");
+    assert!(text.contains(">steps as in start</text>"), "{text}");
+    assert!(text.contains(">4 succeeded</text>") && text.contains(">3 succeeded, 1 skipped</text>"), "{text}");
+}
+
+#[test]
+fn a_hundred_thousand_items_are_one_box() {
+    let items: Vec<u32> = (0..100_000).collect();
+    let plan = plan(&format!("[steps.each]\nforeach = {items:?}\nuse = \"any\"\n"));
+    let mut run = Run::new(Arc::new(plan), RunId("r".into()));
+    let mut records = Vec::new();
+    let mut apply = |run: &mut Run, event: Event| {
+        let record = Record { at: Timestamp(0), event };
+        run.apply(&record).unwrap();
+        records.push(record);
+    };
+    let creation = Run::creation(run.plan(), run.plan().to_json().1, Json::parse("{}").unwrap(), 1);
+    apply(&mut run, creation);
+    while run.outcome().is_none() {
+        for action in run.next(Timestamp(0), 1_024) {
+            apply(&mut run, action.event().unwrap());
+            if let Action::Start(attempt) = action {
+                let (step, attempt) = (attempt.step, attempt.attempt);
+                let (output, usage) = (Json::parse("{}").unwrap(), Usage::default());
+                apply(&mut run, Event::AttemptSucceeded { step, attempt, output, usage });
+            }
+        }
+    }
+    let account = Account::of(run.plan(), run.id(), &records, Timestamp(0), None).unwrap();
+    let picture = Picture::of_run(&run, &History::of(run.plan(), &records), &account);
+    assert!(svg(&picture, None).unwrap().contains("100000 items: 100000 succeeded"));
 }
 
 #[test]
@@ -284,7 +455,8 @@ fn example(name: &str) -> Plan {
         Ok(Loaded { component, path: format!("/{name}.wasm") })
     };
     let plugins = spec.plugin_paths().map(|(plugin, path)| (plugin.to_owned(), stand_in(path))).collect();
-    let resolution = resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins });
+    let resolution =
+        resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins, ..Surroundings::default() });
     diagnostics.extend(resolution.diagnostics);
     resolution.plan.unwrap_or_else(|| panic!("{}", diagnostic::render(&diagnostics, &source, false)))
 }
@@ -306,6 +478,11 @@ fn check(name: &str, text: &str) {
 /// Arrows that only explain.
 fn legend_arrows(text: &str) -> usize {
     text.split("<g class=\"legend\">").nth(1).unwrap().matches("<g class=\"arrow ").count()
+}
+
+/// Signs of steps that only explain.
+fn legend_steps(text: &str) -> usize {
+    text.split("<g class=\"legend\">").nth(1).unwrap().matches("<g class=\"step").count()
 }
 
 /// x, y, width and height of every step's box.
@@ -366,7 +543,12 @@ fn mixed(count: usize, near: usize) -> String {
 /// Plays a workflow in virtual time, up to so many records, and draws it. A script is a step's attempts, each with how many
 /// milliseconds it takes; `!` in front: it fails, and may be tried again. A step without a script takes 300 ms.
 fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
-    let plan: Arc<Plan> = Arc::new(plan(toml));
+    run_of(plan(toml), scripts, records_max)
+}
+
+/// The same of a plan; the script of a step in a scope is found by its path.
+fn run_of(plan: Plan, scripts: &[(&str, &str)], records_max: usize) -> Picture {
+    let plan = Arc::new(plan);
     let id = RunId("1k8qz4h".into());
     let mut run = Run::new(plan.clone(), id);
     let mut records = Vec::new();
@@ -388,17 +570,17 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             if let Some(event) = action.event() {
                 take(&mut run, &mut records, now, event);
             }
-            let mut start = |attempt: u32, step: StepId, after: u64| {
-                let took = script(scripts, &plan.step(step).name, attempt).1;
+            let mut start = |run: &Run, attempt: u32, step: StepId, after: u64| {
+                let took = script(scripts, &run.path(step), attempt).1;
                 flying.push((now + after + took, step, attempt));
             };
             match action {
-                Action::Start(attempt) => start(attempt.attempt, attempt.step, 0),
+                Action::Start(attempt) => start(&run, attempt.attempt, attempt.step, 0),
                 Action::Queue { step, attempt, .. } => {
                     // The pool has room after a moment.
                     let started = Event::AttemptStarted { step: *step, attempt: *attempt };
                     take(&mut run, &mut records, now + 1_200, started);
-                    start(*attempt, *step, 1_200);
+                    start(&run, *attempt, *step, 1_200);
                 }
                 Action::WakeAt(at) => wake = Some(at.0),
                 Action::Record(_) => (),
@@ -421,7 +603,7 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
                 flying.remove(0);
                 now = now.max(at);
                 let usage = Usage::default();
-                let event = match script(scripts, &plan.step(step).name, attempt).0 {
+                let event = match script(scripts, &run.path(step), attempt).0 {
                     true => Event::AttemptSucceeded { step, attempt, output: Json::parse("{}").unwrap(), usage },
                     false => Event::AttemptFailed { step, attempt, failure: refused(), usage },
                 };
@@ -431,7 +613,7 @@ fn run(toml: &str, scripts: &[(&str, &str)], records_max: usize) -> Picture {
         }
     }
     let account = Account::of(&plan, run.id(), &records, Timestamp(0), None).unwrap();
-    Picture::of_run(&run, &History::of(plan.steps.len(), &records), &account)
+    Picture::of_run(&run, &History::of(&plan, &records), &account)
 }
 
 /// Whether this attempt succeeds, and how many milliseconds it takes.

@@ -4,6 +4,7 @@
 //! run or be answered twice: ids are never used again, and an answer names both.
 
 use downbeat_workflow::event::{Outcome, RunId};
+use downbeat_workflow::json::Json;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -21,6 +22,31 @@ pub enum Request {
     Cancel {
         /// In the words of whoever asks.
         reason: String,
+    },
+    /// End one of its steps.
+    CancelStep {
+        /// Its path.
+        step: String,
+        /// In the words of whoever asks.
+        reason: String,
+    },
+    /// Take in a signal.
+    Signal {
+        /// Its name.
+        signal: String,
+        /// What comes with it.
+        data: Json,
+    },
+    /// Take in somebody's word on a step that waits for it.
+    Answer {
+        /// Its path.
+        step: String,
+        /// Whether it goes on.
+        approved: bool,
+        /// Who says so.
+        by: String,
+        /// What else they say.
+        note: String,
     },
 }
 

@@ -52,12 +52,50 @@ pub struct TestSpec {
     pub steps: Entries<AnswersSpec>,
     /// `default`.
     pub default: Option<Spanned<Otherwise>>,
-    /// `cancel`: when the run is cancelled, in milliseconds.
-    pub cancel_ms: Option<u64>,
+    /// `signals`, `approvals` and `cancel`: what comes from outside.
+    pub outside: Vec<HappeningSpec>,
+    /// `begins`: when the run is created, in milliseconds since the Unix epoch.
+    pub begins_ms: Option<u64>,
     /// `seed`.
     pub seed: Option<u64>,
     /// `expect`.
     pub expect: Option<ExpectSpec>,
+}
+
+/// Something that comes from outside.
+#[derive(Clone, Debug)]
+pub struct HappeningSpec {
+    /// The table, or the duration.
+    pub span: Range<usize>,
+    /// `at`: when, in milliseconds since the run's creation.
+    pub at_ms: u64,
+    /// What.
+    pub what: WhatSpec,
+}
+
+/// What comes from outside.
+#[derive(Clone, Debug)]
+pub enum WhatSpec {
+    /// One of `cancel`: of a step, or of the run.
+    Cancel(Option<Spanned<String>>),
+    /// One of `signals`.
+    Signal {
+        /// `name`.
+        name: Spanned<String>,
+        /// `data`; null without it.
+        data: Option<Value>,
+    },
+    /// One of `approvals`.
+    Approval {
+        /// `step`.
+        step: Spanned<String>,
+        /// `approved`; true without it.
+        approved: bool,
+        /// `by`; without it the first who may.
+        by: Option<Spanned<String>>,
+        /// `note`.
+        note: String,
+    },
 }
 
 /// How a step's attempts end.
@@ -128,6 +166,10 @@ pub enum Bound {
 pub struct ExpectedStepSpec {
     /// `end`.
     pub end: Option<Spanned<StepEnd>>,
+    /// `output`: what it succeeded with.
+    pub output: Option<Value>,
+    /// `opened`: how many scopes it opened: items, rounds, tries of a block.
+    pub opened: Option<Spanned<u32>>,
     /// `attempts`: how many were started.
     pub attempts: Option<Spanned<u32>>,
     /// `reason`: why it was skipped.
@@ -155,6 +197,14 @@ pub enum Reason {
     NotNeeded,
     /// `rule-false`
     RuleFalse,
+    /// `scope-ended`
+    ScopeEnded,
+    /// `scope-cancelled`
+    ScopeCancelled,
+    /// `scope-timed-out`
+    ScopeTimedOut,
+    /// `asked`
+    Asked,
     /// `run-cancelled`
     RunCancelled,
     /// `run-timed-out`
@@ -180,15 +230,20 @@ pub(crate) const REASONS: &[(&str, Reason)] = &[
     ("too-few-needs-met", Reason::TooFewNeedsMet),
     ("not-needed", Reason::NotNeeded),
     ("rule-false", Reason::RuleFalse),
+    ("scope-ended", Reason::ScopeEnded),
+    ("scope-cancelled", Reason::ScopeCancelled),
+    ("scope-timed-out", Reason::ScopeTimedOut),
+    ("asked", Reason::Asked),
     ("run-cancelled", Reason::RunCancelled),
     ("run-timed-out", Reason::RunTimedOut),
 ];
 
 const OTHERWISE: &[(&str, Otherwise)] = &[("succeed", Otherwise::Succeed), ("fault", Otherwise::Fault)];
 
-/// The kinds with which an attempt may come home: all but that of a rule, which fails by itself.
+/// The kinds with which an attempt may come home: not those of steps that fail by themselves.
 fn answerable() -> Vec<(&'static str, FailureKind)> {
-    kinds().into_iter().filter(|(_, kind)| *kind != FailureKind::Rule).collect()
+    let own = [FailureKind::Rule, FailureKind::Scope, FailureKind::Rejected];
+    kinds().into_iter().filter(|(_, kind)| !own.contains(kind)).collect()
 }
 
 /// The kinds of failure by name. A limit's own name is not part of its kind here.
@@ -203,16 +258,23 @@ fn kinds() -> Vec<(&'static str, FailureKind)> {
         ("invalid-output", FailureKind::InvalidOutput),
         ("host", FailureKind::Host),
         ("rule", FailureKind::Rule),
+        ("scope", FailureKind::Scope),
+        ("rejected", FailureKind::Rejected),
     ]
 }
 
 const FILE: &[&str] = &["workflow", "default", "inputs", "plugins", "steps", "tests"];
-const TEST: &[&str] = &["description", "inputs", "steps", "default", "cancel", "seed", "expect"];
+const TEST: &[&str] =
+    &["description", "inputs", "steps", "default", "signals", "approvals", "cancel", "begins", "seed", "expect"];
+const SIGNAL: &[&str] = &["at", "name", "data"];
+const APPROVAL: &[&str] = &["at", "step", "approved", "by", "note"];
+const CANCEL: &[&str] = &["at", "step"];
 const ANSWER: &[&str] = &["output", "failure", "took"];
 const ANSWERS: &[&str] = &["output", "failure", "took", "attempts"];
 const FAILURE: &[&str] = &["kind", "message", "details", "retry-after", "limit"];
 const EXPECT: &[&str] = &["outcome", "outputs", "took", "ran", "never-ran", "pools", "steps"];
-const EXPECTED_STEP: &[&str] = &["end", "attempts", "reason", "need", "failure", "says", "input", "before"];
+const EXPECTED_STEP: &[&str] =
+    &["end", "output", "attempts", "opened", "reason", "need", "failure", "says", "input", "before"];
 
 impl TestFile {
     /// Reads a file, collecting everything that is wrong with its shape. There is a mirror unless the text is not TOML.
@@ -265,7 +327,23 @@ impl Reader {
                 "inputs" => test.inputs = self.table(key, value),
                 "steps" => test.steps = self.entries(key, value, Reader::answers),
                 "default" => test.default = self.one_of(key, value, OTHERWISE),
-                "cancel" => test.cancel_ms = self.duration(key, value),
+                "signals" => self.happenings(key, "a signal", SIGNAL, value, &mut test.outside),
+                "approvals" => self.happenings(key, "an approval", APPROVAL, value, &mut test.outside),
+                "cancel" => match &value.kind {
+                    ValueKind::String(_) => {
+                        let happening = self.duration(key, value).map(|at_ms| HappeningSpec {
+                            span: value.span.clone(),
+                            at_ms,
+                            what: WhatSpec::Cancel(None),
+                        });
+                        test.outside.extend(happening);
+                    }
+                    ValueKind::List(_) => {
+                        self.happenings(key, "a cancellation", CANCEL, value, &mut test.outside);
+                    }
+                    _ => self.out.push(wrong_type(key, "a duration, or a list of tables with `at` and `step`", value)),
+                },
+                "begins" => test.begins_ms = self.time(key, value),
                 "seed" => test.seed = self.integer(key, value).map(|seed| *seed.get_ref()),
                 "expect" => test.expect = self.expect(value),
                 _ => (),
@@ -277,6 +355,71 @@ impl Reader {
             self.out.push(found.hint("say at least how the run ends: `expect.outcome = \"succeeded\"`"));
         }
         Some(test)
+    }
+
+    /// What comes from outside: a list of tables, each with `at`.
+    fn happenings(
+        &mut self,
+        list: &str,
+        what: &str,
+        keys: &'static [&'static str],
+        value: &Value,
+        outside: &mut Vec<HappeningSpec>,
+    ) {
+        let ValueKind::List(items) = &value.kind else {
+            self.out.push(wrong_type(list, "a list of tables", value));
+            return;
+        };
+        for item in items {
+            outside.extend(self.happening(list, what, keys, item));
+        }
+    }
+
+    fn happening(
+        &mut self,
+        list: &str,
+        what: &str,
+        keys: &'static [&'static str],
+        item: &Value,
+    ) -> Option<HappeningSpec> {
+        let entries = self.table_of(list, item)?;
+        let (mut at_ms, mut named, mut by) = (None, None, None);
+        let (mut data, mut approved, mut note) = (None, true, String::new());
+        for (key, value) in self.known(what, keys, entries) {
+            match key {
+                "at" => at_ms = Some(self.duration(key, value)?),
+                "step" | "name" => named = Some(self.string(key, value)?),
+                "data" => data = Some(value.clone()),
+                "approved" => match value.kind {
+                    ValueKind::Boolean(word) => approved = word,
+                    _ => self.out.push(wrong_type(key, "`true` or `false`", value)),
+                },
+                "by" => by = Some(self.string(key, value)?),
+                "note" => note = self.string(key, value)?.into_inner(),
+                _ => (),
+            }
+        }
+        let name = if list == "signals" { "name" } else { "step" };
+        let missing = match (at_ms, &named) {
+            (None, _) => "at",
+            (_, None) if list != "cancel" => name,
+            _ => "",
+        };
+        let what = match (list, named) {
+            _ if !missing.is_empty() => {
+                let found = Diagnostic::error("missing-key", item.span.clone(), format!("{what} needs `{missing}`"));
+                self.out.push(
+                    found
+                        .label(format!("without `{missing}`"))
+                        .maybe_hint((missing == "at").then_some("say when, since the run's creation: `at = \"5s\"`")),
+                );
+                return None;
+            }
+            ("signals", Some(name)) => WhatSpec::Signal { name, data },
+            ("approvals", Some(step)) => WhatSpec::Approval { step, approved, by, note },
+            (_, step) => WhatSpec::Cancel(step),
+        };
+        Some(HappeningSpec { span: item.span.clone(), at_ms: at_ms?, what })
     }
 
     fn answers(&mut self, name: &Spanned<String>, value: &Value) -> Option<AnswersSpec> {
@@ -410,6 +553,8 @@ impl Reader {
         for (key, value) in self.known("what is expected of a step", EXPECTED_STEP, entries) {
             match key {
                 "end" => step.end = self.one_of(key, value, ENDS),
+                "output" => step.output = Some(value.clone()),
+                "opened" => step.opened = self.count(key, value),
                 "attempts" => step.attempts = self.count(key, value),
                 "reason" => step.reason = self.one_of(key, value, REASONS),
                 "need" => step.need = self.string(key, value),
@@ -508,6 +653,18 @@ impl Reader {
         let number = self.integer(key, value)?;
         let count = u32::try_from(*number.get_ref()).unwrap_or(u32::MAX);
         Some(Spanned::new(number.span(), count))
+    }
+
+    /// A time, in milliseconds since the Unix epoch.
+    fn time(&mut self, key: &str, value: &Value) -> Option<u64> {
+        let text = self.string(key, value)?;
+        let time = text.get_ref().parse::<jiff::Timestamp>().ok();
+        let ms = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        if ms.is_none() {
+            let found = Diagnostic::error("time", value.span.clone(), format!("`{key}` is no time of this age"));
+            self.out.push(found.hint("write a time with a zone, in 1970 or later: `2026-12-24T18:00:00Z`"));
+        }
+        ms
     }
 
     fn duration(&mut self, key: &str, value: &Value) -> Option<u64> {

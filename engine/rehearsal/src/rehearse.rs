@@ -2,19 +2,23 @@
 //! what should happen, lets whoever knows say how each attempt ends and after how long, and moves the time to the next
 //! moment at which something does. Pools, time-outs and cancellation are as they are live; crashes are not rehearsed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use downbeat_workflow::event::{Event, Failure, FailureKind, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, PoolId, StepId};
-use downbeat_workflow::run::{Action, Attempt, Run};
+use downbeat_workflow::plan::{Plan, PoolId, StepId, StepNo, Work};
+use downbeat_workflow::run::{Action, Attempt, Run, StepStatus};
 
+use crate::path::Named;
 use crate::timeline::duration;
 
 /// How many records a rehearsal has at most. A million: what the largest workflow (100,000 steps) needs with two attempts
 /// each, and a loop that never ends is noticed within seconds.
 pub const RECORDS_MAX: usize = 1_000_000;
+
+/// What those say who ask for an end in a rehearsal.
+const REASON: &str = "as the test says";
 
 /// What a rehearsed run is called in its records and rules.
 pub const RUN_ID: &str = "rehearsal";
@@ -24,10 +28,61 @@ pub const RUN_ID: &str = "rehearsal";
 pub struct Setting {
     /// As [`inputs::accept`](downbeat_workflow::inputs::accept) returned them.
     pub inputs: Json,
+    /// When, in milliseconds since the Unix epoch: what steps that wait until a time are held against.
+    pub begins_ms: u64,
     /// Where the jitter of retries comes from.
     pub seed: u64,
-    /// When somebody asks for the run's end, in milliseconds since its creation. What ends at that very moment has ended.
-    pub cancel_at_ms: Option<u64>,
+    /// What else comes from outside, in any order. What ends at that very moment has ended.
+    pub outside: Vec<Happening>,
+}
+
+/// Something that comes from outside.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// When, in milliseconds since the run's creation.
+    pub at_ms: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What comes from outside.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// Somebody asks for the run's end. Before anything is decided at that moment; the others come after that.
+    Cancel,
+    /// Somebody asks for the end of steps: those that are not over.
+    CancelSteps(Named),
+    /// A signal.
+    Signal {
+        /// Its name, which the plan has.
+        name: String,
+        /// What comes with it.
+        data: Json,
+    },
+    /// Somebody's word on steps: those that wait for it.
+    Approval {
+        /// Which.
+        steps: Named,
+        /// Whether they go on.
+        approved: bool,
+        /// Who says so.
+        by: String,
+        /// What else they say; may be empty.
+        note: String,
+    },
+}
+
+/// An attempt that is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What the run wants.
+    pub attempt: &'a Attempt,
+    /// What the step is in the plan.
+    pub no: StepNo,
+    /// Where the step is in the run.
+    pub path: &'a str,
+    /// Which attempt it is at this path, from 1: when a scope is tried again, those of its earlier tries count.
+    pub nth: u32,
 }
 
 /// How an attempt ends.
@@ -39,10 +94,11 @@ pub struct Answer {
     pub took_ms: u64,
 }
 
-/// A run that was rehearsed. Its records begin at time 0.
+/// A run that was rehearsed.
 #[derive(Clone, Debug)]
 pub struct Rehearsal {
-    /// Where it stands; it is over unless an attempt had no answer, or it was given up on.
+    /// Where it stands; it is over unless an attempt had no answer, a step waits for what
+    /// never comes, or it was given up on.
     pub run: Run,
     /// All of them.
     pub records: Vec<Record>,
@@ -50,8 +106,11 @@ pub struct Rehearsal {
     pub inputs: BTreeMap<(StepId, u32), Json>,
     /// By [`PoolId`]: the most attempts that were in it at once.
     pub peaks: Vec<u32>,
-    /// Attempts that nobody had an answer for: they were in flight until nothing else could happen.
+    /// Attempts that nobody had an answer for, each with which one it was at its path: they were in flight until nothing else
+    /// could happen.
     pub unanswered: Vec<(StepId, u32)>,
+    /// What came from outside and met nobody, by its place in the setting, and why.
+    pub unheard: Vec<(usize, String)>,
     /// Whether it was given up on, with [`RECORDS_MAX`] records.
     pub endless: bool,
 }
@@ -59,48 +118,51 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// How long the run took, in virtual milliseconds.
     pub fn took_ms(&self) -> u64 {
-        self.run.latest().0
+        self.records.first().map_or(0, |first| self.run.latest().0 - first.at.0)
     }
 }
 
 /// Drives a run of the plan to its end. `answer` says how an attempt ends; `None` if it does not know.
-pub fn rehearse(plan: &Arc<Plan>, setting: &Setting, answer: &mut dyn FnMut(&Attempt) -> Option<Answer>) -> Rehearsal {
+pub fn rehearse(
+    plan: &Arc<Plan>,
+    setting: &Setting,
+    answer: &mut dyn FnMut(&Asked<'_>) -> Option<Answer>,
+) -> Rehearsal {
     let pool = |pool: &downbeat_workflow::plan::Pool| Pool { free: pool.size, size: pool.size, line: VecDeque::new() };
     let mut stage = Stage {
-        plan,
         answer,
-        now: 0,
+        now: setting.begins_ms,
         flights: BTreeMap::new(),
         started: 0,
+        nth: HashMap::new(),
         pools: plan.pools.iter().map(pool).collect(),
         has_ended: false,
-        ending: (false, false),
         rehearsal: Rehearsal {
             run: Run::new(plan.clone(), RunId(RUN_ID.into())),
             records: Vec::new(),
             inputs: BTreeMap::new(),
             peaks: vec![0; plan.pools.len()],
             unanswered: Vec::new(),
+            unheard: Vec::new(),
             endless: false,
         },
     };
     stage.record(Run::creation(plan, plan.to_json().1, setting.inputs.clone(), setting.seed));
-    stage.play(setting.cancel_at_ms);
+    stage.play(setting);
     stage.rehearsal
 }
 
 struct Stage<'a> {
-    plan: &'a Plan,
-    answer: &'a mut dyn FnMut(&Attempt) -> Option<Answer>,
+    answer: &'a mut dyn FnMut(&Asked<'_>) -> Option<Answer>,
     now: u64,
     /// Attempts in flight, by when they end (`u64::MAX`: nobody knows) and in the order of their starts.
     flights: BTreeMap<(u64, u64), Flight>,
     started: u64,
+    /// How many attempts were started at each path.
+    nth: HashMap<String, u32>,
     pools: Vec<Pool>,
     /// Whether a step came to its end when it was given its place.
     has_ended: bool,
-    /// Whether the run was ending, and giving up, when it was last looked what is to be ended with it.
-    ending: (bool, bool),
     rehearsal: Rehearsal,
 }
 
@@ -118,24 +180,83 @@ struct Pool {
 }
 
 impl Stage<'_> {
-    fn play(&mut self, mut cancel_at: Option<u64>) {
+    fn play(&mut self, setting: &Setting) {
+        let mut to_come: Vec<(usize, &Happening)> = setting.outside.iter().enumerate().collect();
+        to_come.sort_by_key(|(_, happening)| happening.at_ms);
+        let mut to_come = VecDeque::from(to_come);
+        let time = |happening: &Happening| setting.begins_ms.saturating_add(happening.at_ms);
         loop {
             let wake_at = self.decide();
             if self.rehearsal.run.outcome().is_some() || self.rehearsal.endless {
-                return;
+                break;
             }
             if self.cut() {
                 continue;
             }
             let next_end = self.flights.keys().next().map(|(at, _)| *at).filter(|at| *at < u64::MAX);
-            // What is in flight without an answer holds up all the rest.
-            let Some(at) = [next_end, wake_at, cancel_at].into_iter().flatten().min() else { return };
+            let next_heard = to_come.front().map(|(_, happening)| time(happening));
+            // What is in flight without an answer, and what waits for nobody, holds up all the rest.
+            let Some(at) = [next_end, wake_at, next_heard].into_iter().flatten().min() else { return };
+            let has_passed = at > self.now;
             self.now = self.now.max(at);
-            self.land();
-            if cancel_at.is_some_and(|cancel| cancel <= self.now) {
-                cancel_at = None;
-                self.record(Event::CancelRequested { reason: "as the test says".to_owned() });
+            let has_landed = self.land();
+            let now = self.now;
+            let is_due = |happening: &Happening| time(happening) <= now;
+            let cancel =
+                |(_, happening): &(usize, &Happening)| is_due(happening) && matches!(happening.what, What::Cancel);
+            if let Some(place) = to_come.iter().position(cancel) {
+                to_come.remove(place);
+                self.record(Event::CancelRequested { reason: REASON.to_owned() });
+            } else if !has_passed && !has_landed {
+                // By now it is decided what begins and ends at this moment.
+                if let Some((place, happening)) = to_come.pop_front_if(|(_, happening)| is_due(happening)) {
+                    self.hear(place, happening);
+                }
             }
+        }
+        for (place, happening) in to_come {
+            if matches!(happening.what, What::CancelSteps(_) | What::Approval { .. }) {
+                self.rehearsal.unheard.push((place, "the run was over by then".to_owned()));
+            }
+        }
+    }
+
+    /// Something comes from outside.
+    fn hear(&mut self, place: usize, happening: &Happening) {
+        let lives = |named: &Named| named.lives(&self.rehearsal.run);
+        let run = &self.rehearsal.run;
+        let waits = |step: StepId| {
+            let asks = matches!(&run.step(step).work, Work::Wait(wait) if wait.approval.is_some());
+            asks && matches!(run.status(step).0, StepStatus::Parked(_))
+        };
+        let is_over = |step: StepId| {
+            use StepStatus::{Cancelled, Failed, Skipped, Succeeded};
+            matches!(run.status(step).0, Succeeded(_) | Failed(_) | Skipped(_) | Cancelled)
+        };
+        let (named, events): (Option<&Named>, Vec<Event>) = match &happening.what {
+            What::Cancel => (None, vec![Event::CancelRequested { reason: REASON.to_owned() }]),
+            What::Signal { name, data } => {
+                (None, vec![Event::SignalReceived { signal: name.clone(), data: data.clone() }])
+            }
+            What::CancelSteps(named) => {
+                let steps = lives(named).into_iter().map(|life| life.latest()).filter(|step| !is_over(*step));
+                let event = |step| Event::StepCancelRequested { step, reason: REASON.to_owned() };
+                (Some(named), steps.map(event).collect())
+            }
+            What::Approval { steps: named, approved, by, note } => {
+                let steps = lives(named).into_iter().map(|life| life.latest()).filter(|step| waits(*step));
+                let event =
+                    |step| Event::ApprovalGiven { step, approved: *approved, by: by.clone(), note: note.clone() };
+                (Some(named), steps.map(event).collect())
+            }
+        };
+        let stands = named.map(|named| stands(run, named)).unwrap_or_default();
+        let mut is_heard = false;
+        for event in events {
+            is_heard |= self.offer(event);
+        }
+        if !is_heard {
+            self.rehearsal.unheard.push((place, stands));
         }
     }
 
@@ -183,12 +304,16 @@ impl Stage<'_> {
     }
 
     fn start(&mut self, attempt: Attempt, place: Option<PoolId>) {
-        let answer = (self.answer)(&attempt).map(|answer| self.within_timeout(attempt.step, answer));
         let (step, number) = (attempt.step, attempt.attempt);
+        let (path, no) = (self.rehearsal.run.path(step), self.rehearsal.run.scopes().no(step));
+        let nth = self.nth.get(&path).map_or(1, |before| before + 1);
+        let answer = (self.answer)(&Asked { attempt: &attempt, no, path: &path, nth });
+        let answer = answer.map(|answer| self.within_timeout(step, answer));
+        self.nth.insert(path, nth);
         self.rehearsal.inputs.insert((step, number), attempt.input);
         let at = answer.as_ref().map_or(u64::MAX, |answer| self.now.saturating_add(answer.took_ms));
         if answer.is_none() {
-            self.rehearsal.unanswered.push((step, number));
+            self.rehearsal.unanswered.push((step, nth));
         }
         let end = answer.map(|answer| answer.end);
         self.flights.insert((at, self.started), Flight { step, attempt: number, end, place });
@@ -196,8 +321,9 @@ impl Stage<'_> {
     }
 
     fn within_timeout(&self, step: StepId, answer: Answer) -> Answer {
-        let step = self.plan.step(step);
-        let timeout_ms = step.timeout_ms.unwrap_or(step.limits.time_ms);
+        let step = self.rehearsal.run.step(step);
+        let uses = step.uses().expect("only a step that uses a component has attempts");
+        let timeout_ms = step.timeout_ms.unwrap_or(uses.limits.time_ms);
         if answer.took_ms <= timeout_ms {
             return answer;
         }
@@ -205,10 +331,12 @@ impl Stage<'_> {
         Answer { end: Err(failure(FailureKind::TimedOut, message)), took_ms: timeout_ms }
     }
 
-    /// Ends what ends by now.
-    fn land(&mut self) {
+    /// Ends what ends by now. Answers whether there was something.
+    fn land(&mut self) -> bool {
+        let mut any = false;
         while let Some(entry) = self.flights.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let flight = entry.remove();
+            any = true;
             let (step, attempt, usage) = (flight.step, flight.attempt, Usage::default());
             match flight.end {
                 Some(Ok(output)) => self.record(Event::AttemptSucceeded { step, attempt, output, usage }),
@@ -217,15 +345,15 @@ impl Stage<'_> {
             }
             self.give_back(flight.place);
         }
+        any
     }
 
-    /// Ends what is in flight and not wanted any more, since the run is ending or a join is decided. Answers whether there
+    /// Ends what is in flight and not wanted any more, since its scope is ending or a join is decided. Answers whether there
     /// was something.
     fn cut(&mut self) -> bool {
         let run = &self.rehearsal.run;
-        let ending = (run.is_ending(), run.is_giving_up());
-        // Most of the time there is nothing new to be ended, and much in flight.
-        if std::mem::replace(&mut self.ending, ending) == ending && run.unneeded().next().is_none() {
+        // Most of the time there is nothing to be ended, and much in flight.
+        if run.unwanted().next().is_none() {
             return false;
         }
         let unwanted = self.flights.iter().filter(|(_, flight)| run.is_cut(flight.step));
@@ -265,11 +393,39 @@ impl Stage<'_> {
     }
 
     fn record(&mut self, event: Event) {
+        let is_taken = self.offer(event);
+        assert!(is_taken, "what a run decides, and what ends that was started, can follow");
+    }
+
+    /// Records the event if it can follow; answers whether it does.
+    fn offer(&mut self, event: Event) -> bool {
         let record = Record { at: Timestamp(self.now), event };
-        self.rehearsal.run.apply(&record).expect("what a run decides, and what ends that was started, can follow");
+        if self.rehearsal.run.apply(&record).is_err() {
+            return false;
+        }
         self.rehearsal.records.push(record);
         self.rehearsal.endless |= self.rehearsal.records.len() >= RECORDS_MAX;
+        true
     }
+}
+
+/// How a step that was meant stands, in words.
+fn stands(run: &Run, named: &Named) -> String {
+    let path = &named.path;
+    let Some(life) = named.lives(run).pop() else { return format!("there was no `{path}` at that time") };
+    let words = match run.status(life.latest()).0 {
+        StepStatus::Waiting | StepStatus::Ready => "had not begun",
+        StepStatus::Queued => "waited for its pool",
+        StepStatus::Running => "ran",
+        StepStatus::Delayed(_) => "was about to be tried again",
+        StepStatus::Open => "had begun",
+        StepStatus::Parked(_) => "waited, and had been answered",
+        StepStatus::Succeeded(_) => "had succeeded",
+        StepStatus::Failed(_) => "had failed",
+        StepStatus::Skipped(_) => "had been skipped",
+        StepStatus::Cancelled => "had been cancelled",
+    };
+    format!("`{}` {words} at that time", life.path)
 }
 
 /// A failure with nothing but its kind and its message.

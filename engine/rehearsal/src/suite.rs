@@ -2,7 +2,7 @@
 //! components that would give them. Everything that is wrong is told at once; after a [`Suite`] exists, nobody asks
 //! whether a test makes sense.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use downbeat_workflow::answer::OutputSchema;
@@ -10,12 +10,15 @@ use downbeat_workflow::diagnostic::{Collector, Diagnostic};
 use downbeat_workflow::event::{FailureKind, Outcome, StepEnd};
 use downbeat_workflow::inputs;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, PoolId, StepId};
-use downbeat_workflow::run::Attempt;
+use downbeat_workflow::plan::{Plan, PoolId, StepNo, Work};
 use downbeat_workflow::spec::{Entries, Spanned, Value, ValueKind};
 
-use crate::file::{AnswerSpec, AnswersSpec, Bound, EndSpec, ExpectSpec, Otherwise, Reason, TestFile, TestSpec};
-use crate::rehearse::{Answer, Setting};
+use crate::file::{
+    AnswerSpec, AnswersSpec, Bound, EndSpec, ExpectSpec, ExpectedStepSpec, HappeningSpec, Otherwise, Reason, TestFile,
+    TestSpec, WhatSpec,
+};
+use crate::path::{Meaning, Misnamed, Named, StepPath, only_step, paths, shared};
+use crate::rehearse::{Answer, Asked, Happening, Setting, What};
 
 /// The seed of a run whose test names none.
 const SEED: u64 = 1;
@@ -36,10 +39,14 @@ pub struct Test {
     pub description: String,
     /// Where its name stands in the file.
     pub span: Range<usize>,
-    /// How its run begins.
+    /// How its run begins, and what comes from outside.
     pub setting: Setting,
-    /// How steps answer.
-    pub answers: BTreeMap<StepId, Answers>,
+    /// Where the file says what comes from outside.
+    pub outside: Vec<Range<usize>>,
+    /// How steps answer: by their path without indices, the most particular path first.
+    said: HashMap<String, Vec<(StepPath, Answers)>>,
+    /// How those answer of which nothing is said.
+    otherwise: BTreeMap<StepNo, Answer>,
     /// What must be true of the run, and where the file says so.
     pub expected: Vec<(Range<usize>, Expectation)>,
 }
@@ -53,7 +60,7 @@ pub enum Answers {
     Each(Vec<Answer>),
 }
 
-/// Something that must be true of a run.
+/// Something that must be true of a run; what is said of a step, of every life that its path stands for.
 #[derive(Clone, Debug)]
 pub enum Expectation {
     /// It ends so.
@@ -62,37 +69,70 @@ pub enum Expectation {
     Output(String, serde_json::Value),
     /// It takes so long.
     Took(Bound),
-    /// The step is started at least once.
-    Ran(StepId),
-    /// The step is never started.
-    NeverRan(StepId),
+    /// The step, at least one of those that are meant, is started.
+    Ran(Named),
+    /// The step, every one of those that are meant, is never started.
+    NeverRan(Named),
     /// At most so many attempts are in the pool at once, and once they are.
     Peak(PoolId, u32),
-    /// The step ends so.
-    End(StepId, StepEnd),
-    /// So many attempts of the step are started.
-    Attempts(StepId, u32),
-    /// The step is skipped for this reason.
-    Reason(StepId, Reason),
-    /// The first step is skipped because its need of the second one was not met.
-    Need(StepId, StepId),
-    /// The step's last failure is of this kind.
-    Failure(StepId, FailureKind),
-    /// The sentence that tells why the step failed or was skipped has this in it.
-    Says(StepId, String),
-    /// The step's last attempt is given this.
-    Input(StepId, serde_json::Value),
-    /// The first step is over before the second one is started.
-    Before(StepId, StepId),
+    /// The first step is over before the second one is started: all that are meant before any that is.
+    Before(Named, Named),
+    /// Something about a step.
+    Step(Named, StepExpectation),
+}
+
+/// Something that must be true of a step.
+#[derive(Clone, Debug)]
+pub enum StepExpectation {
+    /// It ends so.
+    End(StepEnd),
+    /// It succeeds with this.
+    Output(serde_json::Value),
+    /// So many attempts of it are started.
+    Attempts(u32),
+    /// It opens so many scopes.
+    Opened(u32),
+    /// It is skipped for this reason.
+    Reason(Reason),
+    /// It is skipped because its need of this one was not met.
+    Need(Named),
+    /// Its last failure is of this kind.
+    Failure(FailureKind),
+    /// The sentence that tells why it failed or was skipped has this in it.
+    Says(String),
+    /// Its last attempt is given this.
+    Input(serde_json::Value),
 }
 
 impl Test {
     /// How an attempt ends; `None` if nobody said.
-    pub fn answer(&self, attempt: &Attempt) -> Option<Answer> {
-        match self.answers.get(&attempt.step)? {
-            Answers::Every(answer) => Some(answer.clone()),
-            Answers::Each(answers) => answers.get(attempt.attempt.checked_sub(1)? as usize).cloned(),
+    pub fn answer(&self, asked: &Asked<'_>) -> Option<Answer> {
+        match self.said(asked.path) {
+            Some(Answers::Every(answer)) => Some(answer.clone()),
+            Some(Answers::Each(answers)) => answers.get(asked.nth.checked_sub(1)? as usize).cloned(),
+            None => self.otherwise.get(&asked.no).cloned(),
         }
+    }
+
+    /// What the test says of the step at this path of the run.
+    pub(crate) fn said(&self, path: &str) -> Option<&Answers> {
+        let path = StepPath::parse(path)?;
+        let said = self.said.get(&path.bare().to_string())?;
+        said.iter().find(|(known, _)| known.covers(&path)).map(|(_, answers)| answers)
+    }
+}
+
+/// What a file says of steps, before it is laid over what lies below.
+struct Said<'a> {
+    of_test: bool,
+    named: Named,
+    spec: &'a AnswersSpec,
+}
+
+impl Said<'_> {
+    /// Later lies above: what a test says above what the file says, with more indices above with fewer.
+    fn height(&self) -> (bool, usize) {
+        (self.of_test, self.named.path.indices())
     }
 }
 
@@ -126,74 +166,146 @@ struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     fn test(&mut self, name: &Spanned<String>, spec: &'a TestSpec) -> Test {
-        let mut answers: BTreeMap<StepId, Answers> = BTreeMap::new();
-        for (step, of_file) in &self.file.steps {
-            if let Some(id) = self.step(step)
-                && !spec.steps.iter().any(|(other, _)| other.get_ref() == step.get_ref())
-            {
-                let resolved = self.answers(id, of_file, None);
-                answers.extend(resolved.map(|resolved| (id, resolved)));
-            }
-        }
-        for (step, of_test) in &spec.steps {
-            if let Some(id) = self.step(step) {
-                let of_file = self.file.steps.iter().find(|(other, _)| other.get_ref() == step.get_ref());
-                let resolved = self.answers(id, of_test, of_file.map(|(_, answers)| answers));
-                answers.extend(resolved.map(|resolved| (id, resolved)));
-            }
-        }
+        let said = self.all_said(spec);
+        let mut otherwise = BTreeMap::new();
         let default = spec.default.as_ref().or(self.file.default.as_ref());
         if let Some(default) = default.filter(|default| *default.get_ref() == Otherwise::Succeed) {
-            self.succeed(default.span(), &mut answers);
+            let is_said = |no: &StepNo| said.iter().any(|(named, _)| named.no == *no && named.path.indices() == 0);
+            // Of a step that several ways lead to, something may be said for some of them only.
+            let shared = shared(self.plan);
+            let all = (0..self.plan.steps.len() as u32).map(StepNo);
+            let unsaid = all.filter(|no| !is_said(no) || shared[no.index()]).map(|no| (no, !is_said(&no))).collect();
+            self.succeed(default.span(), unsaid, &mut otherwise);
         }
-        let setting =
-            Setting { inputs: self.inputs(name, spec), seed: spec.seed.unwrap_or(SEED), cancel_at_ms: spec.cancel_ms };
+        let (mut happenings, mut outside) = (Vec::new(), Vec::new());
+        for happening in &spec.outside {
+            if let Some(what) = self.happening(happening) {
+                happenings.push(Happening { at_ms: happening.at_ms, what });
+                outside.push(happening.span.clone());
+            }
+        }
+        let inputs = self.inputs(name, spec);
+        let (begins_ms, seed) = (spec.begins_ms.unwrap_or(0), spec.seed.unwrap_or(SEED));
+        let setting = Setting { inputs, begins_ms, seed, outside: happenings };
         let mut expected = Vec::new();
         if let Some(expect) = &spec.expect {
             self.expected(expect, &mut expected);
         }
         let description = spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default();
-        Test { name: name.get_ref().clone(), description, span: name.span(), setting, answers, expected }
+        let mut by_path: HashMap<String, Vec<(StepPath, Answers)>> = HashMap::new();
+        for (Named { path, .. }, answers) in said {
+            by_path.entry(path.bare().to_string()).or_default().push((path, answers));
+        }
+        for said in by_path.values_mut() {
+            said.sort_by_key(|(path, _)| std::cmp::Reverse(path.indices()));
+        }
+        let (name, span) = (name.get_ref().clone(), name.span());
+        Test { name, description, span, setting, outside, said: by_path, otherwise, expected }
     }
 
-    /// Lets every step that has no answer succeed.
-    fn succeed(&mut self, span: Range<usize>, answers: &mut BTreeMap<StepId, Answers>) {
-        let nothing = Value { span: span.clone(), kind: ValueKind::Table(Vec::new()) };
-        let mut by_plugin: Vec<Option<Json>> = Vec::new();
-        for (index, plugin) in self.plan.plugins.iter().enumerate() {
-            let unanswered = |(at, step): (usize, &downbeat_workflow::plan::Step)| {
-                step.plugin.index() == index && !answers.contains_key(&StepId(at as u32))
-            };
-            if !self.plan.steps.iter().enumerate().any(unanswered) {
-                by_plugin.push(None);
+    /// What is said of steps in a test, whole: each path once, with all that lies below it.
+    fn all_said(&mut self, spec: &'a TestSpec) -> Vec<(Named, Answers)> {
+        let mut said: Vec<Said<'a>> = Vec::new();
+        for (of_test, entries) in [(true, &spec.steps), (false, &self.file.steps)] {
+            for (name, spec) in entries {
+                said.extend(self.answering(name).map(|named| Said { of_test, named, spec }));
+            }
+        }
+        let mut whole: Vec<(Named, Answers)> = Vec::new();
+        for this in &said {
+            if whole.iter().any(|(named, _)| *named == this.named) {
                 continue;
             }
+            let mut layers: Vec<&Said<'_>> =
+                said.iter().filter(|other| other.named.path.covers(&this.named.path)).collect();
+            layers.sort_by_key(|layer| std::cmp::Reverse(layer.height()));
+            let below: Vec<&AnswerSpec> = layers[1..]
+                .iter()
+                .filter_map(|layer| match layer.spec {
+                    AnswersSpec::Every(answer) => Some(answer),
+                    AnswersSpec::Each(_) => None,
+                })
+                .collect();
+            let resolved = self.answers(this.named.no, layers[0].spec, &below);
+            whole.extend(resolved.map(|resolved| (this.named.clone(), resolved)));
+        }
+        whole
+    }
+
+    /// What comes from outside, if it can come to something.
+    fn happening(&mut self, spec: &HappeningSpec) -> Option<What> {
+        match &spec.what {
+            WhatSpec::Cancel(None) => Some(What::Cancel),
+            WhatSpec::Cancel(Some(step)) => self.step(step).map(What::CancelSteps),
+            WhatSpec::Signal { name, data } => {
+                let known = &self.plan.signals;
+                if !known.iter().any(|signal| signal.name == *name.get_ref()) {
+                    self.unknown("signal", name, known.iter().map(|signal| signal.name.as_str()));
+                    return None;
+                }
+                let data = data.as_ref().map_or_else(Json::null, |data| Json::from(data.to_json()));
+                Some(What::Signal { name: name.get_ref().clone(), data })
+            }
+            WhatSpec::Approval { step, approved, by, note } => {
+                let steps = self.one_of(step, Meaning::Each)?;
+                let Work::Wait(downbeat_workflow::plan::Wait { approval: Some(approval), .. }) =
+                    &self.plan.step(steps.no).work
+                else {
+                    let message = format!("`{}` waits for nobody's word", step.get_ref());
+                    let asks = |step: &&downbeat_workflow::plan::Step| matches!(&step.work, Work::Wait(wait) if wait.approval.is_some());
+                    let paths = paths(self.plan);
+                    let asking = self.plan.steps.iter().zip(&paths).filter(|(step, _)| asks(step));
+                    let asking: Vec<String> = asking.map(|(_, path)| format!("`{path}`")).collect();
+                    let hint = match asking.as_slice() {
+                        [] => "no step of the workflow has `wait = { approval = … }`".to_owned(),
+                        asking => format!("steps with `approval`: {}", asking.join(", ")),
+                    };
+                    self.tell(Diagnostic::error("no-approval", step.span(), message).label("no `approval`").hint(hint));
+                    return None;
+                };
+                let by = match by {
+                    None => approval.by.first().cloned().unwrap_or_default(),
+                    Some(by) if approval.by.is_empty() || approval.by.contains(by.get_ref()) => by.get_ref().clone(),
+                    Some(by) => {
+                        let message = format!("`{}` does not ask `{}`", step.get_ref(), by.get_ref());
+                        let hint = self.out.suggest(by.get_ref(), approval.by.iter().map(String::as_str));
+                        let asked: Vec<String> = approval.by.iter().map(|name| format!("`{name}`")).collect();
+                        let hint = hint.unwrap_or_else(|| format!("it asks {}", asked.join(", ")));
+                        let found = Diagnostic::error("unknown-approver", by.span(), message);
+                        self.tell(found.label("not one of its `approval`").hint(hint));
+                        return None;
+                    }
+                };
+                Some(What::Approval { steps, approved: *approved, by, note: note.clone() })
+            }
+        }
+    }
+
+    /// Lets steps of which nothing is said succeed; of some, it has to be possible.
+    fn succeed(&mut self, span: Range<usize>, steps: BTreeMap<StepNo, bool>, answers: &mut BTreeMap<StepNo, Answer>) {
+        let nothing = Value { span: span.clone(), kind: ValueKind::Table(Vec::new()) };
+        for (no, is_needed) in steps {
+            let Some(index) = self.plan.step(no).uses().map(|uses| uses.plugin.index()) else { continue };
+            let plugin = &self.plan.plugins[index];
             let base = self.base(&plugin.name);
             let mut misfits = Vec::new();
             self.schemas[index].judge("output", base.unwrap_or(&nothing), &mut |misfit| misfits.push(misfit));
-            if let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) {
+            let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) else {
+                let output = Json::from(base.unwrap_or(&nothing).to_json());
+                answers.insert(no, Answer { end: Ok(output), took_ms: 0 });
+                continue;
+            };
+            if is_needed {
                 let message = format!("steps of `{}` can't succeed with this alone: {}", plugin.name, misfit.message);
                 let place = base.map_or(span.clone(), |_| misfit.span.clone());
                 let found = Diagnostic::error("default-answer", place, message).label("does not fit the output schema");
                 let hint = format!("say in `[plugins.{}]` what they answer unless a test says otherwise", plugin.name);
                 self.tell(found.hint(hint));
             }
-            by_plugin.push(Some(Json::from(base.unwrap_or(&nothing).to_json())));
-        }
-        for (index, step) in self.plan.steps.iter().enumerate() {
-            if let Some(output) = &by_plugin[step.plugin.index()] {
-                let answer = Answer { end: Ok(output.clone()), took_ms: 0 };
-                answers.entry(StepId(index as u32)).or_insert(Answers::Every(answer));
-            }
         }
     }
 
-    fn answers(&mut self, step: StepId, spec: &AnswersSpec, below: Option<&AnswersSpec>) -> Option<Answers> {
-        // What the file says of the step lies below what the test says of it.
-        let below = match below {
-            Some(AnswersSpec::Every(answer)) => Some(answer),
-            _ => None,
-        };
+    fn answers(&mut self, step: StepNo, spec: &AnswersSpec, below: &[&AnswerSpec]) -> Option<Answers> {
         match spec {
             AnswersSpec::Every(answer) => self.answer(step, answer, below).map(Answers::Every),
             AnswersSpec::Each(all) => {
@@ -203,18 +315,22 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn answer(&mut self, step: StepId, spec: &AnswerSpec, below: Option<&AnswerSpec>) -> Option<Answer> {
-        let took_ms = spec.took_ms.or(below.and_then(|below| below.took_ms)).unwrap_or(0);
-        let output = match (&spec.end, below.map(|below| &below.end)) {
-            (EndSpec::Failure(failure), _) => return Some(Answer { end: Err(failure.clone()), took_ms }),
-            (EndSpec::Unsaid, Some(EndSpec::Failure(failure))) => {
-                return Some(Answer { end: Err(failure.clone()), took_ms });
+    /// An answer, with what is said below it, the uppermost first.
+    fn answer(&mut self, step: StepNo, spec: &AnswerSpec, below: &[&AnswerSpec]) -> Option<Answer> {
+        let took_ms = std::iter::once(spec).chain(below.iter().copied()).find_map(|layer| layer.took_ms).unwrap_or(0);
+        let mut output: Option<Value> = None;
+        for layer in std::iter::once(spec).chain(below.iter().copied()) {
+            match (&layer.end, &output) {
+                (EndSpec::Failure(failure), None) => return Some(Answer { end: Err(failure.clone()), took_ms }),
+                (EndSpec::Failure(_), Some(_)) => break,
+                (EndSpec::Output(value), None) => output = Some(value.clone()),
+                (EndSpec::Output(value), Some(over)) => output = Some(laid_over(value, over)),
+                (EndSpec::Unsaid, _) => (),
             }
-            (EndSpec::Output(over), Some(EndSpec::Output(below))) => laid_over(below, over),
-            (EndSpec::Output(output), _) | (EndSpec::Unsaid, Some(EndSpec::Output(output))) => output.clone(),
-            (EndSpec::Unsaid, _) => Value { span: spec.span.clone(), kind: ValueKind::Table(Vec::new()) },
-        };
-        let plugin = self.plan.step(step).plugin;
+        }
+        let nothing = || Value { span: spec.span.clone(), kind: ValueKind::Table(Vec::new()) };
+        let output = output.unwrap_or_else(nothing);
+        let plugin = self.plan.step(step).uses()?.plugin;
         let name = &self.plan.plugins[plugin.index()].name;
         let output = self.base(name).map_or_else(|| output.clone(), |base| laid_over(base, &output));
         let mut misfits = Vec::new();
@@ -283,7 +399,7 @@ impl<'a> Resolver<'a> {
             expected.push((took.span(), Expectation::Took(*took.get_ref())));
         }
         for (names, make) in
-            [(&expect.ran, Expectation::Ran as fn(StepId) -> _), (&expect.never_ran, Expectation::NeverRan)]
+            [(&expect.ran, Expectation::Ran as fn(Named) -> _), (&expect.never_ran, Expectation::NeverRan)]
         {
             for name in names {
                 expected.extend(self.step(name).map(|step| (name.span(), make(step))));
@@ -298,57 +414,143 @@ impl<'a> Resolver<'a> {
         }
         for (name, of) in &expect.steps {
             let Some(step) = self.step(name) else { continue };
-            let mut add = |span: Range<usize>, expectation| expected.push((span, expectation));
-            if let Some(end) = &of.end {
-                add(end.span(), Expectation::End(step, *end.get_ref()));
+            self.expected_of(name, &step, of, expected);
+        }
+    }
+
+    fn expected_of(
+        &mut self,
+        name: &Spanned<String>,
+        step: &Named,
+        of: &ExpectedStepSpec,
+        expected: &mut Vec<(Range<usize>, Expectation)>,
+    ) {
+        let mut add = |span: Range<usize>, what| expected.push((span, Expectation::Step(step.clone(), what)));
+        if let Some(end) = &of.end {
+            add(end.span(), StepExpectation::End(*end.get_ref()));
+        }
+        if let Some(output) = &of.output {
+            add(output.span.clone(), StepExpectation::Output(output.to_json()));
+        }
+        if let Some(attempts) = of.attempts.as_ref().filter(|attempts| self.has_attempts(name, step, attempts.span())) {
+            add(attempts.span(), StepExpectation::Attempts(*attempts.get_ref()));
+        }
+        if let Some(opened) = &of.opened {
+            match self.plan.step(step.no).opens() {
+                Some(_) => add(opened.span(), StepExpectation::Opened(*opened.get_ref())),
+                None => {
+                    let message = format!("`{}` opens nothing: no block, items, rounds or workflow", name.get_ref());
+                    self.tell(Diagnostic::error("no-scopes", opened.span(), message).label("never true"));
+                }
             }
-            if let Some(attempts) = &of.attempts {
-                add(attempts.span(), Expectation::Attempts(step, *attempts.get_ref()));
-            }
-            if let Some(reason) = &of.reason {
-                add(reason.span(), Expectation::Reason(step, *reason.get_ref()));
-            }
-            if let Some(failure) = &of.failure {
-                add(failure.span(), Expectation::Failure(step, failure.get_ref().clone()));
-            }
-            if let Some(text) = &of.says {
-                add(text.span(), Expectation::Says(step, text.get_ref().clone()));
-            }
-            if let Some(input) = &of.input {
-                add(input.span.clone(), Expectation::Input(step, input.to_json()));
-            }
-            if let Some(name) = &of.need {
-                expected.extend(self.need(step, name).map(|need| (name.span(), Expectation::Need(step, need))));
-            }
-            for name in &of.before {
-                expected.extend(self.step(name).map(|later| (name.span(), Expectation::Before(step, later))));
+        }
+        if let Some(reason) = &of.reason {
+            add(reason.span(), StepExpectation::Reason(*reason.get_ref()));
+        }
+        if let Some(failure) = &of.failure {
+            add(failure.span(), StepExpectation::Failure(failure.get_ref().clone()));
+        }
+        if let Some(text) = &of.says {
+            add(text.span(), StepExpectation::Says(text.get_ref().clone()));
+        }
+        if let Some(input) = of.input.as_ref().filter(|input| self.has_attempts(name, step, input.span.clone())) {
+            add(input.span.clone(), StepExpectation::Input(input.to_json()));
+        }
+        if let Some(need) = &of.need
+            && let Some(found) = self.need(step, need)
+        {
+            add(need.span(), StepExpectation::Need(found));
+        }
+        for later in &of.before {
+            if let Some(found) = self.step(later) {
+                expected.push((later.span(), Expectation::Before(step.clone(), found)));
             }
         }
     }
 
-    /// A step that the first one needs.
-    fn need(&mut self, step: StepId, name: &Spanned<String>) -> Option<StepId> {
-        let need = self.step(name)?;
-        let step = self.plan.step(step);
-        if step.needs.iter().any(|known| known.step == need) {
-            return Some(need);
+    /// Whether the step makes attempts itself. If not, what is said of them can't be.
+    fn has_attempts(&mut self, name: &Spanned<String>, step: &Named, span: Range<usize>) -> bool {
+        let planned = self.plan.step(step.no);
+        if planned.uses().is_some() {
+            return true;
         }
-        let names: Vec<String> =
-            step.needs.iter().map(|need| format!("`{}`", self.plan.step(need.step).name)).collect();
-        let message = format!("`{}` does not need `{}`", step.name, name.get_ref());
+        let name = name.get_ref();
+        let message = format!("`{name}` makes no attempts: {}", what_it_does(planned));
+        let hint = match (planned.opens(), only_step(self.plan, planned)) {
+            (Some(_), Some(_)) => Some(format!("say which of its items or rounds: `{name}[0]`")),
+            (Some(opens), None) => {
+                let first = self.plan.steps_of(opens.body).next();
+                first.map(|first| format!("its steps do: `{name}/{}`", self.plan.step(StepNo(first)).name))
+            }
+            (None, _) => None,
+        };
+        self.tell(Diagnostic::error("no-attempts", span, message).label("there are none").maybe_hint(hint));
+        false
+    }
+
+    /// A step that the first one needs. Both are of one body, so that its name is enough.
+    fn need(&mut self, step: &Named, name: &Spanned<String>) -> Option<Named> {
+        let planned = self.plan.step(step.no);
+        let needed = |need: &&downbeat_workflow::plan::Need| self.plan.step(need.step).name == *name.get_ref();
+        if let Some(need) = planned.needs.iter().find(needed) {
+            return StepPath::parse(name.get_ref()).map(|path| Named { path, no: need.step });
+        }
+        let names = planned.needs.iter().map(|need| format!("`{}`", self.plan.step(need.step).name));
+        let names = names.collect::<Vec<String>>();
+        let message = format!("`{}` does not need `{}`", planned.name, name.get_ref());
         let found = Diagnostic::error("unknown-need", name.span(), message).label("not one of its `needs`");
         let hint = (!names.is_empty()).then(|| format!("it needs {}", names.join(", ")));
         self.tell(found.maybe_hint(hint));
         None
     }
 
-    fn step(&mut self, name: &Spanned<String>) -> Option<StepId> {
-        let found = self.plan.step_named(name.get_ref());
-        if found.is_none() {
-            let known = self.plan.steps.iter().map(|step| step.name.as_str());
-            self.unknown("step", name, known);
+    /// The step that a path names: the one that opens items or rounds, if no index says which of them.
+    fn step(&mut self, name: &Spanned<String>) -> Option<Named> {
+        self.one_of(name, Meaning::Whole)
+    }
+
+    /// The step that a path names whose attempts are to be answered.
+    fn answering(&mut self, name: &Spanned<String>) -> Option<Named> {
+        let named = self.one_of(name, Meaning::Each)?;
+        let step = self.plan.step(named.no);
+        if step.uses().is_some() {
+            return Some(named);
         }
-        found
+        let message = format!("`{}` has no answer: {}", name.get_ref(), what_it_does(step));
+        let hint = match &step.work {
+            Work::Open(opens) => {
+                let first = self.plan.steps_of(opens.body).next();
+                first.map(|first| {
+                    let first = &self.plan.step(StepNo(first)).name;
+                    format!("its steps answer, such as `{}/{first}`", name.get_ref())
+                })
+            }
+            Work::Wait(_) => {
+                Some("what it waits for comes by `signals` and `approvals` of a test, or by time".to_owned())
+            }
+            _ => None,
+        };
+        self.tell(Diagnostic::error("no-attempts", name.span(), message).label("runs no component").maybe_hint(hint));
+        None
+    }
+
+    fn one_of(&mut self, name: &Spanned<String>, meaning: Meaning) -> Option<Named> {
+        let path = StepPath::parse(name.get_ref());
+        let found = match &path {
+            Some(path) => path.find(self.plan, meaning),
+            None => Err(Misnamed { message: format!("`{}` is no path of a step", name.get_ref()), hint: None }),
+        };
+        match (path, found) {
+            (Some(path), Ok(no)) => return Some(Named { path, no }),
+            (_, Err(misnamed)) => {
+                let known = paths(self.plan);
+                let hint = misnamed.hint.or_else(|| self.out.suggest(name.get_ref(), known.iter().map(String::as_str)));
+                let found = Diagnostic::error("unknown-step", name.span(), misnamed.message);
+                self.tell(found.label("unknown step").maybe_hint(hint));
+            }
+            (None, Ok(_)) => (),
+        }
+        None
     }
 
     /// Tells the names that the workflow does not have.
@@ -385,7 +587,18 @@ fn unknown_code(kind: &str) -> &'static str {
         "plugin" => "unknown-plugin",
         "pool" => "unknown-pool",
         "output" => "unknown-output",
+        "signal" => "unknown-signal",
         _ => "unknown-step",
+    }
+}
+
+/// What a step without attempts does instead, in words.
+fn what_it_does(step: &downbeat_workflow::plan::Step) -> &'static str {
+    match step.work {
+        Work::Use(_) => "it runs a component",
+        Work::Open(_) => "it opens other steps",
+        Work::Wait(_) => "it waits",
+        Work::Finish | Work::Fail(_) => "it is an end",
     }
 }
 

@@ -1,25 +1,36 @@
 //! What happened in a rehearsal, a line for each moment that a person would tell: the times as they are written in TOML, so
 //! that one can be copied from here into a test.
 
+use std::collections::BTreeSet;
+
 use downbeat_workflow::event::{Event, FailureKind, Outcome, Record, StepEnd};
-use downbeat_workflow::plan::StepId;
+use downbeat_workflow::plan::{ScopeCount, StepId};
 use downbeat_workflow::run::Run;
 use downbeat_workflow::text::visible;
 
 /// How much of a message or an output a line shows, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// A line for each record of the run but the creation and the waits for places in pools.
+/// A line for each record of the run but the creation and the waits for places in pools, with the time since its creation.
 pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
-    let times: Vec<String> = records.iter().map(|record| duration(record.at.0)).collect();
+    let began = records.first().map_or(0, |first| first.at.0);
+    let times: Vec<String> = records.iter().map(|record| duration(record.at.0 - began)).collect();
     let width = times.iter().map(String::len).max().unwrap_or(0);
-    let line = |(record, time): (&Record, &String)| Some(format!("{time:>width$}  {}", words(run, &record.event)?));
+    let mut opened = BTreeSet::new();
+    let line = |(record, time): (&Record, &String)| {
+        // A scope that was there before is tried again.
+        let again = match &record.event {
+            Event::ScopeOpened { step, index } => !opened.insert((*step, *index)),
+            _ => false,
+        };
+        Some(format!("{time:>width$}  {}", words(run, &record.event, again)?))
+    };
     records.iter().zip(&times).filter_map(line).collect()
 }
 
-fn words(run: &Run, event: &Event) -> Option<String> {
+fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
     let plan = run.plan();
-    let name = |step: &StepId| plan.step(*step).name.as_str();
+    let name = |step: &StepId| run.path(*step);
     Some(match event {
         Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
         Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
@@ -34,7 +45,32 @@ fn words(run: &Run, event: &Event) -> Option<String> {
             None => format!("{} was cancelled", name(step)),
         },
         Event::StepSkipped { step, reason } => {
-            format!("{} was skipped: {}", name(step), shown(&reason.explain(plan)))
+            format!("{} was skipped: {}", name(step), shown(&reason.explain(plan, run.scopes())))
+        }
+        Event::StepOpened { step } => match run.step(*step).opens() {
+            Some(_) => format!("{} began", name(step)),
+            None => format!("{} waits", name(step)),
+        },
+        Event::ScopeOpened { step, index } => match (scope_name(run, *step, *index), again) {
+            (scope, true) => format!("{} began again", scope.unwrap_or_else(|| name(step))),
+            (Some(scope), false) => format!("{scope} began"),
+            (None, false) => return None,
+        },
+        Event::ScopeTimedOut { step, index } => {
+            format!("{} timed out", scope_name(run, *step, *index).unwrap_or_else(|| name(step)))
+        }
+        Event::StepSucceeded { step, output: None } => format!("{} succeeded", name(step)),
+        Event::StepSucceeded { step, output: Some(output) } => {
+            format!("{} succeeded: {}", name(step), shown(output.as_str()))
+        }
+        Event::SignalReceived { signal, data } => format!("the signal `{signal}` came: {}", shown(data.as_str())),
+        Event::ApprovalGiven { step, approved, by, note } => {
+            let word = if *approved { "approved" } else { "rejected" };
+            let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
+            format!("{} was {word} by {}{note}", name(step), shown(by))
+        }
+        Event::StepCancelRequested { step, reason } => {
+            format!("cancel of {} was asked for: {}", name(step), shown(reason))
         }
         Event::CancelRequested { reason } => format!("cancel was asked for: {}", shown(reason)),
         Event::RunTimedOut => "the run timed out".to_owned(),
@@ -43,6 +79,12 @@ fn words(run: &Run, event: &Event) -> Option<String> {
             format!("the run {}: {}{faults}", outcome_words(*outcome), shown(outputs.as_str()))
         }
     })
+}
+
+/// How people call a scope that is an item or a round; nothing for one of a step that has no other.
+fn scope_name(run: &Run, step: StepId, index: u32) -> Option<String> {
+    let opens = run.step(step).opens()?;
+    (!matches!(opens.scopes, ScopeCount::One)).then(|| format!("{}[{index}]", run.path(step)))
 }
 
 /// The first line of a text, cut.
@@ -108,6 +150,8 @@ pub(crate) fn kind_name(kind: &FailureKind) -> &'static str {
         FailureKind::InvalidOutput => "invalid-output",
         FailureKind::Host => "host",
         FailureKind::Rule => "rule",
+        FailureKind::Scope => "scope",
+        FailureKind::Rejected => "rejected",
     }
 }
 

@@ -1,53 +1,66 @@
 //! Whether a test came true: each expectation that did not is a diagnostic at the line that has it, with what is the case
 //! instead; and so is each attempt that nobody had an answer for.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use downbeat_workflow::diagnostic::Diagnostic;
-use downbeat_workflow::event::{Event, Outcome, SkipReason, StepEnd};
+use downbeat_workflow::event::{Event, Failure, Outcome, Record, SkipReason, StepEnd};
 use downbeat_workflow::history::{History, StepHistory};
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, StepId, Work};
+use downbeat_workflow::run::{Run, StepStatus};
 use serde_json::Value;
 
 use crate::file::{Bound, Reason};
+use crate::path::{Life, Named};
 use crate::rehearse::{RECORDS_MAX, Rehearsal};
-use crate::suite::{Answers, Expectation, Test};
+use crate::suite::{Answers, Expectation, StepExpectation, Test};
 use crate::timeline::{duration, end_name, kind_name, outcome_name, outcome_words, shown};
 
 /// Everything that is wrong with what came out, in the order of the file. A test without it has passed.
 pub fn judge(test: &Test, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
     let plan = rehearsal.run.plan();
-    let history = History::of(plan.steps.len(), &rehearsal.records);
+    let history = History::of(plan, &rehearsal.records);
     let mut found = faults(test, plan, rehearsal);
     if !found.is_empty() {
         // Whatever else is not as expected may come of it.
         return found;
     }
-    let judge = Judge { plan, rehearsal, history: &history };
+    let judge = Judge::of(plan, rehearsal, &history);
+    found.extend(unheard(test, rehearsal));
     found.extend(test.expected.iter().filter_map(|(span, expected)| judge.expectation(span, expected)));
     found
 }
 
 /// Whether the finding is that the test could not be played to its end, rather than that something else came out.
 pub fn is_fault(found: &Diagnostic) -> bool {
-    matches!(found.code, "no-answer" | "endless")
+    matches!(found.code, "no-answer" | "endless" | "waits")
+}
+
+/// What came from outside and met nobody.
+fn unheard<'t>(test: &'t Test, rehearsal: &'t Rehearsal) -> impl Iterator<Item = Diagnostic> + 't {
+    rehearsal.unheard.iter().map(|(place, why)| {
+        let span = test.outside.get(*place).unwrap_or(&test.span);
+        Diagnostic::error("unheard", span.clone(), format!("this met nobody: {why}")).label("without effect")
+    })
 }
 
 /// Why the run could not be played to its end.
 fn faults(test: &Test, plan: &Plan, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
     let unanswered = |(step, attempt): &(StepId, u32)| {
-        let name = &plan.step(*step).name;
-        let (message, hint) = match test.answers.get(step) {
+        let name = rehearsal.run.path(*step);
+        let (message, hint) = match test.said(&name) {
             Some(Answers::Each(answers)) => (
                 format!("`{name}` was started for the {} time, with {}", nth(*attempt), count(answers.len(), "answer")),
-                format!("add one to `[tests.{}.steps.{name}]` `attempts`", test.name),
+                format!("add one to `[tests.{}.steps.{}]` `attempts`", test.name, key(&name)),
             ),
             _ => (
                 format!("`{name}` was started, and nothing says how it ends"),
                 format!(
-                    "add `[tests.{}.steps.{name}]` with `output = {{ … }}` or `failure = \"transient\"`, or \
+                    "add `[tests.{}.steps.{}]` with `output = {{ … }}` or `failure = \"transient\"`, or \
                      `default = \"succeed\"`",
-                    test.name
+                    test.name,
+                    key(&name)
                 ),
             ),
         };
@@ -58,7 +71,41 @@ fn faults(test: &Test, plan: &Plan, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
         let message = format!("the run was given up after {RECORDS_MAX} events");
         found.push(Diagnostic::error("endless", test.span.clone(), message).label("in this test"));
     }
+    if rehearsal.run.outcome().is_none() && found.is_empty() {
+        found.extend(waits(test, plan, rehearsal));
+    }
     found
+}
+
+/// A path as a key of TOML.
+fn key(path: &str) -> String {
+    let is_bare = path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if is_bare { path.to_owned() } else { format!("\"{path}\"") }
+}
+
+/// The steps that wait for what never comes.
+fn waits(test: &Test, plan: &Plan, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
+    let run = &rehearsal.run;
+    let parked = (0..run.scopes().len() as u32).map(StepId).filter_map(|step| {
+        match (&run.step(step).work, run.status(step).0) {
+            (Work::Wait(wait), StepStatus::Parked(_)) => Some((step, wait)),
+            _ => None,
+        }
+    });
+    let found = parked.map(|(step, wait)| {
+        let path = run.path(step);
+        let signal = wait.signal.map(|signal| plan.signals[signal.index()].name.as_str());
+        let (what, example) = match (signal, &wait.approval) {
+            (Some(signal), _) => {
+                (format!("the signal `{signal}`"), format!("signals = [{{ at = \"1s\", name = \"{signal}\" }}]"))
+            }
+            (None, _) => ("somebody's word".to_owned(), format!("approvals = [{{ at = \"1s\", step = \"{path}\" }}]")),
+        };
+        let message = format!("`{path}` waits for {what} for ever");
+        let hint = format!("say in `[tests.{}]` when it comes: `{example}`", test.name);
+        Diagnostic::error("waits", test.span.clone(), message).label("in this test").hint(hint)
+    });
+    found.collect()
 }
 
 fn count(n: usize, word: &str) -> String {
@@ -78,6 +125,41 @@ struct Judge<'a> {
     plan: &'a Plan,
     rehearsal: &'a Rehearsal,
     history: &'a History,
+    /// The steps that were started.
+    begun: HashSet<StepId>,
+    /// How many scopes each step opened.
+    opened: HashMap<StepId, u32>,
+    /// How each step failed last, and the place of that among the records.
+    failures: HashMap<StepId, (usize, &'a Failure)>,
+}
+
+impl<'a> Judge<'a> {
+    fn of(plan: &'a Plan, rehearsal: &'a Rehearsal, history: &'a History) -> Judge<'a> {
+        let mut judge =
+            Judge { plan, rehearsal, history, begun: HashSet::new(), opened: HashMap::new(), failures: HashMap::new() };
+        for (place, record) in rehearsal.records.iter().enumerate() {
+            judge.begun.extend(begun(&rehearsal.run, &record.event));
+            match &record.event {
+                Event::ScopeOpened { step, .. } => *judge.opened.entry(*step).or_default() += 1,
+                Event::AttemptFailed { step, failure, .. } | Event::StepFailed { step, failure } => {
+                    judge.failures.insert(*step, (place, failure));
+                }
+                _ => (),
+            }
+        }
+        judge
+    }
+}
+
+/// The step that begins with this event.
+fn begun(run: &Run, event: &Event) -> Option<StepId> {
+    match event {
+        Event::AttemptStarted { step, .. } | Event::StepOpened { step } | Event::StepSucceeded { step, .. } => {
+            Some(*step)
+        }
+        Event::StepFailed { step, .. } => Some(*step).filter(|step| matches!(run.step(*step).work, Work::Fail(_))),
+        _ => None,
+    }
 }
 
 impl Judge<'_> {
@@ -119,15 +201,18 @@ impl Judge<'_> {
                 let actual = duration(actual);
                 unless(holds, "took", format!("the run took {actual} instead of {words}"), format!("it is {actual}"))
             }
-            Expectation::Ran(step) => {
-                let ran = self.attempts(*step) > 0;
-                let message = format!("`{}` was never started", self.name(*step));
-                unless(ran, "ran", message, self.end_words(*step)).map(|found| found.maybe_hint(self.why(*step)))
+            Expectation::Ran(named) => {
+                let lives = named.lives(&self.rehearsal.run);
+                let Some(last) = lives.last() else { return Some(self.absent(span, named)) };
+                let ran = lives.iter().any(|life| self.ran(life));
+                let message = format!("`{}` was never started", named.path);
+                unless(ran, "ran", message, self.end_words(last)).map(|found| found.maybe_hint(self.why(last)))
             }
-            Expectation::NeverRan(step) => {
-                let ran = self.attempts(*step) > 0;
-                let message = format!("`{}` was started", self.name(*step));
-                unless(!ran, "never-ran", message, self.end_words(*step))
+            Expectation::NeverRan(named) => {
+                let lives = named.lives(&self.rehearsal.run);
+                let ran = lives.iter().find(|life| self.ran(life))?;
+                let message = format!("`{}` was started", ran.path);
+                unless(false, "never-ran", message, self.end_words(ran))
             }
             Expectation::Peak(pool, expected) => {
                 let (name, actual) = (&self.plan.pools[pool.index()].name, self.rehearsal.peaks[pool.index()]);
@@ -137,143 +222,218 @@ impl Judge<'_> {
                 );
                 unless(actual == *expected, "pool", message, format!("it is {actual}"))
             }
-            Expectation::End(step, expected) => {
-                let actual = self.step(*step).ended.map(|(_, end)| end);
-                let message =
-                    format!("`{}` {} instead of {}", self.name(*step), self.end_words(*step), participle(*expected));
-                let label = actual.map_or("not over".to_owned(), |end| format!("it is `{}`", end_name(end)));
-                unless(actual == Some(*expected), "end", message, label).map(|found| found.maybe_hint(self.why(*step)))
+            Expectation::Before(named, later) => {
+                let lives = named.lives(&self.rehearsal.run);
+                if lives.is_empty() {
+                    return Some(self.absent(span, named));
+                }
+                self.before(span, &lives, later)
             }
-            Expectation::Attempts(step, expected) => {
-                let actual = self.attempts(*step);
-                let message =
-                    format!("`{}` had {}, not {expected}", self.name(*step), count(actual as usize, "attempt"));
+            Expectation::Step(named, expected) => {
+                let lives = named.lives(&self.rehearsal.run);
+                if lives.is_empty() {
+                    return Some(self.absent(span, named));
+                }
+                lives.iter().find_map(|life| self.of_step(span, life, expected))
+            }
+        }
+    }
+
+    /// That the run never had such a step, and why not.
+    fn absent(&self, span: &Range<usize>, named: &Named) -> Diagnostic {
+        let message = format!("the run had no step `{}`", named.path);
+        let found = Diagnostic::error("absent", span.clone(), message).label("never there");
+        // What is around it, as far as it was there, knows why.
+        let run = &self.rehearsal.run;
+        let path = named.path.to_string();
+        let around = path.char_indices().filter(|(_, c)| matches!(c, '/' | '[' | '.')).map(|(at, _)| &path[..at]);
+        let around = around.filter_map(|path| run.step_at(path)).last();
+        found.maybe_hint(around.map(|step| {
+            let life = Life { path: run.path(step), tries: vec![step] };
+            self.why(&life).unwrap_or_else(|| {
+                format!(
+                    "`{}` {} and opened {}",
+                    life.path,
+                    self.end_words(&life),
+                    count(self.opened(&life) as usize, "scope")
+                )
+            })
+        }))
+    }
+
+    fn of_step(&self, span: &Range<usize>, life: &Life, expected: &StepExpectation) -> Option<Diagnostic> {
+        let unless = |holds: bool, code, message: String, label: String| {
+            (!holds).then(|| Diagnostic::error(code, span.clone(), message).label(label))
+        };
+        let path = &life.path;
+        match expected {
+            StepExpectation::End(expected) => {
+                let actual = self.ended(life);
+                let message = format!("`{path}` {} instead of {}", self.end_words(life), participle(*expected));
+                let label = actual.map_or("not over".to_owned(), |end| format!("it is `{}`", end_name(end)));
+                unless(actual == Some(*expected), "end", message, label).map(|found| found.maybe_hint(self.why(life)))
+            }
+            StepExpectation::Output(expected) => match self.rehearsal.run.status(life.latest()).0 {
+                StepStatus::Succeeded(actual) => {
+                    let difference = difference("output", expected, &actual.value())?;
+                    Some(differs(span, "output", &difference))
+                }
+                _ => {
+                    let message = format!("`{path}` {}, and so has no output", self.end_words(life));
+                    let found = Diagnostic::error("output", span.clone(), message).label("not there");
+                    Some(found.maybe_hint(self.why(life)))
+                }
+            },
+            StepExpectation::Attempts(expected) => {
+                let actual = self.attempts(life);
+                let message = format!("`{path}` had {}, not {expected}", count(actual as usize, "attempt"));
                 unless(actual == *expected, "attempts", message, format!("it is {actual}"))
             }
-            Expectation::Reason(step, expected) => {
-                let actual = self.step(*step).skipped.as_ref().map(reason);
+            StepExpectation::Opened(expected) => {
+                let actual = self.opened(life);
+                let message = format!("`{path}` opened {}, not {expected}", count(actual as usize, "scope"));
+                unless(actual == *expected, "opened", message, format!("it is {actual}"))
+            }
+            StepExpectation::Reason(expected) => {
+                let actual = self.skipped(life).map(reason);
                 let words = match actual {
-                    Some(actual) => format!("`{}` was skipped for another reason", self.name(*step)) + &told(actual),
-                    None => format!("`{}` {} and was not skipped", self.name(*step), self.end_words(*step)),
+                    Some(actual) => format!("`{path}` was skipped for another reason") + &told(actual),
+                    None => format!("`{path}` {} and was not skipped", self.end_words(life)),
                 };
                 let label =
                     actual.map_or("not skipped".to_owned(), |actual| format!("it is `{}`", reason_name(actual)));
-                unless(actual == Some(*expected), "reason", words, label).map(|found| found.maybe_hint(self.why(*step)))
+                unless(actual == Some(*expected), "reason", words, label).map(|found| found.maybe_hint(self.why(life)))
             }
-            Expectation::Need(step, expected) => {
-                let skipped = self.step(*step).skipped.as_ref();
-                let holds = matches!(skipped, Some(SkipReason::NeedNotMet { need, .. }) if need == expected);
-                let message = format!("`{}` was not skipped because of `{}`", self.name(*step), self.name(*expected));
-                unless(holds, "need", message, self.end_words(*step)).map(|found| found.maybe_hint(self.why(*step)))
+            StepExpectation::Need(expected) => {
+                let is_it = |need: &StepId| self.rehearsal.run.scopes().no(*need) == expected.no;
+                let holds = matches!(self.skipped(life), Some(SkipReason::NeedNotMet { need, .. }) if is_it(need));
+                let message = format!("`{path}` was not skipped because of `{}`", expected.path);
+                unless(holds, "need", message, self.end_words(life)).map(|found| found.maybe_hint(self.why(life)))
             }
-            Expectation::Failure(step, expected) => {
-                let failure = self.last_failure(*step);
+            StepExpectation::Failure(expected) => {
+                let failure = self.last_failure(life);
                 let actual = failure.map(|failure| kind_name(&failure.kind));
                 let message = match actual {
-                    Some(actual) => {
-                        format!("`{}` failed with `{actual}`, not `{}`", self.name(*step), kind_name(expected))
-                    }
-                    None => format!("no attempt of `{}` failed", self.name(*step)),
+                    Some(actual) => format!("`{path}` failed with `{actual}`, not `{}`", kind_name(expected)),
+                    None => format!("no attempt of `{path}` failed"),
                 };
                 let label = actual.map_or("no failure".to_owned(), |actual| format!("it is `{actual}`"));
                 let hint = failure.map(|failure| format!("it says: {}", shown(&failure.message)));
                 unless(actual == Some(kind_name(expected)), "failure", message, label)
                     .map(|found| found.maybe_hint(hint))
             }
-            Expectation::Says(step, part) => {
-                let sentence = self.sentence(*step);
+            StepExpectation::Says(part) => {
+                let sentence = self.sentence(life);
                 let holds = sentence.as_ref().is_some_and(|sentence| sentence.contains(part.as_str()));
                 let message = match &sentence {
-                    Some(_) => format!("why `{}` ended so is told in other words", self.name(*step)),
-                    None => format!("`{}` neither failed nor was skipped", self.name(*step)),
+                    Some(_) => format!("why `{path}` ended so is told in other words"),
+                    None => format!("`{path}` neither failed nor was skipped"),
                 };
-                unless(holds, "says", message, "not in it".to_owned()).map(|found| found.maybe_hint(self.why(*step)))
+                unless(holds, "says", message, "not in it".to_owned()).map(|found| found.maybe_hint(self.why(life)))
             }
-            Expectation::Input(step, expected) => {
-                let last = self.attempts(*step);
-                match self.rehearsal.inputs.get(&(*step, last)) {
+            StepExpectation::Input(expected) => {
+                let given = |step: &StepId| self.rehearsal.inputs.get(&(*step, self.rehearsal.run.status(*step).1));
+                match life.tries.iter().rev().find_map(given) {
                     Some(actual) => {
                         let difference = difference("input", expected, &actual.value())?;
                         Some(differs(span, "input", &difference))
                     }
                     None => {
-                        let message = format!("`{}` was never started, and so was given nothing", self.name(*step));
-                        let found = Diagnostic::error("input", span.clone(), message).label(self.end_words(*step));
-                        Some(found.maybe_hint(self.why(*step)))
+                        let message = format!("`{path}` was never started, and so was given nothing");
+                        let found = Diagnostic::error("input", span.clone(), message).label(self.end_words(life));
+                        Some(found.maybe_hint(self.why(life)))
                     }
                 }
-            }
-            Expectation::Before(step, later) => {
-                let (first, second) = (self.name(*step), self.name(*later));
-                let started = |event: &Event| matches!(event, Event::AttemptStarted { step, .. } if step == later);
-                let starts = self.rehearsal.records.iter().position(|record| started(&record.event));
-                let Some(starts) = starts else {
-                    let message = format!("`{second}` was never started, so that `{first}` was not before it");
-                    let found = Diagnostic::error("before", span.clone(), message).label(self.end_words(*later));
-                    return Some(found.maybe_hint(self.why(*later)));
-                };
-                let earlier = History::of(self.plan.steps.len(), &self.rehearsal.records[..starts]);
-                let over = self.ended_within(*step, starts, &earlier);
-                let message = format!("`{first}` was not over when `{second}` was started");
-                let at = duration(self.rehearsal.records[starts].at.0);
-                unless(over, "before", message, format!("started at {at}"))
             }
         }
     }
 
-    /// Whether the step came to its end within the first `count` records. After a failure with another attempt to come,
-    /// a history says that it did; the records after those know better.
-    fn ended_within(&self, step: StepId, count: usize, history: &History) -> bool {
-        let again = |event: &Event| matches!(event, Event::AttemptStarted { step: other, .. } if *other == step);
-        history.steps[step.index()].ended.is_some()
-            && !self.rehearsal.records[count..].iter().any(|record| again(&record.event))
-    }
-
-    fn step(&self, step: StepId) -> &StepHistory {
-        &self.history.steps[step.index()]
-    }
-
-    fn name(&self, step: StepId) -> &str {
-        &self.plan.step(step).name
-    }
-
-    fn attempts(&self, step: StepId) -> u32 {
-        self.rehearsal.run.status(step).1
-    }
-
-    fn last_failure(&self, step: StepId) -> Option<&downbeat_workflow::event::Failure> {
-        let mut records = self.rehearsal.records.iter().rev();
-        records.find_map(|record| match &record.event {
-            Event::AttemptFailed { step: other, failure, .. } | Event::StepFailed { step: other, failure }
-                if *other == step =>
-            {
-                Some(failure)
-            }
+    /// Whether these were over before the other step was started.
+    fn before(&self, span: &Range<usize>, lives: &[Life], later: &Named) -> Option<Diagnostic> {
+        let second = &later.path;
+        let Rehearsal { run, records, .. } = self.rehearsal;
+        let others = later.lives(run);
+        let Some(last) = others.last() else { return Some(self.absent(span, later)) };
+        let tries: HashSet<StepId> = others.iter().flat_map(|other| other.tries.iter().copied()).collect();
+        let begins = |record: &Record| begun(run, &record.event).is_some_and(|step| tries.contains(&step));
+        let Some(starts) = records.iter().position(begins) else {
+            let first = lives.first().map_or("", |life| life.path.as_str());
+            let message = format!("`{second}` was never started, so that `{first}` was not before it");
+            let found = Diagnostic::error("before", span.clone(), message).label(self.end_words(last));
+            return Some(found.maybe_hint(self.why(last)));
+        };
+        let earlier = History::of(self.plan, &records[..starts]);
+        // After a failure with another attempt to come, a history says that the step ended; the records after those know
+        // better.
+        let again = records[starts..].iter().filter_map(|record| match record.event {
+            Event::AttemptStarted { step, .. } => Some(step),
             _ => None,
-        })
+        });
+        let again: HashSet<StepId> = again.collect();
+        let is_over = |step: &StepId| {
+            earlier.steps.get(step.index()).is_some_and(|step| step.ended.is_some()) && !again.contains(step)
+        };
+        let life = lives.iter().find(|life| !life.tries.iter().all(is_over))?;
+        let at = duration(records[starts].at.0 - records[0].at.0);
+        let message = format!("`{}` was not over when `{second}` was started", life.path);
+        Some(Diagnostic::error("before", span.clone(), message).label(format!("started at {at}")))
+    }
+
+    /// What the history has of the latest try; nothing if nothing happened to it.
+    fn step(&self, life: &Life) -> Option<&StepHistory> {
+        self.history.steps.get(life.latest().index())
+    }
+
+    fn ended(&self, life: &Life) -> Option<StepEnd> {
+        self.step(life)?.ended.map(|(_, end)| end)
+    }
+
+    fn skipped(&self, life: &Life) -> Option<&SkipReason> {
+        self.step(life)?.skipped.as_ref()
+    }
+
+    /// How many attempts were started, over all tries.
+    fn attempts(&self, life: &Life) -> u32 {
+        life.tries.iter().map(|step| self.rehearsal.run.status(*step).1).sum()
+    }
+
+    /// How many scopes were opened, over all tries.
+    fn opened(&self, life: &Life) -> u32 {
+        life.tries.iter().filter_map(|step| self.opened.get(step)).sum()
+    }
+
+    fn ran(&self, life: &Life) -> bool {
+        life.tries.iter().any(|step| self.begun.contains(step))
+    }
+
+    fn last_failure(&self, life: &Life) -> Option<&Failure> {
+        let failures = life.tries.iter().filter_map(|step| self.failures.get(step));
+        failures.max_by_key(|(place, _)| *place).map(|(_, failure)| *failure)
     }
 
     /// Why the step failed or was skipped.
-    fn sentence(&self, step: StepId) -> Option<String> {
-        match (&self.step(step).skipped, self.last_failure(step)) {
-            (Some(reason), _) => Some(reason.explain(self.plan)),
+    fn sentence(&self, life: &Life) -> Option<String> {
+        match (self.skipped(life), self.last_failure(life)) {
+            (Some(reason), _) => Some(reason.explain(self.plan, self.rehearsal.run.scopes())),
             (None, Some(failure)) => Some(failure.message.clone()),
             (None, None) => None,
         }
     }
 
-    fn why(&self, step: StepId) -> Option<String> {
-        self.sentence(step).map(|sentence| format!("of `{}`: {}", self.name(step), shown(&sentence)))
+    fn why(&self, life: &Life) -> Option<String> {
+        self.sentence(life).map(|sentence| format!("of `{}`: {}", life.path, shown(&sentence)))
     }
 
-    fn end_words(&self, step: StepId) -> String {
-        match self.step(step).ended {
-            Some((_, StepEnd::Succeeded)) => "succeeded".to_owned(),
-            Some((_, StepEnd::Failed)) => "failed".to_owned(),
-            Some((_, StepEnd::Skipped)) => "was skipped".to_owned(),
-            Some((_, StepEnd::Cancelled)) => "was cancelled".to_owned(),
-            None => "did not end".to_owned(),
+    fn end_words(&self, life: &Life) -> String {
+        match self.ended(life) {
+            Some(StepEnd::Succeeded) => "succeeded",
+            Some(StepEnd::Failed) => "failed",
+            Some(StepEnd::Skipped) => "was skipped",
+            Some(StepEnd::Cancelled) => "was cancelled",
+            None if self.rehearsal.run.step(life.latest()).undoes.is_some() => "was not undone",
+            None => "did not end",
         }
+        .to_owned()
     }
 
     /// Which steps failed, when that is why the run did not end as expected.
@@ -284,7 +444,7 @@ impl Judge<'_> {
             .iter()
             .enumerate()
             .filter(|(_, step)| matches!(step.ended, Some((_, StepEnd::Failed))))
-            .map(|(index, _)| format!("`{}`", self.name(StepId(index as u32))))
+            .map(|(index, _)| format!("`{}`", self.rehearsal.run.path(StepId(index as u32))))
             .collect();
         let faults = self.history.faults.first().map(|fault| shown(fault));
         match (outcome, failed.as_slice()) {
@@ -314,6 +474,10 @@ fn reason(reason: &SkipReason) -> Reason {
         SkipReason::TooFewNeedsMet { .. } => Reason::TooFewNeedsMet,
         SkipReason::NotNeeded { .. } => Reason::NotNeeded,
         SkipReason::RuleFalse { .. } => Reason::RuleFalse,
+        SkipReason::ScopeEnded { .. } => Reason::ScopeEnded,
+        SkipReason::ScopeCancelled => Reason::ScopeCancelled,
+        SkipReason::ScopeTimedOut => Reason::ScopeTimedOut,
+        SkipReason::Asked { .. } => Reason::Asked,
         SkipReason::RunCancelled => Reason::RunCancelled,
         SkipReason::RunTimedOut => Reason::RunTimedOut,
     }

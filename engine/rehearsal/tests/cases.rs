@@ -1,4 +1,4 @@
-//! A folder of cases: each `cases/NAME/` holds a workflow, tests of it, and in `expected` what is said about them: what is
+//! A folder of cases: each `cases/NAME/` holds a workflow, those that it opens, tests of it, and in `expected` what is said about them: what is
 //! wrong with the file, or each test's verdict with its timeline, and what was never tried. `DOWNBEAT_BLESS=1` writes the
 //! expectations anew; the diff is the review.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use downbeat_rehearsal::coverage::Coverage;
 use downbeat_rehearsal::file::TestFile;
-use downbeat_rehearsal::rehearse::{Answer, Rehearsal, Setting, rehearse};
+use downbeat_rehearsal::rehearse::{Answer, Happening, Rehearsal, Setting, What, rehearse};
 use downbeat_rehearsal::suite;
 use downbeat_rehearsal::timeline::timeline;
 use downbeat_rehearsal::verdict;
@@ -22,8 +22,9 @@ use downbeat_workflow::diagnostic::{self, render};
 use downbeat_workflow::event::{Event, Outcome};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
+use downbeat_workflow::resolve::{File, beside, resolve};
 use downbeat_workflow::run::Run;
-use downbeat_workflow::spec::Source;
+use downbeat_workflow::spec::{Source, Spec};
 
 fn plan(toml: String) -> Arc<Plan> {
     let source = Source { path: "workflow.toml".into(), text: toml };
@@ -31,9 +32,36 @@ fn plan(toml: String) -> Arc<Plan> {
     Arc::new(plan.unwrap_or_else(|| panic!("{}", render(&diagnostics, &source, false))))
 }
 
+/// The plan of a folder's workflow, which may open others beside it.
+fn plan_in(folder: &Path) -> Arc<Plan> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let source = Source { path: path.file_name().unwrap().to_string_lossy().into_owned(), text };
+        let (spec, faults) = Spec::parse(&source);
+        (source, spec, faults)
+    };
+    let (source, spec, mut diagnostics) = read(&folder.join("workflow.toml"));
+    let spec = spec.unwrap();
+    let mut surroundings = components::surroundings(&spec);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".toml") && !name.starts_with("workflow.") {
+            let (source, spec, faults) = read(&path);
+            let plugins = spec.as_ref().map(components::surroundings).unwrap_or_default().plugins;
+            let file = File { source, spec, faults, directory: surroundings.directory.clone(), plugins };
+            surroundings.workflows.insert(beside(&surroundings.directory, &name), Ok(Arc::new(file)));
+        }
+    }
+    let resolution = resolve(&source, &spec, &surroundings);
+    diagnostics.extend(resolution.diagnostics);
+    let others: String = resolution.others.iter().map(|(source, found)| render(found, source, false)).collect();
+    Arc::new(resolution.plan.unwrap_or_else(|| panic!("{}{others}", render(&diagnostics, &source, false))))
+}
+
 /// All there is to say about the tests of a folder.
 fn story(folder: &Path) -> String {
-    let plan = plan(std::fs::read_to_string(folder.join("workflow.toml")).unwrap());
+    let plan = plan_in(folder);
     let text = std::fs::read_to_string(folder.join("workflow.test.toml")).unwrap();
     let source = Source { path: "workflow.test.toml".into(), text };
     let (file, mut diagnostics) = TestFile::parse(&source);
@@ -48,14 +76,14 @@ fn story(folder: &Path) -> String {
     let Some(suite) = suite else { return story };
     let mut coverage = Coverage::new(&plan);
     for test in &suite.tests {
-        let rehearsal = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        let rehearsal = rehearse(&plan, &test.setting, &mut |asked| test.answer(asked));
         let found = verdict::judge(test, &rehearsal);
         writeln!(story, "{} {}", if found.is_empty() { "PASS" } else { "FAIL" }, test.name).unwrap();
         story.push_str(&render(&found, &source, false));
         timeline(&rehearsal.run, &rehearsal.records).iter().for_each(|line| writeln!(story, "  {line}").unwrap());
         coverage.take_in(&plan, &rehearsal.records);
         // The same test has the same story, and its records are those of a run that recovery would accept.
-        let again = rehearse(&plan, &test.setting, &mut |attempt| test.answer(attempt));
+        let again = rehearse(&plan, &test.setting, &mut |asked| test.answer(asked));
         assert_eq!(again.records, rehearsal.records);
         let replayed = Run::replay(plan.clone(), rehearsal.run.id().clone(), &rehearsal.records).unwrap();
         assert_eq!(replayed.outcome(), rehearsal.run.outcome());
@@ -69,7 +97,7 @@ fn every_case_is_told_as_expected() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let bless = std::env::var_os("DOWNBEAT_BLESS").is_some();
     let names: BTreeSet<_> = std::fs::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(names.len() >= 6, "the cases are gone");
+    assert!(names.len() >= 16, "the cases are gone");
     let mut wrong = String::new();
     for folder in names {
         let (found, expected) = (story(&folder), folder.join("expected"));
@@ -84,16 +112,21 @@ fn every_case_is_told_as_expected() {
 
 const HEADER: &str = "name = \"w\"\nplugins.any = \"any.wasm\"\n";
 
+/// Somebody asks for the run's end.
+fn cancel(at_ms: u64) -> Happening {
+    Happening { at_ms, what: What::Cancel }
+}
+
 fn nothing() -> Setting {
-    Setting { inputs: Json::parse("{}").unwrap(), seed: 1, cancel_at_ms: None }
+    Setting { inputs: Json::parse("{}").unwrap(), begins_ms: 0, seed: 1, outside: Vec::new() }
 }
 
 /// Plays a workflow whose steps all succeed with `null`, each after the milliseconds given (0 if not).
 fn play(toml: &str, setting: &Setting, took: &[(&str, u64)]) -> Rehearsal {
     let plan = plan(format!("{HEADER}{toml}"));
     let took: BTreeMap<&str, u64> = took.iter().copied().collect();
-    rehearse(&plan.clone(), setting, &mut |attempt| {
-        let took_ms = took.get(plan.step(attempt.step).name.as_str()).copied().unwrap_or(0);
+    rehearse(&plan.clone(), setting, &mut |asked| {
+        let took_ms = took.get(asked.path).copied().unwrap_or(0);
         Some(Answer { end: Ok(Json::null()), took_ms })
     })
 }
@@ -125,7 +158,7 @@ fn a_pool_is_never_fuller_than_its_size_and_serves_in_order() {
 #[test]
 fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
     let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"a\"]\nuse = \"any\"\n";
-    let setting = Setting { cancel_at_ms: Some(50), ..nothing() };
+    let setting = Setting { outside: vec![cancel(50)], ..nothing() };
     let played = play(toml, &setting, &[("a", 50), ("b", 51)]);
     let story = timeline(&played.run, &played.records).join("\n");
     assert!(story.contains("a succeeded") && story.contains("b was cancelled"), "{story}");
@@ -135,7 +168,7 @@ fn what_ends_at_the_moment_of_the_cancellation_has_ended() {
 
 #[test]
 fn a_cancellation_after_the_end_changes_nothing() {
-    let setting = Setting { cancel_at_ms: Some(1_000), ..nothing() };
+    let setting = Setting { outside: vec![cancel(1_000)], ..nothing() };
     let played = play("[steps.a]\nuse = \"any\"\n", &setting, &[]);
     assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Succeeded), 0));
 }
@@ -144,8 +177,8 @@ fn a_cancellation_after_the_end_changes_nothing() {
 fn an_attempt_without_an_answer_holds_up_what_needs_it_and_nothing_else() {
     let toml = "[steps.a]\nuse = \"any\"\n[steps.b]\nuse = \"any\"\n[steps.c]\nneeds = [\"b\"]\nuse = \"any\"\n";
     let plan = plan(format!("{HEADER}{toml}"));
-    let played = rehearse(&plan.clone(), &nothing(), &mut |attempt| {
-        let known = plan.step(attempt.step).name != "a";
+    let played = rehearse(&plan.clone(), &nothing(), &mut |asked| {
+        let known = asked.path != "a";
         known.then(|| Answer { end: Ok(Json::null()), took_ms: 5 })
     });
     assert_eq!(played.unanswered, [(plan.step_named("a").unwrap(), 1)]);
@@ -173,4 +206,39 @@ fn what_fails_when_it_is_given_its_place_may_decide_that_others_do_not_start() {
     let story = timeline(&played.run, &played.records).join("\n");
     assert!(story.contains("slow was skipped: `first` does not need it any more"), "{story}");
     assert!(story.contains("first succeeded"), "{story}");
+}
+
+#[test]
+fn expectations_of_many_items_cost_their_number() {
+    let toml = "[steps.list]\nuse = \"any\"\n[steps.each]\nneeds = [\"list\"]\nforeach = \"${steps.list.output}\"\n\
+                [steps.each.steps.a]\nuse = \"any\"\n[steps.each.steps.b]\nneeds = [\"a\"]\nuse = \"any\"\n\
+                [steps.last]\nneeds = [\"each\"]\nuse = \"any\"\n";
+    let plan = plan(format!("{HEADER}{toml}"));
+    let items: Vec<String> = (0..10_000).map(|index| index.to_string()).collect();
+    let text = format!(
+        "workflow = \"w.toml\"\ndefault = \"succeed\"\n[tests.t]\nsteps.list.output = [{}]\n[tests.t.expect]\n\
+         outcome = \"succeeded\"\nran = [\"each[9999]/b\"]\nnever-ran = [\"each[10000]/a\"]\n[tests.t.expect.steps]\n\
+         each = {{ opened = 10000 }}\n\"each/a\" = {{ end = \"succeeded\", attempts = 1, before = [\"last\"] }}\n",
+        items.join(", ")
+    );
+    let (file, found) = TestFile::parse(&Source { path: "w.test.toml".into(), text });
+    assert!(found.is_empty());
+    let suite = suite::resolve(&file.unwrap(), &plan).0.unwrap();
+    let played = rehearse(&plan, &suite.tests[0].setting, &mut |asked| suite.tests[0].answer(asked));
+    assert_eq!(verdict::judge(&suite.tests[0], &played), []);
+}
+
+#[test]
+fn what_comes_from_outside_comes_in_the_order_of_its_times() {
+    let toml = "[signals.go]\n[steps.a]\nwait = { signal = \"go\" }\n[steps.b]\nneeds = [\"a\"]\nuse = \"any\"\n";
+    let signal = |at_ms, data: &str| {
+        let what = What::Signal { name: "go".to_owned(), data: Json::parse(data).unwrap() };
+        Happening { at_ms, what }
+    };
+    let outside = vec![cancel(30), signal(20, "2"), signal(10, "1")];
+    let played = play(toml, &Setting { begins_ms: 1_000, outside, ..nothing() }, &[("b", 60)]);
+    let story = timeline(&played.run, &played.records).join("\n");
+    assert!(story.contains("10ms  a succeeded: {\"by\":\"signal\",\"data\":1}"), "{story}");
+    assert!(story.contains("30ms  b was cancelled"), "{story}");
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Cancelled), 30));
 }

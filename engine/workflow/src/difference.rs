@@ -2,7 +2,8 @@
 //! who may reach more than before.
 //!
 //! Plans are compared as they are serialised, with names in place of numbers, so that a key which is added to the language is
-//! compared without a word here. The order of the file and the folder that it lies in make no difference.
+//! compared without a word here. Steps within steps are parts of their own, under the step that opens them; those of a
+//! sub-workflow under the first that does, and what an item or a round of a step does belongs to the step. The order of the file and the folder that it lies in make no difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::plan::{Plan, Step};
+use crate::plan::{BodyId, Opens, Plan, ScopeCount, Step, StepNo, Wait, Work};
 use crate::preview::need_text;
 
 /// How many characters of a value are told; with `--json` there is all of it.
@@ -29,7 +30,7 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Change {
-    /// Where: `steps.build`, `always.release`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
+    /// Where: `steps.build`, `always.release`, `steps.deploy.steps.push`, `steps.build.undo`, `signals.go`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
     /// `given inputs`.
     pub part: String,
     /// How.
@@ -162,8 +163,11 @@ fn outline(plan: &Plan) -> Vec<(String, Keys)> {
     for plugin in &plan.plugins {
         part(format!("plugins.{}", plugin.name), to_value(&plugin.component));
     }
-    for step in &plan.steps {
-        part(step.table(), step_value(plan, step));
+    for signal in &plan.signals {
+        part(format!("signals.{}", signal.name), serde_json::json!({ "keep": signal.keep }));
+    }
+    for (path, step) in every_step(plan) {
+        part(path, step_value(plan, step));
     }
     for output in &plan.outputs {
         part(format!("outputs.{}", output.name), serde_json::json!({ "value": to_value(&output.value) }));
@@ -171,17 +175,74 @@ fn outline(plan: &Plan) -> Vec<(String, Keys)> {
     parts
 }
 
+/// All steps in the order of the file, what is within a step after it, each with its path; those of a sub-workflow once.
+fn every_step(plan: &Plan) -> Vec<(String, &Step)> {
+    let mut told = vec![false; plan.bodies.len() + 1];
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    let mut open: Vec<(String, StepNo)> = Vec::new();
+    let mut enter = |open: &mut Vec<(String, StepNo)>, body: BodyId, around: &str| {
+        if !std::mem::replace(&mut told[body.index()], true) {
+            // What undoes a step is told with the step.
+            let listed = plan.steps_of(body).rev().map(StepNo).filter(|no| plan.step(*no).undoes.is_none());
+            open.extend(listed.map(|no| (format!("{around}{}", plan.step(no).table()), no)));
+        }
+    };
+    enter(&mut open, BodyId(0), "");
+    while let Some((path, no)) = open.pop() {
+        let step = plan.step(no);
+        steps.push((path.clone(), step));
+        if let Some(undo) = itself(plan, step).undo {
+            steps.push((format!("{path}.undo"), plan.step(undo)));
+        }
+        if let Some(opens) = step.opens().filter(|opens| !is_itself(plan, opens)) {
+            enter(&mut open, opens.body, &format!("{path}."));
+        }
+    }
+    steps
+}
+
+/// Whether an item or a round of a step is the step itself, since it opens no block.
+fn is_itself(plan: &Plan, opens: &Opens) -> bool {
+    plan.body(opens.body).is_some_and(|body| body.answer.is_step())
+}
+
+/// What a step does for each item, or in each round, if that is the step itself; else the step.
+fn itself<'p>(plan: &'p Plan, step: &'p Step) -> &'p Step {
+    match step.opens().filter(|opens| is_itself(plan, opens)) {
+        Some(opens) => plan.step(StepNo(plan.steps_of(opens.body).start)),
+        None => step,
+    }
+}
+
 /// A step with names in place of numbers, and its keys as they are written in the file.
 fn step_value(plan: &Plan, step: &Step) -> Value {
+    let does = itself(plan, step);
     let mut value = to_value(step);
     let Value::Object(members) = &mut value else { return value };
-    // These are part of where it is.
-    members.remove("name");
-    members.remove("always");
-    members.remove("plugin");
-    members.insert("use".to_owned(), plan.plugins[step.plugin.index()].name.clone().into());
-    if let Some(pool) = step.pool {
-        members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
+    // These are part of where it is, or parts of their own.
+    for key in ["name", "always", "work", "undo", "undoes"] {
+        members.remove(key);
+    }
+    members.insert("retry".to_owned(), to_value(&does.retry));
+    members.insert("timeout-ms".to_owned(), to_value(&does.timeout_ms));
+    if let Some(opens) = step.opens() {
+        members.extend(opens_value(plan, opens));
+    }
+    match &does.work {
+        Work::Use(uses) => {
+            if let Value::Object(own) = to_value(uses) {
+                members.extend(own);
+            }
+            members.remove("plugin");
+            members.insert("use".to_owned(), plan.plugins[uses.plugin.index()].name.clone().into());
+            if let Some(pool) = uses.pool {
+                members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
+            }
+        }
+        Work::Open(_) => (),
+        Work::Wait(wait) => drop(members.insert("wait".to_owned(), wait_value(plan, wait))),
+        Work::Finish => drop(members.insert("finish".to_owned(), true.into())),
+        Work::Fail(message) => drop(members.insert("fail".to_owned(), to_value(message))),
     }
     let mut needs: Vec<String> = step.needs.iter().map(|need| need_text(plan, need)).collect();
     needs.sort();
@@ -190,6 +251,43 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
         if let Some(value) = members.remove(long).filter(|value| *value != serde_json::json!({})) {
             members.insert(short.to_owned(), value);
         }
+    }
+    value
+}
+
+/// What a step says of the scopes that it opens, its steps apart.
+fn opens_value(plan: &Plan, opens: &Opens) -> serde_json::Map<String, Value> {
+    let mut members = serde_json::Map::new();
+    let mut put = |key: &str, value: Value| drop(members.insert(key.to_owned(), value));
+    match &opens.scopes {
+        ScopeCount::One => (),
+        ScopeCount::Each(each) => put("foreach", to_value(each)),
+        ScopeCount::Rounds(rounds) => put("repeat", to_value(rounds)),
+    }
+    if let Some(with) = &opens.with {
+        put("with", to_value(with));
+    }
+    if opens.detached {
+        put("detached", true.into());
+    }
+    let body = plan.body(opens.body);
+    if let Some(workflow) = body.and_then(|body| body.workflow.as_deref()) {
+        let (name, inputs, timeout) = (&workflow.name, to_value(&workflow.inputs), workflow.timeout_ms);
+        put("workflow", serde_json::json!({ "name": name, "inputs": inputs, "timeout-ms": timeout }));
+    }
+    let outputs = plan.outputs_of(opens.body).iter();
+    let outputs: serde_json::Map<String, Value> =
+        outputs.map(|output| (output.name.clone(), to_value(&output.value))).collect();
+    if !outputs.is_empty() {
+        put("outputs", outputs.into());
+    }
+    members
+}
+
+fn wait_value(plan: &Plan, wait: &Wait) -> Value {
+    let mut value = to_value(wait);
+    if let (Value::Object(members), Some(signal)) = (&mut value, wait.signal) {
+        members.insert("signal".to_owned(), plan.signals[signal.index()].name.clone().into());
     }
     value
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::description::Digest;
 use crate::json::Json;
 use crate::plan::{Plan, PoolId, StepId};
+use crate::scope::Scopes;
 
 /// Milliseconds since the Unix epoch (UTC), always handed in by the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,7 +123,35 @@ pub enum Event {
         /// Which.
         step: StepId,
     },
-    /// The step could not even be started: a rule of its own failed.
+    /// A step that opens scopes, or waits, has begun.
+    StepOpened {
+        /// Which.
+        step: StepId,
+    },
+    /// A step opened a scope: it begins. When it ends follows from its steps.
+    ScopeOpened {
+        /// The step.
+        step: StepId,
+        /// Which of the step's items or rounds it is, from 0. One that was there before is tried again.
+        index: u32,
+    },
+    /// A scope took longer than the `timeout` of its step. Attempts in flight in it are cancelled, nothing new is started in
+    /// it.
+    ScopeTimedOut {
+        /// The step that opened it.
+        step: StepId,
+        /// Which of its scopes.
+        index: u32,
+    },
+    /// A step that runs no component itself succeeded: its scopes did, its waiting is over, or it is an end.
+    StepSucceeded {
+        /// Which.
+        step: StepId,
+        /// What ended its waiting; the answers of scopes follow from their steps.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Json>,
+    },
+    /// The step failed without an attempt: a rule of its own did, its scopes did, or it is there to fail.
     StepFailed {
         /// Which.
         step: StepId,
@@ -135,6 +164,32 @@ pub enum Event {
         step: StepId,
         /// Why.
         reason: SkipReason,
+    },
+    /// Somebody sent a signal.
+    SignalReceived {
+        /// Its name.
+        signal: String,
+        /// What came with it; null without anything.
+        data: Json,
+    },
+    /// Somebody gave their word on a step that waits for it.
+    ApprovalGiven {
+        /// The step.
+        step: StepId,
+        /// Whether it goes on.
+        approved: bool,
+        /// Who, in their own words.
+        by: String,
+        /// What else they said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+    },
+    /// Somebody asked for the end of a step: of its attempts in flight, its waiting, its scopes.
+    StepCancelRequested {
+        /// Which.
+        step: StepId,
+        /// In the words of whoever asked.
+        reason: String,
     },
     /// Somebody asked for the run's end. Attempts in flight are cancelled, nothing new is started.
     CancelRequested {
@@ -153,6 +208,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         faults: Vec<String>,
     },
+}
+
+impl Event {
+    /// The step that has come to its end with it, without an attempt.
+    pub fn ended_step(&self) -> Option<StepId> {
+        match self {
+            Event::StepSucceeded { step, .. }
+            | Event::StepFailed { step, .. }
+            | Event::StepSkipped { step, .. }
+            | Event::StepCancelled { step } => Some(*step),
+            _ => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -213,6 +281,20 @@ pub enum SkipReason {
         /// What the paths in it stood for, in the order in which they appear.
         saw: Vec<(String, Json)>,
     },
+    /// Another step of its scope ended the scope.
+    ScopeEnded {
+        /// Which.
+        by: StepId,
+    },
+    /// Its scope was cancelled before the step's turn.
+    ScopeCancelled,
+    /// Its scope timed out before the step's turn.
+    ScopeTimedOut,
+    /// Somebody cancelled the step before its turn.
+    Asked {
+        /// In their words.
+        reason: String,
+    },
     /// The run was cancelled before the step's turn.
     RunCancelled,
     /// The run timed out before the step's turn.
@@ -224,10 +306,11 @@ const SAW_SHOWN: usize = 4;
 
 impl SkipReason {
     /// The reason in a sentence.
-    pub fn explain(&self, plan: &Plan) -> String {
+    pub fn explain(&self, plan: &Plan, scopes: &Scopes) -> String {
+        let name = |step: StepId| scopes.step(plan, step).map_or("?", |step| step.name.as_str());
         match self {
             SkipReason::NeedNotMet { need, wanted, was } => {
-                let name = &plan.step(*need).name;
+                let name = name(*need);
                 let wanted = match wanted {
                     NeedState::Succeeded => "succeed",
                     NeedState::Failed => "fail",
@@ -249,7 +332,7 @@ impl SkipReason {
                 };
                 format!("it takes {least} of its {of} needs, but {possible} can be met")
             }
-            SkipReason::NotNeeded { by } => format!("`{}` does not need it any more", plan.step(*by).name),
+            SkipReason::NotNeeded { by } => format!("`{}` does not need it any more", name(*by)),
             SkipReason::RuleFalse { rule, saw } => {
                 let mut seen: Vec<String> =
                     saw.iter().take(SAW_SHOWN).map(|(path, value)| format!("{path} is {value}")).collect();
@@ -260,6 +343,10 @@ impl SkipReason {
                 let rule: Vec<&str> = rule.split_whitespace().collect();
                 format!("`when` was false: {}{place}{}", rule.join(" "), seen.join(", "))
             }
+            SkipReason::ScopeEnded { by } => format!("`{}` ended it all before its turn", name(*by)),
+            SkipReason::ScopeCancelled => "what it belongs to was cancelled before its turn".to_owned(),
+            SkipReason::ScopeTimedOut => "what it belongs to timed out before its turn".to_owned(),
+            SkipReason::Asked { reason } => format!("it was cancelled before its turn: {reason}"),
             SkipReason::RunCancelled => "the run was cancelled before its turn".to_owned(),
             SkipReason::RunTimedOut => "the run timed out before its turn".to_owned(),
         }
@@ -339,6 +426,10 @@ pub enum FailureKind {
     Host,
     /// A rule or an interpolation of the step failed. Not retried.
     Rule,
+    /// Something in a scope that the step opened failed. The step's `retry` opens it again.
+    Scope,
+    /// Somebody who was asked said no.
+    Rejected,
 }
 
 impl FailureKind {
@@ -361,6 +452,8 @@ impl fmt::Display for FailureKind {
             FailureKind::InvalidOutput => "invalid output",
             FailureKind::Host => "the engine could not carry it out",
             FailureKind::Rule => "a rule failed",
+            FailureKind::Scope => "a step within it failed",
+            FailureKind::Rejected => "rejected",
         })
     }
 }

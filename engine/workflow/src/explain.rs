@@ -17,8 +17,10 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
 use crate::json::Json;
-use crate::plan::{Join, Need, Plan, StepId, is_default};
+use crate::plan::{Join, Need, Plan, ScopeCount, Step, StepId, StepKind, StepNo, is_default};
+use crate::preview::withheld;
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
+use crate::scope::ScopeId;
 
 /// From how many percent of a bound on it is told that an attempt came near it. 80: what grows by a quarter is over it.
 pub const NEAR_PERCENT: u64 = 80;
@@ -112,6 +114,34 @@ pub enum What {
         /// Which.
         steps: Vec<String>,
     },
+    /// Somebody sent a signal.
+    Signalled {
+        /// Which.
+        signal: String,
+    },
+    /// Somebody gave their word.
+    Answered {
+        /// On which step.
+        step: String,
+        /// Whether it goes on.
+        approved: bool,
+        /// Who.
+        by: String,
+        /// What else they said.
+        note: String,
+    },
+    /// A scope took too long.
+    ScopeTimedOut {
+        /// Which.
+        scope: String,
+    },
+    /// Somebody asked for the end of a step.
+    StepCancelRequested {
+        /// Which.
+        step: String,
+        /// In their words.
+        reason: String,
+    },
     /// Somebody asked for the run's end.
     CancelRequested {
         /// In their words.
@@ -119,6 +149,11 @@ pub enum What {
     },
     /// The workflow's `timeout` passed.
     TimedOut,
+    /// Steps were ended with what they belong to, as was told before.
+    Cut {
+        /// Which.
+        steps: Vec<String>,
+    },
     /// Steps were ended with the run, or by a join.
     Cancelled {
         /// The join that does not need them any more, if it was one: of joins in joins, the outermost.
@@ -166,6 +201,23 @@ pub enum Cause {
         /// Which.
         by: String,
     },
+    /// One of the steps of their scope ended it.
+    Ended {
+        /// Which.
+        by: String,
+    },
+    /// Their scope was cancelled or timed out before their turn.
+    ScopeEnded {
+        /// Whose it is.
+        of: String,
+        /// Whether it timed out.
+        timed_out: bool,
+    },
+    /// Somebody cancelled them.
+    Asked {
+        /// In their words.
+        reason: String,
+    },
     /// The run was cancelled before their turn.
     RunCancelled,
     /// The run timed out before their turn.
@@ -192,6 +244,9 @@ pub struct Link {
     pub after_ms: u64,
     /// Where its time went from then on.
     pub times: Times,
+    /// The same of the steps that it opened: in the item or round that ended last, the chain that its end waited for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Link>,
 }
 
 /// The longest part of the chain that the end waited for.
@@ -212,7 +267,7 @@ pub struct Bottleneck {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepAccount {
-    /// Its name.
+    /// Its path: `build`, `deploy/push`, `suites[3]`.
     pub step: String,
     /// How it ended; `None` while it has not.
     pub end: Option<StepEnd>,
@@ -224,6 +279,9 @@ pub struct StepAccount {
     /// How many of its needs it takes.
     #[serde(skip_serializing_if = "is_default")]
     pub join: Join,
+    /// Whether it has opened scopes or begun to wait.
+    #[serde(skip_serializing_if = "is_default")]
+    pub opened: bool,
     /// Each of its needs, and what became of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<NeedAccount>,
@@ -299,8 +357,8 @@ pub struct RuleAccount {
     pub saw: Vec<(String, Json)>,
 }
 
-/// Where a step's time went, in milliseconds: the parts add up to the time from the run's creation to the step's end, or
-/// to where it stands now.
+/// Where a step's time went, in milliseconds: the parts add up to the time from the run's creation, or from when its scope
+/// opened, to the step's end, or to where it stands now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Times {
@@ -322,6 +380,12 @@ pub struct Times {
     /// Between a failed attempt and the next.
     #[serde(skip_serializing_if = "is_zero")]
     pub between_ms: u64,
+    /// While the scopes that it opened went on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scopes_ms: u64,
+    /// Waiting for a time, a signal or somebody's word.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked_ms: u64,
 }
 
 /// A part of a step's time.
@@ -340,11 +404,15 @@ pub enum Part {
     Interrupted,
     /// [`Times::between_ms`].
     Between,
+    /// [`Times::scopes_ms`].
+    Scopes,
+    /// [`Times::parked_ms`].
+    Parked,
 }
 
 impl Times {
     /// Each part with its milliseconds, in the order in which a step usually goes through them.
-    pub fn parts(&self) -> [(Part, u64); 6] {
+    pub fn parts(&self) -> [(Part, u64); 8] {
         [
             (Part::Needs, self.needs_ms),
             (Part::Engine, self.engine_ms),
@@ -352,6 +420,8 @@ impl Times {
             (Part::Running, self.running_ms),
             (Part::Interrupted, self.interrupted_ms),
             (Part::Between, self.between_ms),
+            (Part::Scopes, self.scopes_ms),
+            (Part::Parked, self.parked_ms),
         ]
     }
 
@@ -368,6 +438,8 @@ impl Times {
             Part::Running => &mut self.running_ms,
             Part::Interrupted => &mut self.interrupted_ms,
             Part::Between => &mut self.between_ms,
+            Part::Scopes => &mut self.scopes_ms,
+            Part::Parked => &mut self.parked_ms,
         } += ms;
     }
 }
@@ -517,9 +589,12 @@ struct Teller<'p> {
     lives: Vec<Life>,
     /// How many ends of steps were recorded.
     ends: u32,
-    /// How many ordinary steps have not come to their end, and the last of them that did, once all have.
-    open: usize,
-    last_of_steps: Option<StepId>,
+    /// Of each scope, how many of its ordinary steps have not come to their end.
+    open: Vec<usize>,
+    /// Of each scope, the last of its ordinary steps, once all have come to their end.
+    last_of_steps: Vec<Option<StepId>>,
+    /// Of each scope, the last of its steps that have come to their end.
+    last_end: Vec<Option<StepId>>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -539,11 +614,25 @@ impl Root {
     }
 }
 
+/// What skipped steps are told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Group {
+    /// The run's end.
+    Run,
+    /// The end of a scope, which a step of it brought about.
+    Ended(StepId),
+    /// The end of a scope that was cancelled or timed out.
+    Scope(ScopeId),
+    Root(Root),
+}
+
 /// What is kept of a step while records come in.
 #[derive(Clone, Debug)]
 struct Life {
     /// What it is doing, since when; `None` once it has ended.
     doing: Option<(Part, Timestamp)>,
+    /// When its scope opened.
+    born: Timestamp,
     ended: Option<Timestamp>,
     /// Which end of a step in this run its own was.
     place: u32,
@@ -564,29 +653,7 @@ struct Life {
 
 impl<'p> Teller<'p> {
     fn new(plan: &'p Arc<Plan>, id: &RunId, focus: Option<StepId>) -> Teller<'p> {
-        let account = |step: &crate::plan::Step| StepAccount {
-            step: step.name.clone(),
-            always: step.always,
-            join: step.join,
-            pool: step.pool.map(|pool| plan.pools[pool.index()].name.clone()),
-            withheld: step.grants.withheld(&plan.plugins[step.plugin.index()].component.description.wants),
-            ..StepAccount::default()
-        };
-        let life = Life {
-            doing: None,
-            ended: None,
-            place: 0,
-            turn_after: None,
-            skipped_after: None,
-            queued: None,
-            started: None,
-            failures: 0,
-            root: None,
-            skipped_for: None,
-            outer: None,
-            decided: None,
-        };
-        Teller {
+        let mut teller = Teller {
             plan,
             focus,
             run: Run::new(plan.clone(), id.clone()),
@@ -594,21 +661,73 @@ impl<'p> Teller<'p> {
             finished: None,
             faults: Vec::new(),
             story: Vec::new(),
-            steps: plan.steps.iter().map(account).collect(),
-            lives: vec![life; plan.steps.len()],
+            steps: Vec::new(),
+            lives: Vec::new(),
             ends: 0,
-            open: plan.steps.iter().filter(|step| !step.always).count(),
-            last_of_steps: None,
+            open: Vec::new(),
+            last_of_steps: Vec::new(),
+            last_end: Vec::new(),
+        };
+        teller.grow(None);
+        teller
+    }
+
+    /// Adds the steps of the scope that was opened last, if there are any that are not known.
+    fn grow(&mut self, at: Option<Timestamp>) {
+        let plan = self.plan;
+        let mut open = 0;
+        for index in self.steps.len()..self.run.scopes().len() {
+            let id = StepId(index as u32);
+            let step = self.planned(id);
+            open += usize::from(step.kind() == StepKind::Ordinary);
+            self.steps.push(StepAccount {
+                step: self.name(id),
+                always: step.always,
+                join: step.join,
+                pool: step.uses().and_then(|uses| uses.pool).map(|pool| plan.pools[pool.index()].name.clone()),
+                withheld: step.uses().map(|uses| withheld(plan, uses)).unwrap_or_default(),
+                ..StepAccount::default()
+            });
+            let part = if self.is_ready(id) { Part::Engine } else { Part::Needs };
+            self.lives.push(Life {
+                doing: at.map(|at| (part, at)),
+                born: at.unwrap_or(Timestamp(0)),
+                ended: None,
+                place: 0,
+                turn_after: None,
+                skipped_after: None,
+                queued: None,
+                started: None,
+                failures: 0,
+                root: None,
+                skipped_for: None,
+                outer: None,
+                decided: None,
+            });
         }
+        self.open.push(open);
+        self.last_of_steps.push(None);
+        self.last_end.push(None);
+    }
+
+    /// What a step of the run is in the plan.
+    fn planned(&self, step: StepId) -> &'p Step {
+        self.plan.step(self.run.scopes().no(step))
+    }
+
+    /// The life of a step of the plan in the scope of another one.
+    fn beside(&self, step: StepId, no: StepNo) -> StepId {
+        let scopes = self.run.scopes();
+        scopes.life(self.plan, scopes.scope(step), no)
     }
 
     fn take_in(&mut self, record: &Record) -> Result<(), Misplaced> {
         let at = record.at;
         match &record.event {
-            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } => {
+            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } | Event::StepOpened { step } => {
                 self.about_to_start(*step, record)
             }
-            Event::StepFailed { step, .. } => self.ask_rule(*step),
+            Event::StepSucceeded { step, .. } | Event::StepFailed { step, .. } => self.ask_rule(*step),
             _ => (),
         }
         self.run.apply(record)?;
@@ -618,6 +737,7 @@ impl<'p> Teller<'p> {
                 for index in 0..self.lives.len() {
                     let ready = self.is_ready(StepId(index as u32));
                     self.lives[index].doing = Some((if ready { Part::Engine } else { Part::Needs }, at));
+                    self.lives[index].born = at;
                 }
             }
             Event::AttemptQueued { step, attempt, .. } => {
@@ -660,6 +780,32 @@ impl<'p> Teller<'p> {
                 self.close(*step, *attempt, at, End::Cancelled);
                 self.used(*step, *attempt, usage);
                 self.cancelled(*step, at);
+            }
+            Event::StepOpened { step } => {
+                let part = if self.planned(*step).opens().is_some() { Part::Scopes } else { Part::Parked };
+                self.turn_to(*step, part, at);
+                self.steps[step.index()].opened = true;
+            }
+            Event::ScopeOpened { .. } => self.grow(Some(at)),
+            Event::ScopeTimedOut { step, index } => {
+                let is_one = matches!(self.planned(*step).opens().map(|opens| &opens.scopes), Some(ScopeCount::One));
+                let name = self.name(*step);
+                let scope = if is_one { name } else { format!("{name}[{index}]") };
+                self.tell(at, What::ScopeTimedOut { scope });
+            }
+            Event::StepSucceeded { step, .. } => {
+                self.end(*step, StepEnd::Succeeded, at);
+                let steps = vec![self.name(*step)];
+                self.tell(at, What::Succeeded { steps });
+            }
+            Event::SignalReceived { signal, .. } => self.tell(at, What::Signalled { signal: signal.clone() }),
+            Event::ApprovalGiven { step, approved, by, note } => {
+                let step = self.name(*step);
+                self.tell(at, What::Answered { step, approved: *approved, by: by.clone(), note: note.clone() });
+            }
+            Event::StepCancelRequested { step, reason } => {
+                let step = self.name(*step);
+                self.tell(at, What::StepCancelRequested { step, reason: reason.clone() });
             }
             Event::StepCancelled { step } => self.cancelled(*step, at),
             Event::StepFailed { step, failure } => {
@@ -709,9 +855,7 @@ impl<'p> Teller<'p> {
         }
         let path = self.path(until);
         let elapsed_ms = self.after_ms(until);
-        let parts = path.iter().flat_map(|link| link.times.parts().map(move |(part, ms)| (link, part, ms)));
-        // Of equal parts the first.
-        let longest = parts.rev().max_by_key(|(_, _, ms)| *ms).filter(|(_, _, ms)| *ms > 0);
+        let longest = longest(&path).filter(|(_, _, ms)| *ms > 0);
         let bottleneck = longest.map(|(link, part, ms)| Bottleneck {
             step: link.step.clone(),
             part,
@@ -741,14 +885,22 @@ impl<'p> Teller<'p> {
         if self.steps[step.index()].attempts.is_empty() {
             self.ask_rule(step);
         }
+        // Its turn came with no step's end alone: something was to be undone first, or is now.
+        let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
+        if let Some(last) = self.last_end[self.run.scopes().scope(step).index()].filter(|_| waits) {
+            let ended = self.lives[last.index()].ended.unwrap_or(record.at);
+            self.turn_to(step, Part::Engine, ended);
+            self.lives[step.index()].turn_after = Some(last);
+        }
         if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
-            self.steps[step.index()].input = self.plan.step(step).with.render(&self.run.seen_by(step)).ok();
+            let with = self.planned(step).uses().map(|uses| &uses.with);
+            self.steps[step.index()].input = with.and_then(|with| with.render(&self.run.seen_by(step)).ok());
         }
     }
 
     /// Asks the step's rule as it was asked when the step's turn came.
     fn ask_rule(&mut self, step: StepId) {
-        let Some(when) = &self.plan.step(step).when else { return };
+        let Some(when) = &self.planned(step).when else { return };
         let account = &mut self.steps[step.index()];
         if account.rule.is_none() && self.run.status(step).0 == StepStatus::Ready {
             let (rule, seen) = (when.source().to_owned(), self.run.seen_by(step));
@@ -759,7 +911,7 @@ impl<'p> Teller<'p> {
     fn failed(&mut self, step: StepId, attempt: u32, failure: &Failure, usage: &Usage, at: Timestamp) {
         self.lives[step.index()].failures += 1;
         let failures = self.lives[step.index()].failures;
-        let retry = &self.plan.step(step).retry;
+        let retry = &self.planned(step).retry;
         let next = match self.run.status(step).0 {
             StepStatus::Delayed(until) => {
                 let delay_ms = until.0.saturating_sub(at.0);
@@ -804,7 +956,7 @@ impl<'p> Teller<'p> {
                 self.lives[outermost.index()].decided = decided;
                 decided
             }
-            SkipReason::RuleFalse { .. } | SkipReason::RunCancelled | SkipReason::RunTimedOut => None,
+            _ => None,
         };
         let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
         if let Some((decider, decided)) = decider.filter(|_| waits) {
@@ -813,7 +965,7 @@ impl<'p> Teller<'p> {
         }
         self.end(step, StepEnd::Skipped, at);
         let account = &mut self.steps[step.index()];
-        account.skipped = Some(reason.explain(self.plan));
+        account.skipped = Some(reason.explain(self.plan, self.run.scopes()));
         match reason {
             SkipReason::NeedNotMet { need, .. } => self.skipped_for(step, *need),
             SkipReason::TooFewNeedsMet { .. } => {
@@ -836,7 +988,12 @@ impl<'p> Teller<'p> {
                 account.rule = Some(RuleAccount { rule: rule.clone(), held: Some(false), saw: saw.clone() });
                 self.lives[step.index()].root = Some(Root::Step(step));
             }
-            SkipReason::RunCancelled | SkipReason::RunTimedOut => {
+            SkipReason::ScopeEnded { .. }
+            | SkipReason::ScopeCancelled
+            | SkipReason::ScopeTimedOut
+            | SkipReason::Asked { .. }
+            | SkipReason::RunCancelled
+            | SkipReason::RunTimedOut => {
                 self.lives[step.index()].root = Some(Root::Step(step));
             }
         }
@@ -873,13 +1030,13 @@ impl<'p> Teller<'p> {
 
     /// The step whose end decided a join, be it for its start or against it, and when that was.
     fn decider(&self, join: StepId) -> Option<(StepId, Timestamp)> {
-        let plan = self.plan;
-        let step = plan.step(join);
+        let step = self.planned(join);
         let place = |step: StepId| self.lives[step.index()].place;
         let mut over: Vec<(u32, bool, StepId)> = Vec::with_capacity(step.needs.len());
         for need in &step.needs {
-            let end = self.steps[need.step.index()].end;
-            over.extend(end.map(|end| (place(need.step), need.state.is_met_by(end), need.step)));
+            let needed = self.beside(join, need.step);
+            let end = self.steps[needed.index()].end;
+            over.extend(end.map(|end| (place(needed), need.state.is_met_by(end), needed)));
         }
         over.sort_unstable();
         let (of, least) = (step.needs.len(), step.join.least(step.needs.len() as u32) as usize);
@@ -889,23 +1046,30 @@ impl<'p> Teller<'p> {
             _ => least.checked_sub(1).and_then(|last| nth(true, last)).or_else(|| nth(false, of - least)),
         };
         // An always-step waits for all ordinary ones as well.
-        let last = self.last_of_steps.filter(|_| step.always);
+        let last = self.last_of_steps[self.run.scopes().scope(join).index()].filter(|_| step.always);
         let decider = decided.map(|(.., need)| *need).into_iter().chain(last).max_by_key(|step| place(*step))?;
         Some((decider, self.lives[decider.index()].ended?))
     }
 
     /// The steps that it needs in a state other than the one that they came to.
     fn unmet(&self, step: StepId) -> impl Iterator<Item = StepId> {
-        let needs = self.plan.step(step).needs.iter();
-        let is_unmet = |need: &&Need| self.steps[need.step.index()].end.is_some_and(|end| !need.state.is_met_by(end));
-        needs.filter(is_unmet).map(|need| need.step)
+        let needs = self.planned(step).needs.iter().map(move |need| (self.beside(step, need.step), need.state));
+        let is_unmet =
+            |needed: StepId, state: NeedState| self.steps[needed.index()].end.is_some_and(|end| !state.is_met_by(end));
+        needs.filter(move |(needed, state)| is_unmet(*needed, *state)).map(|(needed, _)| needed)
     }
 
     fn cancelled(&mut self, step: StepId, at: Timestamp) {
         self.end(step, StepEnd::Cancelled, at);
         let by = self.run.unneeded_by(step).map(|by| self.outermost(by)).map(|by| self.name(by));
         let steps = vec![self.name(step)];
-        self.tell(at, What::Cancelled { by, steps });
+        self.tell(
+            at,
+            match by.is_some() || self.run.is_ending() {
+                true => What::Cancelled { by, steps },
+                false => What::Cut { steps },
+            },
+        );
     }
 
     /// Adds to the story; what is of a kind with the moment before is told with it.
@@ -943,12 +1107,22 @@ impl<'p> Teller<'p> {
             account.times.add(was, at.0.saturating_sub(since.0));
         }
         let plan = self.plan;
-        plan.dependents(step).iter().for_each(|(dependent, _)| self.may_have_its_turn(*dependent, step, at));
-        self.open -= usize::from(!plan.step(step).always);
-        if self.open == 0 && !plan.step(step).always {
-            self.last_of_steps = Some(step);
-            let always = (0..plan.steps.len()).rev().take_while(|index| plan.steps[*index].always);
-            always.for_each(|index| self.may_have_its_turn(StepId(index as u32), step, at));
+        let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
+        self.last_end[scope.index()] = Some(step);
+        for (dependent, _) in plan.dependents(no) {
+            self.may_have_its_turn(self.beside(step, *dependent), step, at);
+        }
+        if plan.step(no).kind() != StepKind::Ordinary {
+            return;
+        }
+        self.open[scope.index()] -= 1;
+        if self.open[scope.index()] == 0 {
+            self.last_of_steps[scope.index()] = Some(step);
+            for later in self.run.scopes().steps_of(plan, scope) {
+                if self.planned(later).kind() != StepKind::Ordinary {
+                    self.may_have_its_turn(later, step, at);
+                }
+            }
         }
     }
 
@@ -970,8 +1144,9 @@ impl<'p> Teller<'p> {
 
     /// Takes in what an attempt used: refusals, each once, and the bounds that it came near to.
     fn used(&mut self, step: StepId, attempt: u32, usage: &Usage) {
-        let plan = self.plan.step(step);
-        let timeout = plan.timeout_ms.unwrap_or(plan.limits.time_ms);
+        let plan = self.planned(step);
+        let Some(limits) = plan.uses().map(|uses| &uses.limits) else { return };
+        let timeout = plan.timeout_ms.unwrap_or(limits.time_ms);
         let account = &mut self.steps[step.index()];
         for refusal in &usage.refusals {
             if !account.refusals.contains(refusal) {
@@ -979,10 +1154,10 @@ impl<'p> Teller<'p> {
             }
         }
         let used = [
-            ("memory", usage.memory_peak, plan.limits.memory, 0),
-            ("table-elements", usage.table_elements_peak, plan.limits.table_elements, 0),
-            ("output", usage.bytes_out, plan.limits.output, 0),
-            ("log", usage.log_bytes, plan.limits.log, usage.log_dropped),
+            ("memory", usage.memory_peak, limits.memory, 0),
+            ("table-elements", usage.table_elements_peak, limits.table_elements, 0),
+            ("output", usage.bytes_out, limits.output, 0),
+            ("log", usage.log_bytes, limits.log, usage.log_dropped),
             ("timeout", usage.wall_us / 1_000, timeout, 0),
         ];
         for (limit, used, most, dropped) in used {
@@ -997,15 +1172,16 @@ impl<'p> Teller<'p> {
 
     fn needs(&self, step: StepId) -> Vec<NeedAccount> {
         let need = |need: &Need| {
-            let life = &self.lives[need.step.index()];
+            let needed = self.beside(step, need.step);
+            let life = &self.lives[needed.index()];
             NeedAccount {
-                step: self.name(need.step),
+                step: self.name(needed),
                 wanted: need.state,
-                was: self.steps[need.step.index()].end,
+                was: self.steps[needed.index()].end,
                 after_ms: life.ended.map(|at| self.after_ms(at)),
             }
         };
-        self.plan.step(step).needs.iter().map(need).collect()
+        self.planned(step).needs.iter().map(need).collect()
     }
 
     /// The root of what was skipped, as it is told.
@@ -1016,6 +1192,14 @@ impl<'p> Teller<'p> {
         };
         let account = &self.steps[step.index()];
         match (self.run.status(step).0, &account.rule) {
+            (StepStatus::Skipped(SkipReason::ScopeEnded { by }), _) => Cause::Ended { by: self.name(*by) },
+            (StepStatus::Skipped(SkipReason::ScopeCancelled), _) => {
+                Cause::ScopeEnded { of: self.scope_name(step), timed_out: false }
+            }
+            (StepStatus::Skipped(SkipReason::ScopeTimedOut), _) => {
+                Cause::ScopeEnded { of: self.scope_name(step), timed_out: true }
+            }
+            (StepStatus::Skipped(SkipReason::Asked { reason }), _) => Cause::Asked { reason: reason.clone() },
             (StepStatus::Skipped(SkipReason::RunCancelled), _) => Cause::RunCancelled,
             (StepStatus::Skipped(SkipReason::RunTimedOut), _) => Cause::RunTimedOut,
             (StepStatus::Skipped(SkipReason::RuleFalse { .. }), Some(rule)) => {
@@ -1038,44 +1222,82 @@ impl<'p> Teller<'p> {
         let mut skipped: Vec<usize> = (0..self.lives.len()).filter(|index| self.lives[*index].root.is_some()).collect();
         skipped.sort_by_key(|index| self.lives[*index].place);
         let mut groups: Vec<Skips> = Vec::new();
-        // What the run's end kept from running is one group, whichever step it is told of.
-        let mut places: HashMap<Option<Root>, usize> = HashMap::new();
+        // What one end kept from running is one group, whichever step it is told of.
+        let mut places: HashMap<Group, usize> = HashMap::new();
         for index in skipped {
             let Some(root) = self.lives[index].root else { continue };
-            let by_run = matches!(
-                self.run.status(root.step()).0,
-                StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)
-            );
-            let place =
-                *places.entry((!by_run || matches!(root, Root::Join(_))).then_some(root)).or_insert_with(|| {
-                    groups.push(Skips { because: self.cause(root), steps: Vec::new() });
-                    groups.len() - 1
-                });
+            let group = match (root, self.run.status(root.step()).0) {
+                (Root::Step(_), StepStatus::Skipped(SkipReason::RunCancelled | SkipReason::RunTimedOut)) => Group::Run,
+                (Root::Step(_), StepStatus::Skipped(SkipReason::ScopeEnded { by })) => Group::Ended(*by),
+                (Root::Step(step), StepStatus::Skipped(SkipReason::ScopeCancelled | SkipReason::ScopeTimedOut)) => {
+                    Group::Scope(self.run.scopes().scope(step))
+                }
+                _ => Group::Root(root),
+            };
+            let place = *places.entry(group).or_insert_with(|| {
+                groups.push(Skips { because: self.cause(root), steps: Vec::new() });
+                groups.len() - 1
+            });
             groups[place].steps.push(self.steps[index].step.clone());
         }
         groups
     }
 
-    /// The chain that the end waited for: from the step that ended last among those which did something, back over what
-    /// gave each its turn.
+    /// The chain that the end waited for.
     fn path(&self, until: Timestamp) -> Vec<Link> {
-        let did_something = |index: &usize| !self.steps[*index].attempts.is_empty();
-        let last = (0..self.lives.len()).filter(did_something).max_by_key(|index| {
-            let life = &self.lives[*index];
-            (life.ended.unwrap_or(until), if life.ended.is_some() { life.place } else { u32::MAX })
-        });
+        // Of the scopes of each step the one that ended last, and when. A scope is behind the one that it is within.
+        let scopes = self.run.scopes();
+        let mut ends: Vec<Option<(Timestamp, u32)>> = vec![None; scopes.count()];
+        let mut last: HashMap<StepId, ScopeId> = HashMap::new();
+        for scope in (0..scopes.count() as u32).rev().map(ScopeId) {
+            let own = scopes.steps_of(self.plan, scope).map(|step| self.ended(step, until));
+            ends[scope.index()] = ends[scope.index()].max(own.max());
+            let Some(opener) = scopes.place(scope).opener else { continue };
+            let around = scopes.scope(opener).index();
+            ends[around] = ends[around].max(ends[scope.index()]);
+            let known = last.entry(opener).or_insert(scope);
+            if ends[scope.index()] > ends[known.index()] {
+                *known = scope;
+            }
+        }
+        self.path_of(ScopeId::ROOT, until, &last, &ends)
+    }
+
+    /// That of a scope: from its step that ended last among those which did something, or whose scopes did, back over what
+    /// gave each its turn.
+    fn path_of(
+        &self,
+        scope: ScopeId,
+        until: Timestamp,
+        last: &HashMap<StepId, ScopeId>,
+        ends: &[Option<(Timestamp, u32)>],
+    ) -> Vec<Link> {
+        let did_something =
+            |step: &StepId| !self.steps[step.index()].attempts.is_empty() || self.steps[step.index()].opened;
+        let end = |step: &StepId| {
+            let within = last.get(step).and_then(|scope| ends[scope.index()]);
+            Some(self.ended(*step, until)).max(within)
+        };
         let mut path = Vec::new();
-        let mut here = last.map(|index| StepId(index as u32));
+        let mut here = self.run.scopes().steps_of(self.plan, scope).filter(did_something).max_by_key(end);
         while let Some(step) = here {
             let (account, life) = (&self.steps[step.index()], &self.lives[step.index()]);
-            here = life.turn_after.or(life.skipped_after);
+            here = life.turn_after.or(life.skipped_after).filter(|step| self.run.scopes().scope(*step) == scope);
             // What waited until the run's end was asked for had nothing before it.
             let needs_ms = if here.is_some() { account.times.needs_ms } else { 0 };
             let times = Times { needs_ms: account.times.needs_ms - needs_ms, ..account.times };
-            path.push(Link { step: account.step.clone(), after_ms: needs_ms, times });
+            let after_ms = self.after_ms(life.born) + needs_ms;
+            let within = last.get(&step).map(|scope| self.path_of(*scope, until, last, ends)).unwrap_or_default();
+            path.push(Link { step: account.step.clone(), after_ms, times, within });
         }
         path.reverse();
         path
+    }
+
+    /// When a step ended, and its place among the ends; where it has not, now and behind all.
+    fn ended(&self, step: StepId, until: Timestamp) -> (Timestamp, u32) {
+        let life = &self.lives[step.index()];
+        (life.ended.unwrap_or(until), if life.ended.is_some() { life.place } else { u32::MAX })
     }
 
     fn is_ready(&self, step: StepId) -> bool {
@@ -1087,7 +1309,12 @@ impl<'p> Teller<'p> {
     }
 
     fn name(&self, step: StepId) -> String {
-        self.plan.step(step).name.clone()
+        self.run.path(step)
+    }
+
+    fn scope_name(&self, step: StepId) -> String {
+        let scopes = self.run.scopes();
+        scopes.scope_path(self.plan, scopes.scope(step))
     }
 
     fn attempt(&mut self, step: StepId, attempt: u32) -> &mut AttemptAccount {
@@ -1109,6 +1336,7 @@ impl What {
             (What::Cancelled { by, steps }, What::Cancelled { by: again, steps: more }) if *by == again => {
                 steps.extend(more);
             }
+            (What::Cut { steps }, What::Cut { steps: more }) => steps.extend(more),
             (What::Interrupted { steps, cause }, What::Interrupted { steps: more, cause: again })
                 if *cause == again =>
             {
@@ -1130,16 +1358,27 @@ impl Cause {
     fn about(&self) -> &str {
         match self {
             Cause::Step { step, .. } | Cause::Rule { step, .. } | Cause::TooFewNeeds { step, .. } => step,
-            Cause::NotNeeded { by } => by,
-            Cause::RunCancelled | Cause::RunTimedOut => "",
+            Cause::NotNeeded { by } | Cause::Ended { by } => by,
+            Cause::ScopeEnded { of, .. } => of,
+            Cause::Asked { .. } | Cause::RunCancelled | Cause::RunTimedOut => "",
         }
     }
 
     /// Whether it is the same root. In one run, a step has only one end, and a join is decided once.
     fn is_same(&self, other: &Cause) -> bool {
-        let of_join = |cause: &Cause| matches!(cause, Cause::NotNeeded { .. });
-        self.about() == other.about() && of_join(self) == of_join(other)
+        self.about() == other.about() && std::mem::discriminant(self) == std::mem::discriminant(other)
     }
+}
+
+/// The longest part of a chain; of equal ones the first. Where most of a step's time went in one part of one step within it,
+/// that is it.
+fn longest(path: &[Link]) -> Option<(&Link, Part, u64)> {
+    let parts = path.iter().flat_map(|link| link.times.parts().map(move |(part, ms)| (link, part, ms)));
+    let parts = parts.map(|(link, part, ms)| match longest(&link.within) {
+        Some(inner) if part == Part::Scopes && inner.2.saturating_mul(2) >= ms => inner,
+        _ => (link, part, ms),
+    });
+    parts.reduce(|most, part| if part.2 > most.2 { part } else { most })
 }
 
 fn state(status: &StepStatus<'_>) -> &'static str {
@@ -1149,6 +1388,8 @@ fn state(status: &StepStatus<'_>) -> &'static str {
         StepStatus::Queued => "queued",
         StepStatus::Running => "running",
         StepStatus::Delayed(_) => "delayed",
+        StepStatus::Open => "open",
+        StepStatus::Parked(_) => "parked",
         StepStatus::Succeeded(_) => "succeeded",
         StepStatus::Failed(_) => "failed",
         StepStatus::Skipped(_) => "skipped",

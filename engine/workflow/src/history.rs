@@ -4,7 +4,7 @@
 
 use crate::event::{Event, Failure, Interruption, Outcome, Record, SkipReason, StepEnd, Timestamp, Usage};
 use crate::json::Json;
-use crate::plan::StepId;
+use crate::plan::{Plan, StepId};
 
 /// The story of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +21,10 @@ pub struct History {
     pub outputs: Option<Json>,
     /// Outputs that could not be computed.
     pub faults: Vec<String>,
-    /// By [`StepId`], in the plan's order.
+    /// By [`StepId`]: the workflow's own in the plan's order, then those of each scope that was opened.
     pub steps: Vec<StepHistory>,
+    /// The signals that were sent, in order.
+    pub signals: Vec<(Timestamp, String, Json)>,
 }
 
 /// The story of a step.
@@ -36,6 +38,8 @@ pub struct StepHistory {
     pub skipped: Option<SkipReason>,
     /// Why it failed without an attempt.
     pub failed: Option<Failure>,
+    /// When its scopes, or its waiting, began.
+    pub opened: Option<Timestamp>,
 }
 
 /// The story of an attempt.
@@ -77,11 +81,12 @@ impl AttemptEnd {
 }
 
 impl History {
-    /// The story that these records tell about a run of so many steps.
+    /// The story that these records tell about a run of this plan.
     ///
     /// Whether a failed attempt was the step's last one is not recorded but follows from the plan: between two attempts,
     /// `ended` says `Failed`, and `Run::status` says `Delayed`.
-    pub fn of<'r>(steps: usize, records: impl IntoIterator<Item = &'r Record>) -> History {
+    pub fn of<'r>(plan: &Plan, records: impl IntoIterator<Item = &'r Record>) -> History {
+        let steps = plan.own_steps().len();
         let mut history = History { steps: vec![StepHistory::default(); steps], ..History::default() };
         for record in records {
             history.take_in(record);
@@ -131,6 +136,14 @@ impl History {
                 life.skipped = Some(reason.clone());
                 life.ended = Some((at, StepEnd::Skipped));
             }
+            Event::StepOpened { step } => self.step(*step).opened = Some(at),
+            Event::StepSucceeded { step, .. } => self.step(*step).ended = Some((at, StepEnd::Succeeded)),
+            Event::SignalReceived { signal, data } => self.signals.push((at, signal.clone(), data.clone())),
+            // The steps of a scope are known once something happens to them.
+            Event::ScopeOpened { .. }
+            | Event::ScopeTimedOut { .. }
+            | Event::ApprovalGiven { .. }
+            | Event::StepCancelRequested { .. } => (),
             Event::CancelRequested { reason } => self.cancel = Some(reason.clone()),
             Event::RunTimedOut => (),
             Event::RunFinished { outcome, outputs, faults } => {
@@ -142,6 +155,9 @@ impl History {
     }
 
     fn step(&mut self, step: StepId) -> &mut StepHistory {
+        if self.steps.len() <= step.index() {
+            self.steps.resize_with(step.index() + 1, StepHistory::default);
+        }
         &mut self.steps[step.index()]
     }
 
@@ -168,7 +184,7 @@ impl StepHistory {
 
     /// From the first attempt's start to the step's end, in milliseconds.
     pub fn elapsed_ms(&self) -> Option<u64> {
-        let started = self.attempts.iter().find_map(|attempt| attempt.started)?;
+        let started = self.attempts.iter().find_map(|attempt| attempt.started).or(self.opened)?;
         let (ended, _) = self.ended?;
         Some(ended.0.saturating_sub(started.0))
     }

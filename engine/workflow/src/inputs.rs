@@ -1,5 +1,7 @@
 //! The inputs of a run: from what a person types or a file holds to the object that the run starts with.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::diagnostic::did_you_mean;
@@ -66,8 +68,12 @@ pub fn parse_argument(kind: InputType, text: &str) -> Result<Value, String> {
 
 /// Everything that is wrong with the inputs that are given, a sentence each; those that are missing are not asked for.
 pub fn judge(plan: &Plan, given: &Map<String, Value>) -> Vec<String> {
-    let fault = |(name, value): (&String, &Value)| match plan.inputs.get(name) {
-        None => Some(unknown(plan, name)),
+    judge_declared(&plan.inputs, given)
+}
+
+fn judge_declared(declared: &BTreeMap<String, Input>, given: &Map<String, Value>) -> Vec<String> {
+    let fault = |(name, value): (&String, &Value)| match declared.get(name) {
+        None => Some(unknown(declared, name)),
         // `null` for what is optional says the same as leaving it out.
         Some(input) if !input.required && input.default.is_none() && value.is_null() => None,
         Some(input) => check(input, value).err().map(|reason| format!("input `{name}` {reason}")),
@@ -75,12 +81,12 @@ pub fn judge(plan: &Plan, given: &Map<String, Value>) -> Vec<String> {
     given.iter().filter_map(fault).collect()
 }
 
-fn unknown(plan: &Plan, name: &str) -> String {
-    match did_you_mean(name, plan.inputs.keys().map(String::as_str)) {
+fn unknown(declared: &BTreeMap<String, Input>, name: &str) -> String {
+    match did_you_mean(name, declared.keys().map(String::as_str)) {
         Some(known) => format!("there is no input `{name}`; did you mean `{known}`?"),
-        None if plan.inputs.is_empty() => format!("there is no input `{name}`: the workflow has none"),
+        None if declared.is_empty() => format!("there is no input `{name}`: the workflow has none"),
         None => {
-            let names: Vec<String> = plan.inputs.keys().map(|name| format!("`{name}`")).collect();
+            let names: Vec<String> = declared.keys().map(|name| format!("`{name}`")).collect();
             format!("there is no input `{name}`; the workflow has {}", names.join(", "))
         }
     }
@@ -88,10 +94,18 @@ fn unknown(plan: &Plan, name: &str) -> String {
 
 /// The run's inputs: what is given, held against what the plan declares, with the defaults filled in and `null` for what
 /// is optional and not given. Or everything that is wrong with it, a sentence each.
-pub fn accept(plan: &Plan, mut given: Map<String, Value>) -> Result<Json, Vec<String>> {
-    let mut faults = judge(plan, &given);
+pub fn accept(plan: &Plan, given: Map<String, Value>) -> Result<Json, Vec<String>> {
+    accept_declared(&plan.inputs, given)
+}
+
+/// The same of whatever declares inputs.
+pub(crate) fn accept_declared(
+    declared: &BTreeMap<String, Input>,
+    mut given: Map<String, Value>,
+) -> Result<Json, Vec<String>> {
+    let mut faults = judge_declared(declared, &given);
     let mut accepted = Map::new();
-    for (name, input) in &plan.inputs {
+    for (name, input) in declared {
         let value = match (given.remove(name), &input.default) {
             (Some(value), _) => value,
             (None, Some(default)) => default.value(),

@@ -34,6 +34,7 @@ pub mod resolve;
 pub mod rule;
 pub mod run;
 mod schema;
+pub mod scope;
 pub mod spec;
 pub mod text;
 pub mod units;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,17 @@ macro_rules! index {
 }
 
 index! {
-    /// A step, by its place in the file.
+    /// A step of the plan, by its place in it.
+    StepNo
+}
+index! {
+    /// A step of a run. The workflow's own come first, so that their ids are their places in the plan; each scope that
+    /// opens adds the steps of its body (see [`Scopes`](crate::scope::Scopes)).
     StepId
+}
+index! {
+    /// A body of steps: 0 is the workflow itself, and after it come the plan's bodies.
+    BodyId
 }
 index! {
     /// A pool, by its place in the plan.
@@ -50,6 +60,10 @@ index! {
 index! {
     /// A plugin, by its place in the plan.
     PluginId
+}
+index! {
+    /// A signal, by its place in the plan.
+    SignalId
 }
 
 /// A resolved workflow.
@@ -74,12 +88,19 @@ pub struct Plan {
     pub pools: Vec<Pool>,
     /// The plugins that its steps use.
     pub plugins: Vec<Plugin>,
-    /// In the file's order, ordinary ones first; no step needs itself, over any number of others, and no ordinary one an
-    /// always-step.
+    /// The workflow's own, then each body's, one body after another. Within a body: ordinary ones in the file's order,
+    /// always-steps, those that undo others. No step needs itself, over any number of others, none one of another body, and no
+    /// ordinary one an always-step.
     pub steps: Vec<Step>,
     /// The run's outputs, in the file's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,
+    /// The signals that its steps wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Signal>,
+    /// What its steps open: blocks, items, rounds and sub-workflows. [`BodyId`] 1 is the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bodies: Vec<Body>,
     /// Derived from the rest by [`Plan::link`].
     #[serde(skip)]
     links: Links,
@@ -88,11 +109,23 @@ pub struct Plan {
 /// What is asked of a plan at every event, derived once.
 #[derive(Clone, Debug, Default)]
 struct Links {
-    by_name: HashMap<String, StepId>,
+    /// The steps of each body, the workflow's first.
+    bodies: Vec<Members>,
     /// For each step those that need it, each with the state it asks for.
-    dependents: Vec<Vec<(StepId, NeedState)>>,
+    dependents: Vec<Vec<(StepNo, NeedState)>>,
     regions: Regions,
+    /// Whether the end of a step may end others.
+    has_cuts: bool,
     canonical: Canonical,
+}
+
+/// The steps of a body.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    range: Range<u32>,
+    by_name: HashMap<String, StepNo>,
+    /// How many of them are ordinary ones, always-steps, and steps that undo others.
+    kinds: [u32; 3],
 }
 
 /// A plan's canonical text and digest, once somebody has asked: a plan is kept by every run of it. A copy has to be asked
@@ -174,10 +207,8 @@ pub struct Plugin {
 pub struct Step {
     /// Its name.
     pub name: String,
-    /// What runs.
-    pub plugin: PluginId,
-    /// The input, with holes.
-    pub with: Template,
+    /// What it does.
+    pub work: Work,
     /// What must have happened before: as much of it as `join` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
@@ -195,9 +226,41 @@ pub struct Step {
     pub when: Option<Rule>,
     /// What happens after a failure that may be gone next time.
     pub retry: Retry,
-    /// Of one attempt, in milliseconds.
+    /// Of one attempt, or of each scope that it opens, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The step of its body that takes back what this one did, if it succeeded and its scope does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<StepNo>,
+    /// The step of its body that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<StepNo>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Attempts to run a component.
+    Use(Use),
+    /// Opens scopes: steps within the step.
+    Open(Opens),
+    /// Waits for a time, or for somebody.
+    Wait(Wait),
+    /// Ends its scope at once, successfully.
+    Finish,
+    /// Fails with this message (a string with holes), and ends its scope at once.
+    Fail(Template),
+}
+
+/// What an attempt runs, and within which bounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Use {
+    /// What runs.
+    pub plugin: PluginId,
+    /// The input, with holes.
+    pub with: Template,
     /// Where its attempts queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolId>,
@@ -207,18 +270,195 @@ pub struct Step {
     pub grants: Grants,
 }
 
+/// The scopes that a step opens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Opens {
+    /// The steps of each.
+    pub body: BodyId,
+    /// How many, and when.
+    pub scopes: ScopeCount,
+    /// The inputs of a sub-workflow: an object with holes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Template>,
+    /// Whether the step is over as soon as its scope is open, which then goes on by itself. The run waits for it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub detached: bool,
+}
+
+/// How many scopes a step opens, and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScopeCount {
+    /// One.
+    One,
+    /// One for each item of a list.
+    Each(Each),
+    /// One after another.
+    Rounds(Rounds),
+}
+
+/// One scope for each item of a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Each {
+    /// The list.
+    pub list: Template,
+    /// How many scopes may be open at once; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
+    /// How many items have to succeed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub join: Join,
+    /// What becomes of the others once that is decided.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rest: Rest,
+}
+
+/// Scopes one after another. A round that fails is the last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rounds {
+    /// Asked before each round; another is begun while it is true.
+    #[serde(default, rename = "while", skip_serializing_if = "Option::is_none")]
+    pub while_holds: Option<Rule>,
+    /// Asked after each round; it was the last once it is true.
+    #[serde(default, rename = "until", skip_serializing_if = "Option::is_none")]
+    pub until: Option<Rule>,
+    /// So many rounds at most, at least 1. With neither rule this is how many there are; with one, it is a failure if it
+    /// still asks for another.
+    pub max: u32,
+    /// Between the end of one and the begin of the next, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub delay_ms: u64,
+}
+
+/// What ends the waiting of a step: whatever comes first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Wait {
+    /// So many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// A time: a string with holes, `2026-12-24T18:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Template>,
+    /// A signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalId>,
+    /// Somebody's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// Somebody's word on whether it goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Approval {
+    /// Who may give it, in the words of the workflow's author; nobody is held to it yet.
+    pub by: Vec<String>,
+    /// What they are asked: a string with holes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Template>,
+}
+
+/// A signal that steps wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Signal {
+    /// Its name.
+    pub name: String,
+    /// Whether it is kept for the next step that waits for it when nobody does. Otherwise it is lost then.
+    pub keep: bool,
+}
+
+/// The steps of a scope.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Body {
+    /// Its steps in the plan's list.
+    pub steps: Range<u32>,
+    /// What a scope of it answers.
+    pub answer: Answer,
+    /// What else it has if it is a workflow of its own. The rules of its steps see nothing of what is around it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Box<SubWorkflow>>,
+}
+
+/// What a scope answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What its only step does: the scope is an item or a round of a step that opens no block.
+    Step,
+    /// An object of outputs, computed at the scope's end like those of a run.
+    Outputs(Vec<Output>),
+}
+
+/// A workflow that is a step of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SubWorkflow {
+    /// Its name.
+    pub name: String,
+    /// The absolute folder of its file.
+    pub directory: String,
+    /// By name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Input>,
+    /// Of the whole scope, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
 impl Step {
     /// The table of the file that it is in, as a diagnostic or a hint calls it: `steps.NAME` or `always.NAME`.
     pub fn table(&self) -> String {
         format!("{}.{}", if self.always { "always" } else { "steps" }, self.name)
     }
+
+    /// What it runs, if it runs a component itself.
+    pub fn uses(&self) -> Option<&Use> {
+        match &self.work {
+            Work::Use(uses) => Some(uses),
+            _ => None,
+        }
+    }
+
+    /// What it opens, if it opens scopes.
+    pub fn opens(&self) -> Option<&Opens> {
+        match &self.work {
+            Work::Open(opens) => Some(opens),
+            _ => None,
+        }
+    }
+
+    /// Which of [`StepKind`]'s it is.
+    pub fn kind(&self) -> StepKind {
+        match (self.undoes, self.always) {
+            (Some(_), _) => StepKind::Undo,
+            (None, true) => StepKind::Always,
+            (None, false) => StepKind::Ordinary,
+        }
+    }
+}
+
+/// When a step's turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StepKind {
+    /// Once its needs are met.
+    Ordinary,
+    /// Once all ordinary ones of its scope have come to an end, and what is to be undone is.
+    Always,
+    /// When its scope takes back what the step did that it undoes.
+    Undo,
 }
 
 /// A step that must have come to a certain end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// Which.
-    pub step: StepId,
+    pub step: StepNo,
     /// To which.
     pub state: NeedState,
 }
@@ -333,6 +573,8 @@ impl Plan {
             plugins,
             steps,
             outputs: Vec::new(),
+            signals: Vec::new(),
+            bodies: Vec::new(),
             links: Links::default(),
         };
         plan.link()
@@ -341,43 +583,126 @@ impl Plan {
     /// Derives what a run looks up at every event. To be called after the steps have changed.
     pub fn link(mut self) -> Plan {
         let mut dependents = vec![Vec::new(); self.steps.len()];
-        let mut by_name = HashMap::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
-            let id = StepId(index as u32);
-            by_name.insert(step.name.clone(), id);
             for need in &step.needs {
-                dependents[need.step.index()].push((id, need.state));
+                dependents[need.step.index()].push((StepNo(index as u32), need.state));
             }
         }
-        self.links = Links { by_name, dependents, regions: Regions::default(), canonical: Canonical::default() };
+        let own = 0..self.bodies.first().map_or(self.steps.len() as u32, |body| body.steps.start);
+        let ranges = std::iter::once(own).chain(self.bodies.iter().map(|body| body.steps.clone()));
+        let members = ranges.map(|range| {
+            let mut members =
+                Members { range: range.clone(), by_name: HashMap::with_capacity(range.len()), kinds: [0; 3] };
+            for at in range {
+                let step = &self.steps[at as usize];
+                members.by_name.insert(step.name.clone(), StepNo(at));
+                members.kinds[step.kind() as usize] += 1;
+            }
+            members
+        });
+        let bodies = members.collect();
+        let is_plain = |step: &Step| matches!(step.work, Work::Use(_) | Work::Wait(_));
+        let has_cuts = !self.steps.iter().all(is_plain);
+        self.links =
+            Links { bodies, dependents, regions: Regions::default(), has_cuts, canonical: Canonical::default() };
         self.links.regions = Regions::of(&self);
+        self.links.has_cuts |= !self.links.regions.is_empty();
         self
     }
 
-    /// The step of this name.
+    /// The workflow's own step of this name, as it is in every run.
     pub fn step_named(&self, name: &str) -> Option<StepId> {
-        self.links.by_name.get(name).copied()
+        self.named_in(BodyId(0), name).map(|no| StepId(no.0))
     }
 
-    /// The step of this id.
-    pub fn step(&self, id: StepId) -> &Step {
-        &self.steps[id.index()]
+    /// The step of this name in a body.
+    pub fn named_in(&self, body: BodyId, name: &str) -> Option<StepNo> {
+        self.links.bodies[body.index()].by_name.get(name).copied()
+    }
+
+    /// The places in the plan of a body's steps.
+    pub fn steps_of(&self, body: BodyId) -> Range<u32> {
+        self.links.bodies[body.index()].range.clone()
+    }
+
+    /// The workflow and its sub-workflows, each body apart, in the order of the steps: the name and the absolute folder of
+    /// the file that the body is in, and its steps' places.
+    pub fn workflows(&self) -> Vec<(&str, &str, Range<usize>)> {
+        let mut around: Vec<Option<BodyId>> = vec![None; self.bodies.len() + 1];
+        for at in (0..=self.bodies.len() as u32).map(BodyId) {
+            for step in &self.steps[self.range(at)] {
+                let Some(opens) = step.opens() else { continue };
+                around[opens.body.index()] = Some(at);
+            }
+        }
+        let whole = |body: BodyId| {
+            // A file's blocks are bodies further in; a sub-workflow that opens itself is one of its own.
+            let mut here = body;
+            loop {
+                match (self.body(here).and_then(|body| body.workflow.as_deref()), around[here.index()]) {
+                    (Some(workflow), _) => return (workflow.name.as_str(), workflow.directory.as_str()),
+                    (None, Some(outer)) => here = outer,
+                    (None, None) => return (self.name.as_str(), self.directory.as_str()),
+                }
+            }
+        };
+        let bodies = (0..=self.bodies.len() as u32).map(BodyId);
+        bodies
+            .map(|body| {
+                let (name, directory) = whole(body);
+                (name, directory, self.range(body))
+            })
+            .collect()
+    }
+
+    fn range(&self, body: BodyId) -> Range<usize> {
+        let Range { start, end } = self.steps_of(body);
+        start as usize..end as usize
+    }
+
+    /// The workflow's own steps: without those of its bodies.
+    pub fn own_steps(&self) -> &[Step] {
+        &self.steps[..self.steps_of(BodyId(0)).end as usize]
+    }
+
+    /// How many of a body's steps are of each [`StepKind`].
+    pub(crate) fn kinds_of(&self, body: BodyId) -> [u32; 3] {
+        self.links.bodies[body.index()].kinds
+    }
+
+    /// What a body is; `None` of the workflow itself.
+    pub fn body(&self, body: BodyId) -> Option<&Body> {
+        self.bodies.get(body.index().checked_sub(1)?)
+    }
+
+    /// The outputs of a body; none if it answers what its only step does.
+    pub fn outputs_of(&self, body: BodyId) -> &[Output] {
+        match self.body(body).map(|body| &body.answer) {
+            None => &self.outputs,
+            Some(Answer::Outputs(outputs)) => outputs,
+            Some(Answer::Step) => &[],
+        }
+    }
+
+    /// The step at this place.
+    pub fn step(&self, no: StepNo) -> &Step {
+        &self.steps[no.index()]
     }
 
     /// The steps that need this one, and the state that each asks for.
-    pub fn dependents(&self, id: StepId) -> &[(StepId, NeedState)] {
-        &self.links.dependents[id.index()]
+    pub fn dependents(&self, no: StepNo) -> &[(StepNo, NeedState)] {
+        &self.links.dependents[no.index()]
     }
 
     /// The steps that serve this join and no other that cancels its rest: every way from them leads to it. None unless
     /// its `rest` is [`Rest::Cancel`]. The regions of the joins among them belong to its own as well.
-    pub fn region(&self, join: StepId) -> &[StepId] {
+    pub fn region(&self, join: StepNo) -> &[StepNo] {
         self.links.regions.served_by(join)
     }
 
-    /// Whether some step serves only a join that cancels its rest.
-    pub fn has_regions(&self) -> bool {
-        !self.links.regions.is_empty()
+    /// Whether the end of a step may end others: the losers of a join, the rest of a scope.
+    pub(crate) fn has_cuts(&self) -> bool {
+        self.links.has_cuts
     }
 
     /// The canonical text, and its digest. Made at the first call; a plan is not changed after that.

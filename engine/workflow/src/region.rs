@@ -5,12 +5,12 @@
 //! each step is kept with the innermost alone, and the whole takes time in proportion to the plan (times the logarithm
 //! of how deep joins nest).
 
-use crate::plan::{Plan, Rest, StepId};
+use crate::plan::{BodyId, Plan, Rest, StepNo};
 
 /// For each join the steps that it is the first to need the last of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Regions {
-    served: Vec<Vec<StepId>>,
+    served: Vec<Vec<StepNo>>,
 }
 
 impl Regions {
@@ -21,14 +21,16 @@ impl Regions {
         }
         let count = plan.steps.len();
         let mut kept = vec![false; count];
-        let outputs = plan.outputs.iter().flat_map(|output| output.value.steps());
-        outputs.filter_map(|name| plan.step_named(name)).for_each(|step| kept[step.index()] = true);
+        for body in (0..=plan.bodies.len() as u32).map(BodyId) {
+            let outputs = plan.outputs_of(body).iter().flat_map(|output| output.value.steps());
+            outputs.filter_map(|name| plan.named_in(body, name)).for_each(|step| kept[step.index()] = true);
+        }
         let mut nest = Nest::of(count);
-        let mut open: Vec<usize> = (0..count).map(|at| plan.dependents(StepId(at as u32)).len()).collect();
+        let mut open: Vec<usize> = (0..count).map(|at| plan.dependents(StepNo(at as u32)).len()).collect();
         let mut ready: Vec<usize> = (0..count).filter(|at| open[*at] == 0).collect();
         let mut served = vec![Vec::new(); count];
         while let Some(at) = ready.pop() {
-            let step = StepId(at as u32);
+            let step = StepNo(at as u32);
             let mut joins = plan.dependents(step).iter().map(|(dependent, _)| {
                 let by = plan.step(*dependent);
                 match by.rest {
@@ -58,7 +60,7 @@ impl Regions {
         self.served.is_empty()
     }
 
-    pub(crate) fn served_by(&self, join: StepId) -> &[StepId] {
+    pub(crate) fn served_by(&self, join: StepNo) -> &[StepNo] {
         self.served.get(join.index()).map_or(&[], Vec::as_slice)
     }
 }

@@ -1,11 +1,14 @@
 //! From a [`Spec`] to a [`Plan`]: everything that can be wrong with a workflow is found here, all of it at once, and
 //! before anything runs.
 //!
-//! What is declared comes first (`declared`), then how steps hang together (`graph`), then each step by itself
-//! (`step`, `grant`). A check that depends on something that already is wrong stays silent, so that one fault is told once. The
+//! What is declared comes first (`declared`), then, for the workflow and each body of steps within it (`body`), how steps
+//! hang together (`graph`), and each step by itself (`step`, `grant`). Sub-workflows are files of their own, with
+//! diagnostics of their own, and end up in the same plan (`draft`). A check that depends on something that already is wrong stays silent, so that one fault is told once. The
 //! work is near linear in the file's size.
 
+mod body;
 mod declared;
+mod draft;
 mod grant;
 mod graph;
 mod step;
@@ -13,20 +16,23 @@ mod step;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
-use crate::event::NeedState;
-use crate::plan::{Join, Output, Plan, Rest, StepId};
-use crate::rule::{Certainty, Expression, Fault, Guard, Known, Mention, StepKnown, Template, Tree, infer};
+use crate::plan::{BodyId, Join, Output, Plan, PluginId, PoolId, Rest, StepNo};
+use crate::rule::{Expression, Fault, Guard, Known, Local, Mention, StepKnown, Tree, infer};
 use crate::schema::{Kinds, Type};
 use crate::spec::{Place, Source, Spanned, Spec};
 
+use body::Frame;
 use declared::Declared;
 pub(crate) use declared::POOL_SIZE_MAX;
-use graph::Graph;
+use draft::Draft;
+pub use draft::{File, beside};
+use graph::Owner;
 pub(crate) use graph::{JOIN_WORDS, REST_WORDS};
-pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX};
+pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX, ROUNDS_MAX};
 
 /// The most steps of a workflow. 100,000: what the engine is built and measured for.
 pub const STEPS_MAX: usize = 100_000;
@@ -41,6 +47,8 @@ pub struct Surroundings {
     pub directory: String,
     /// For each of [`Spec::plugin_paths`], what was loaded, or why it could not be (for a person).
     pub plugins: BTreeMap<String, Result<Loaded, String>>,
+    /// The files of sub-workflows by [`beside`], those that they open in turn among them; or why one could not be read.
+    pub workflows: BTreeMap<String, Result<Arc<File>, String>>,
 }
 
 /// A plugin that was loaded.
@@ -59,49 +67,89 @@ pub struct Resolution {
     pub plan: Option<Plan>,
     /// Errors and warnings in the order of their places. Those of [`Spec::parse`] are not among them.
     pub diagnostics: Vec<Diagnostic>,
+    /// The same of the files of sub-workflows that have any, those of [`Spec::parse`] included.
+    pub others: Vec<(Source, Vec<Diagnostic>)>,
 }
 
 /// Resolves a workflow. There is no plan either if [`Spec::parse`] found an error.
 pub fn resolve(source: &Source, spec: &Spec, surroundings: &Surroundings) -> Resolution {
+    let mut draft = Draft::of(&surroundings.workflows);
+    let own = draft.reserve();
+    let unit = Unit { source, spec, directory: &surroundings.directory, plugins: &surroundings.plugins };
+    let (workflow, mut out) = file(unit, &mut draft, own);
+    let Draft { others, .. } = &mut draft;
+    let others = std::mem::take(others);
+    let is_right = out.error_count() == 0 && !spec.incomplete;
+    if !is_right || others.iter().any(|(_, found)| found.iter().any(Diagnostic::is_error)) {
+        return Resolution { plan: None, diagnostics: out.finish(), others };
+    }
+    let mut plan = draft.into_plan(workflow);
+    plan.description = spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default();
+    let plan = plan.link();
+    nothing_to_cancel(spec, &plan, &mut out);
+    Resolution { plan: Some(plan), diagnostics: out.finish(), others }
+}
+
+/// A file to be resolved.
+struct Unit<'u> {
+    source: &'u Source,
+    spec: &'u Spec,
+    directory: &'u str,
+    plugins: &'u BTreeMap<String, Result<Loaded, String>>,
+}
+
+/// What is true of a file beside its steps.
+struct Workflow {
+    name: String,
+    directory: String,
+    inputs: BTreeMap<String, crate::plan::Input>,
+    timeout_ms: Option<u64>,
+    outputs: Vec<Output>,
+}
+
+/// Resolves a file as a body of the draft.
+fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Collector) {
+    let Unit { source, spec, directory, plugins } = unit;
     let mut out = Collector::default();
-    let declared = Declared::of(spec, surroundings, &mut out);
-    let graph = Graph::of(spec, &mut out);
+    let declared = Declared::of(spec, directory, plugins, draft, &mut out);
+    let (plugin_ids, pool_ids) = draft.adopt(&declared);
     let mut resolver = Resolver {
         source,
         spec,
+        directory,
         declared: &declared,
-        graph: &graph,
+        draft,
+        plugin_ids,
+        pool_ids,
+        frames: Vec::new(),
+        locals: Vec::new(),
         out,
         used: Used::default(),
         guards: Vec::new(),
         suggestions: Cell::new(0),
     };
-    let steps = resolver.steps();
-    let outputs = resolver.outputs();
+    let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
+    let outputs = resolver.body(body, &spec.steps, &spec.outputs, owner);
     resolver.unused();
-    let mut out = resolver.out;
-    if out.error_count() > 0 || spec.incomplete {
-        return Resolution { plan: None, diagnostics: out.finish() };
-    }
-    let mut plan = Plan::new(spec.name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(), vec![], steps);
-    plan.description = spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default();
-    plan.directory = surroundings.directory.clone();
-    plan.timeout_ms = declared.timeout_ms;
-    (plan.inputs, plan.pools, plan.plugins) = declared.into_plan();
-    plan.outputs = outputs;
-    let plan = plan.link();
-    nothing_to_cancel(spec, &plan, &mut out);
-    Resolution { plan: Some(plan), diagnostics: out.finish() }
+    let out = resolver.out;
+    let workflow = Workflow {
+        name: spec.name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(),
+        directory: directory.to_owned(),
+        timeout_ms: declared.timeout_ms,
+        inputs: declared.into_inputs(),
+        outputs,
+    };
+    (workflow, out)
 }
 
 /// Tells the joins that are to cancel their rest, and have none.
 fn nothing_to_cancel(spec: &Spec, plan: &Plan, out: &mut Collector) {
-    for (at, step) in plan.steps.iter().enumerate() {
+    for (at, (step, (_, written))) in plan.own_steps().iter().zip(&spec.steps).enumerate() {
         let is_told = step.needs.is_empty() || step.join == Join::Merge;
-        let Some(rest) = spec.steps[at].1.rest.as_ref().filter(|_| step.rest == Rest::Cancel && !is_told) else {
+        let Some(rest) = written.rest.as_ref().filter(|_| step.rest == Rest::Cancel && !is_told) else {
             continue;
         };
-        if plan.region(StepId(at as u32)).is_empty() {
+        if plan.region(StepNo(at as u32)).is_empty() {
             let message = format!("nothing is cancelled: no step serves `{}` alone", step.name);
             let found = Diagnostic::warning("useless-key", rest.span(), message).label("has no effect");
             out.push(found.hint("what is needed elsewhere too, or by `[outputs]`, is never cancelled"));
@@ -109,11 +157,19 @@ fn nothing_to_cancel(spec: &Spec, plan: &Plan, out: &mut Collector) {
     }
 }
 
-struct Resolver<'a> {
+struct Resolver<'a, 'd, 'f> {
     source: &'a Source,
     spec: &'a Spec,
+    directory: &'a str,
     declared: &'a Declared<'a>,
-    graph: &'a Graph<'a>,
+    draft: &'d mut Draft<'f>,
+    /// The ids in the plan of what this file declares.
+    plugin_ids: Vec<PluginId>,
+    pool_ids: Vec<PoolId>,
+    /// The bodies around the place at hand, the innermost last.
+    frames: Vec<Frame<'a>>,
+    /// What items and rounds around it have.
+    locals: Vec<Locals<'a>>,
     out: Collector,
     used: Used<'a>,
     /// What is known to be there because the `when` of the step at hand asks for it.
@@ -122,46 +178,57 @@ struct Resolver<'a> {
     suggestions: Cell<usize>,
 }
 
+/// The types of what only items or rounds have.
+#[derive(Clone)]
+struct Locals<'a> {
+    item: Option<Type<'a>>,
+    previous: Option<Type<'a>>,
+}
+
 /// What is mentioned somewhere.
 #[derive(Default)]
 struct Used<'a> {
     inputs: HashSet<&'a str>,
     plugins: HashSet<&'a str>,
     pools: HashSet<&'a str>,
+    signals: HashSet<&'a str>,
     /// All inputs as a whole are.
     all_inputs: bool,
     /// Something unknown or unreadable is: whatever seems to be unused may be meant by it.
     any: bool,
 }
 
-impl<'a> Resolver<'a> {
-    fn outputs(&mut self) -> Vec<Output> {
-        let spec = self.spec;
-        self.guards.clear();
-        declared::names("output", spec.outputs.iter().map(|(name, _)| name), &mut self.out);
-        let mut outputs = Vec::new();
-        for (name, value) in &spec.outputs {
-            let tree = self.tree(value, None);
-            outputs.push(Output { name: name.get_ref().clone(), value: Template::of(&tree, value.to_json().into()) });
-        }
-        outputs
-    }
-
-    /// Compiles a value's holes and finds their types, seen from a step or from the workflow's end.
-    fn tree(&mut self, value: &crate::spec::Value, step: Option<usize>) -> Tree {
+impl<'a> Resolver<'a, '_, '_> {
+    /// Compiles a value's holes and finds their types, seen from the step at hand or from the end of the body.
+    fn tree(&mut self, value: &'a crate::spec::Value) -> Tree {
         let mut faults = Vec::new();
         let tree = Tree::of_spec(value, &self.source.text, &mut |place, fault| faults.push(diagnostic(place, fault)));
         self.used.any |= !faults.is_empty();
         faults.into_iter().for_each(|fault| self.out.push(fault));
         tree.holes(&mut |hole| {
-            let found = self.expression(&hole.expression, &hole.place, step);
+            let found = self.expression(&hole.expression, &hole.place);
             hole.kinds.set(found.kinds);
         });
         tree
     }
 
+    /// The type of an expression, whatever is wrong with it.
+    fn type_of(&self, expression: &Expression) -> Type<'a> {
+        infer(expression, &self.here(), &self.guards).0
+    }
+
+    fn here(&self) -> Here<'_, 'a> {
+        Here {
+            declared: self.declared,
+            spec: self.spec,
+            frames: &self.frames,
+            locals: &self.locals,
+            suggestions: &self.suggestions,
+        }
+    }
+
     /// Finds the type of an expression, and tells what is wrong with it.
-    fn expression(&mut self, expression: &Expression, place: &Place, step: Option<usize>) -> Type<'a> {
+    fn expression(&mut self, expression: &Expression, place: &Place) -> Type<'a> {
         for mention in expression.mentions() {
             match mention {
                 Mention::Input(name) => match self.declared.inputs.get_key_value(name) {
@@ -172,9 +239,7 @@ impl<'a> Resolver<'a> {
                 Mention::Step(_) => (),
             }
         }
-        let here =
-            Here { declared: self.declared, graph: self.graph, spec: self.spec, step, suggestions: &self.suggestions };
-        let (found, faults) = infer(expression, &here, &self.guards);
+        let (found, faults) = infer(expression, &self.here(), &self.guards);
         let wrong = !faults.is_empty();
         faults.into_iter().for_each(|fault| self.out.push(diagnostic(place, fault)));
         if wrong { Type::ANY } else { found }
@@ -198,6 +263,9 @@ impl<'a> Resolver<'a> {
         for (name, _) in spec.plugins.iter().filter(|(name, _)| !self.used.plugins.contains(name.get_ref().as_str())) {
             self.out.push(unused("plugin", name));
         }
+        for (name, _) in spec.signals.iter().filter(|(name, _)| !self.used.signals.contains(name.get_ref().as_str())) {
+            self.out.push(unused("signal", name));
+        }
         for (name, _) in spec.pools.iter().filter(|(name, _)| !self.used.pools.contains(name.get_ref().as_str())) {
             self.out.push(unused("pool", name));
         }
@@ -216,12 +284,12 @@ fn unknown(kind: &str, code: &'static str, name: &str, span: Range<usize>, hint:
         .maybe_hint(hint)
 }
 
-/// What is known at one place: within a step, or at the workflow's end.
+/// What is known at one place: within a step, or at a body's end.
 struct Here<'h, 'a> {
     declared: &'a Declared<'a>,
-    graph: &'a Graph<'a>,
     spec: &'a Spec,
-    step: Option<usize>,
+    frames: &'h [Frame<'a>],
+    locals: &'h [Locals<'a>],
     suggestions: &'h Cell<usize>,
 }
 
@@ -230,11 +298,6 @@ impl<'a> Here<'_, 'a> {
     fn similar(&self, name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         self.suggestions.set(self.suggestions.get() + 1);
         if self.suggestions.get() > 100 { None } else { did_you_mean(name, known) }
-    }
-
-    fn output(&self, step: usize) -> Type<'a> {
-        let plugin = self.spec.steps[step].1.plugin.as_ref().and_then(|name| self.declared.plugin(name.get_ref()));
-        plugin.map_or(Type::ANY, |plugin| Type::of_schema(&plugin.output))
     }
 }
 
@@ -251,42 +314,22 @@ impl<'a> Known<'a> for Here<'_, 'a> {
     }
 
     fn step(&self, name: &str) -> StepKnown<'a> {
-        let Some(asked) = self.graph.index(name) else { return StepKnown::Missing };
-        let Some(step) = self.step else {
-            return StepKnown::Finished {
-                output: Some(self.output(asked)),
-                failure: true,
-                certainty: Certainty::Ended,
-            };
-        };
-        if asked == step {
-            return StepKnown::Unfinished { itself: true };
+        let around = self.frames.iter().rev().find(|frame| frame.graph.index(name).is_some());
+        around.map_or(StepKnown::Missing, |frame| frame.known(name, self.declared))
+    }
+
+    fn local(&self, local: Local) -> Option<Type<'a>> {
+        let innermost = self.locals.last()?;
+        match local {
+            Local::Index => Some(Type::of_kinds(Kinds::INT)),
+            Local::Item => self.locals.iter().rev().find_map(|locals| locals.item.clone()),
+            Local::Previous => innermost.previous.clone(),
         }
-        let mut states = self.graph.needs(step).iter().filter(|need| need.step == asked).map(|need| need.state);
-        let is_known = !self.spec.steps[step].1.incomplete && !self.graph.is_faulty(step);
-        let state = states.next();
-        let certainty = match self.graph.joined(step) {
-            _ if !is_known => Certainty::Ended,
-            _ if state.is_some() && self.graph.takes_all(step) => Certainty::Ended,
-            Join::Merge if state.is_some() => Certainty::Judged,
-            _ if state.is_none() && self.graph.is_before(asked, step) => Certainty::Ended,
-            // When an always-step starts, all ordinary ones have come to their end.
-            _ if self.spec.steps[step].1.always && !self.spec.steps[asked].1.always => Certainty::Judged,
-            _ if state.is_some() || self.graph.leads_to(asked, step) => Certainty::Open,
-            _ => return StepKnown::Unfinished { itself: false },
-        };
-        let (output, failure) = match state.filter(|_| certainty == Certainty::Ended) {
-            Some(NeedState::Succeeded) => (true, false),
-            Some(NeedState::Failed) => (false, true),
-            Some(NeedState::Skipped) => (false, false),
-            Some(NeedState::Finished) => (true, true),
-            None => (true, true),
-        };
-        StepKnown::Finished { output: output.then(|| self.output(asked)), failure, certainty }
     }
 
     fn similar_step(&self, name: &str) -> Option<&'a str> {
-        self.similar(name, self.spec.steps.iter().map(|(name, _)| name.get_ref().as_str()))
+        let names = self.frames.iter().rev().flat_map(|frame| frame.steps);
+        self.similar(name, names.map(|(name, _)| name.get_ref().as_str()))
     }
 }
 

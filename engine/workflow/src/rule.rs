@@ -20,6 +20,7 @@ mod typing;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use evaluate::EVALUATION_WORK_MAX;
+pub use expression::Local;
 pub use expression::{
     EXPRESSION_BYTES_MAX, EXPRESSION_CHAIN_MAX, EXPRESSION_NESTING_MAX, EXPRESSION_TOKENS_MAX, LOOP_NESTING_MAX,
 };
@@ -46,6 +47,9 @@ const SAW_BYTES_MAX: usize = 1 << 10;
 /// | `steps.NAME.output` | what the step answered; only when it succeeded |
 /// | `steps.NAME.failure` | `{kind, message, details}`; only when it failed |
 /// | `steps.NAME.attempts` | how many attempts were started |
+/// | `item` | within `foreach`: the item of the list that this is about |
+/// | `index` | within `foreach` and `repeat`: which item or round it is, from 0 |
+/// | `previous` | within `repeat`: what the round before answered, null in the first |
 /// | `run.id` | the run's id |
 /// | `workflow.name`, `workflow.directory` | the workflow's name and its absolute folder |
 pub trait Scope {
@@ -59,6 +63,10 @@ pub trait Scope {
     fn step(&self, name: &str) -> Option<StepView<'_>>;
     /// What a step answered, as it stands, where that is at hand without a parse.
     fn output(&self, _step: &str) -> Option<&Json> {
+        None
+    }
+    /// What only items and rounds have; `None` outside of them.
+    fn local(&self, _local: Local) -> Option<&serde_json::Value> {
         None
     }
     /// The run's id.

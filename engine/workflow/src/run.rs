@@ -7,23 +7,45 @@
 //! The driver's part, which makes execution durable: journal and apply the event of every action that [`Run::next`]
 //! returns before asking it again, and carry an action out only once its event is durable.
 //!
+//! A run is a tree of scopes (see [`Scopes`]), each of which lives by the same rules as the workflow's own: its steps, then
+//! the undoing of what they did if that was in vain, then its always-steps. `life` says what is kept, `change` how a fact
+//! changes it, `family` how scopes open and close, `decide` what follows, `seen` what rules see.
+//!
 //! Work per event is proportional to what the event unblocks (times the logarithm of what is due): steps that nothing
 //! happened to are never looked at.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+mod change;
+mod decide;
+mod family;
+mod life;
+mod seen;
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::description::Digest;
-use crate::event::{Event, Failure, FailureKind, NeedState, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp};
+use crate::event::{Event, Failure, NeedState, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp};
 use crate::json::Json;
-use crate::plan::{Plan, PoolId, Rest, Retry, StepId, Verdict};
-use crate::rule::{RuleError, Scope, StepView};
+use crate::plan::{BodyId, Plan, PoolId, SignalId, Step, StepId, StepKind, Wait, Work};
+use crate::rule::Scope;
+use crate::scope::{ScopeId, Scopes};
+use life::{Given, ScopeLife, Stage, State, StepLife};
 
 /// A guest's `retry-after` counts up to this: one day. A step that must wait longer is better started by another run, and
 /// a hostile number must not park a run for centuries.
 pub const RETRY_AFTER_MAX_MS: u64 = 24 * 3_600_000;
+
+/// The most items of a list that a step opens scopes for. 100,000: as many as a workflow has steps at most.
+pub const ITEMS_MAX: usize = 100_000;
+
+/// How deeply scopes nest. 32: a sub-workflow may open itself, and people lose count long before.
+pub const SCOPE_DEPTH_MAX: u32 = 32;
+
+/// The most steps of a run, over all scopes that it opens. A million: every step is some 200 bytes of memory.
+pub const RUN_STEPS_MAX: usize = 1_000_000;
+
+/// How many signals that nobody waits for a run keeps. 1,000: more is a sender that nobody listens to.
+pub const SIGNALS_KEPT_MAX: usize = 1_000;
 
 /// What should happen now.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,96 +113,35 @@ pub struct Run {
     id: RunId,
     inputs: Given,
     seed: u64,
-    created: Timestamp,
     /// Of its records, the latest time.
     latest: Timestamp,
-    phase: Phase,
     /// Records applied.
     version: u64,
+    places: Scopes,
+    scopes: Vec<ScopeLife>,
     steps: Vec<StepLife>,
     /// Steps that something is to be decided about right now.
     due: BTreeSet<StepId>,
-    /// Steps between two attempts, by when the next one is due.
+    /// Steps that something will have to be decided about, and when.
     delayed: BTreeSet<(Timestamp, StepId)>,
-    /// Steps that have not come to an end, and those of them that have no attempt in flight: ordinary ones, always-steps.
-    open: [u32; 2],
-    idle: [u32; 2],
-    any_failed: [bool; 2],
-    /// Whether always-steps are ended as well.
-    giving_up: bool,
+    /// When open scopes time out.
+    deadlines: BTreeSet<(Timestamp, ScopeId)>,
+    /// Scopes that are ended early and have steps that nothing has to come home for.
+    winding: BTreeSet<ScopeId>,
     /// Steps that have come to an end.
     ended: u32,
-    /// Steps with an attempt in flight that a join does not need any more.
-    unneeded: BTreeSet<StepId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Before its first record.
-    Blank,
-    Running,
-    /// No ordinary step is started any more, and its attempts in flight come home. The outcome is the one given, unless an
-    /// always-step fails.
-    Ending(Outcome),
-    Finished(Outcome),
-}
-
-#[derive(Clone, Debug)]
-struct StepLife {
-    state: State,
-    /// Attempts started.
-    attempts: u32,
-    /// Attempts failed; interrupted ones don't count.
-    failures: u32,
-    /// How many steps had come to an end with this one: 0 while it has not, and the order of ends for those that have.
-    end: u32,
-    /// How many steps had come to an end when it was decided that this one may start.
-    seen: u32,
-    /// The join that does not need it any more.
-    unneeded_by: Option<StepId>,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    /// For its needs: so many are met, so many can't be any more.
-    Waiting {
-        met: u32,
-        unmet: u32,
-    },
-    /// Enough needs are met, or the next attempt is due.
-    Ready,
-    /// Its needs can't be met any more, or a join does not need it any more.
-    Doomed(SkipReason),
-    Queued(PoolId),
-    Running,
-    Delayed(Timestamp),
-    Succeeded(Given),
-    Failed(Box<Failure>),
-    Skipped(SkipReason),
-    Cancelled,
-}
-
-/// JSON that a run was given. Most of it is only handed on; what a rule looks into is parsed when the first one does.
-#[derive(Clone, Debug)]
-struct Given {
-    text: Json,
-    parsed: OnceLock<Value>,
-}
-
-impl Given {
-    fn new(text: Json) -> Given {
-        Given { text, parsed: OnceLock::new() }
-    }
-
-    fn value(&self) -> &Value {
-        self.parsed.get_or_init(|| self.text.value())
-    }
+    /// Steps with an attempt in flight that is to be ended.
+    unwanted: BTreeSet<StepId>,
+    /// Steps that wait for a signal.
+    listening: BTreeSet<(SignalId, StepId)>,
+    /// Signals that nobody has waited for yet.
+    kept: Vec<(SignalId, Json)>,
 }
 
 /// Where a step stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepStatus<'a> {
-    /// Its needs are not met yet.
+    /// Its needs are not met yet; of one that undoes another, nothing is to be undone yet.
     Waiting,
     /// It is about to be started.
     Ready,
@@ -190,48 +151,44 @@ pub enum StepStatus<'a> {
     Running,
     /// The next attempt is due at this time.
     Delayed(Timestamp),
+    /// Scopes that it opened are not over.
+    Open,
+    /// It waits for somebody, or until this time.
+    Parked(Option<Timestamp>),
     /// It succeeded with this output.
     Succeeded(&'a Json),
     /// It failed.
     Failed(&'a Failure),
     /// It will not run.
     Skipped(&'a SkipReason),
-    /// It was ended with its run, or by a join that does not need it any more.
+    /// It was ended with its scope, or because nobody wanted it any more.
     Cancelled,
 }
 
 impl Run {
     /// A run before its first record.
     pub fn new(plan: Arc<Plan>, id: RunId) -> Run {
-        let waiting = StepLife {
-            state: State::Waiting { met: 0, unmet: 0 },
-            attempts: 0,
-            failures: 0,
-            end: 0,
-            seen: 0,
-            unneeded_by: None,
-        };
-        let steps = vec![waiting; plan.steps.len()];
-        let always = plan.steps.iter().filter(|step| step.always).count() as u32;
-        let open = [steps.len() as u32 - always, always];
+        let places = Scopes::new(&plan);
+        let steps = vec![StepLife::WAITING; places.len()];
+        let root = ScopeLife::new(plan.kinds_of(BodyId(0)), Stage::Blank, Timestamp(0), 0);
         Run {
             plan,
             id,
             inputs: Given::new(Json::null()),
             seed: 0,
-            created: Timestamp(0),
             latest: Timestamp(0),
-            phase: Phase::Blank,
             version: 0,
+            places,
+            scopes: vec![root],
             steps,
             due: BTreeSet::new(),
             delayed: BTreeSet::new(),
-            open,
-            idle: open,
-            any_failed: [false; 2],
-            giving_up: false,
+            deadlines: BTreeSet::new(),
+            winding: BTreeSet::new(),
             ended: 0,
-            unneeded: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
+            listening: BTreeSet::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -268,157 +225,6 @@ impl Run {
         }
     }
 
-    fn take_in(&mut self, record: &Record) -> Option<()> {
-        let at = record.at;
-        match &record.event {
-            Event::RunCreated { inputs, seed, .. } => {
-                (self.phase == Phase::Blank).then_some(())?;
-                self.phase = Phase::Running;
-                self.inputs = Given::new(inputs.clone());
-                self.seed = *seed;
-                self.created = at;
-                for index in 0..self.steps.len() {
-                    let step = &self.plan.steps[index];
-                    if step.needs.is_empty() && !step.always {
-                        self.make_due(StepId(index as u32), State::Ready);
-                    }
-                }
-                if self.open[0] == 0 {
-                    self.judge_always_steps();
-                }
-            }
-            Event::AttemptQueued { step, attempt, pool } => {
-                self.startable(*step, *attempt)?;
-                self.settle(*step);
-                self.life(*step).state = State::Queued(*pool);
-            }
-            Event::AttemptStarted { step, attempt } => {
-                self.startable(*step, *attempt)?;
-                self.settle(*step);
-                let life = self.life(*step);
-                life.state = State::Running;
-                life.attempts = *attempt;
-                *self.idle_like(*step) -= 1;
-            }
-            Event::AttemptSucceeded { step, attempt, output, .. } => {
-                self.in_flight_attempt(*step, *attempt)?;
-                self.end(*step, State::Succeeded(Given::new(output.clone())));
-            }
-            Event::AttemptFailed { step, attempt, failure, .. } => {
-                self.in_flight_attempt(*step, *attempt)?.failures += 1;
-                // Counted from when the failure happened, not from when somebody noticed: a restart neither shortens
-                // nor restarts the wait.
-                self.unneeded.remove(step);
-                match (self.retry_delay_ms(*step, failure), self.steps[step.index()].unneeded_by) {
-                    (Some(_), Some(by)) => {
-                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by }));
-                        *self.idle_like(*step) += 1;
-                    }
-                    (Some(delay), None) => {
-                        let until = at.plus_ms(delay);
-                        self.life(*step).state = State::Delayed(until);
-                        self.delayed.insert((until, *step));
-                        *self.idle_like(*step) += 1;
-                    }
-                    (None, _) => self.end(*step, State::Failed(Box::new(failure.clone()))),
-                }
-            }
-            Event::AttemptInterrupted { step, attempt, .. } => {
-                self.in_flight_attempt(*step, *attempt)?;
-                self.unneeded.remove(step);
-                // What nobody needs any more does not start again.
-                let unneeded_by = self.steps[step.index()].unneeded_by;
-                let state = unneeded_by.map_or(State::Ready, |by| State::Doomed(SkipReason::NotNeeded { by }));
-                self.make_due(*step, state);
-                *self.idle_like(*step) += 1;
-            }
-            Event::AttemptCancelled { step, attempt, .. } => {
-                self.in_flight_attempt(*step, *attempt)?;
-                self.end(*step, State::Cancelled);
-            }
-            Event::StepFailed { step, failure } => {
-                self.idle_step(*step)?;
-                self.end(*step, State::Failed(Box::new(failure.clone())));
-            }
-            Event::StepSkipped { step, reason } => {
-                (self.idle_step(*step)?.attempts == 0).then_some(())?;
-                self.end(*step, State::Skipped(reason.clone()));
-            }
-            Event::StepCancelled { step } => {
-                self.idle_step(*step)?;
-                self.end(*step, State::Cancelled);
-            }
-            Event::CancelRequested { .. } => match self.phase {
-                Phase::Running if self.open != [0, 0] => {
-                    self.phase = Phase::Ending(Outcome::Cancelled);
-                    // There is nothing else left to be cancelled.
-                    self.giving_up = self.open[0] == 0;
-                }
-                // Too late to change anything.
-                Phase::Running => (),
-                Phase::Ending(_) => self.giving_up = true,
-                Phase::Blank | Phase::Finished(_) => return None,
-            },
-            Event::RunTimedOut => {
-                (self.phase == Phase::Running).then_some(())?;
-                self.phase = Phase::Ending(Outcome::TimedOut);
-            }
-            Event::RunFinished { outcome, .. } => {
-                (self.open == [0, 0] && !matches!(self.phase, Phase::Blank | Phase::Finished(_))).then_some(())?;
-                self.phase = Phase::Finished(*outcome);
-            }
-        }
-        Some(())
-    }
-
-    /// What should happen at `now`, with at most `room` attempts started by it; nothing is decided about the steps after
-    /// the last one for which there was room, nor after one whose end may make others needless. The event of every action must be
-    /// applied before this is asked again; then nothing is answered twice, and an answer without events means: wait.
-    pub fn next(&self, now: Timestamp, room: usize) -> Vec<Action> {
-        match self.phase {
-            Phase::Blank | Phase::Finished(_) => return Vec::new(),
-            Phase::Running if self.deadline().is_some_and(|deadline| deadline <= now) && self.open[0] > 0 => {
-                return vec![Action::Record(Event::RunTimedOut)];
-            }
-            Phase::Ending(outcome) if self.idle[0] > 0 || (self.giving_up && self.idle[1] > 0) => {
-                return self.wind_down(outcome);
-            }
-            Phase::Running | Phase::Ending(_) => (),
-        }
-        if self.open == [0, 0] {
-            return vec![Action::Record(self.finish())];
-        }
-        let mut wake_at = self.deadline().filter(|_| self.phase == Phase::Running && self.open[0] > 0);
-        let delays_over = self.delayed.iter().take_while(|(until, _)| *until <= now).map(|(_, step)| step);
-        let mut actions = Vec::new();
-        let mut started = 0;
-        for step in delays_over.chain(&self.due) {
-            if started == room {
-                break;
-            }
-            let action = self.decide(*step);
-            started += usize::from(matches!(action, Action::Start(_)));
-            let is_end = matches!(action, Action::Record(_));
-            actions.push(action);
-            // The end may decide a join that then does not need the steps after this one.
-            if is_end && self.plan.has_regions() {
-                break;
-            }
-        }
-        if let Some((until, _)) = self.delayed.range((now.plus_ms(1), StepId(0))..).next() {
-            wake_at = Some(wake_at.map_or(*until, |at| at.min(*until)));
-        }
-        actions.extend(wake_at.map(Action::WakeAt));
-        actions
-    }
-
-    /// What follows once a queued attempt has its place: [`Action::Start`], or a record that its input can't be made.
-    /// `None` if the step is not queued any more, or nothing is started any more.
-    pub fn start(&self, step: StepId) -> Option<Action> {
-        let waits = self.may_start(step) && matches!(self.steps[step.index()].state, State::Queued(_));
-        waits.then(|| self.attempt(step))
-    }
-
     /// The attempts that were in flight when the journal ended: a driver that recovers the run records each of them as
     /// interrupted. Nothing else about recovery is special.
     pub fn in_flight(&self) -> Vec<(StepId, u32)> {
@@ -433,43 +239,41 @@ impl Run {
         })
     }
 
-    /// Of the steps with an attempt in flight those whose attempt should be ended, because a join does not need them any
-    /// more. While the run is ending, that is all of them, and none is listed here for it.
-    pub fn unneeded(&self) -> impl Iterator<Item = StepId> {
-        self.unneeded.iter().copied()
+    /// The steps with an attempt in flight that should be ended: their scope is, or nobody wants them any more.
+    pub fn unwanted(&self) -> impl Iterator<Item = StepId> {
+        self.unwanted.iter().copied()
     }
 
     /// The join that does not need this step any more, which is why it is ended.
     pub fn unneeded_by(&self, step: StepId) -> Option<StepId> {
-        self.steps[step.index()].unneeded_by
+        match self.steps[step.index()].unwanted.as_deref() {
+            Some(SkipReason::NotNeeded { by }) => Some(*by),
+            _ => None,
+        }
     }
 
     /// Whether the run was cancelled or has timed out and is not over: attempts of ordinary steps in flight should be
     /// ended.
     pub fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Ending(_))
-    }
-
-    /// Whether the run was cancelled so that attempts of always-steps should be ended, too.
-    pub fn is_giving_up(&self) -> bool {
-        self.giving_up && self.is_ending()
+        self.root().cut.is_some() && !matches!(self.root().stage, Stage::Finished(_))
     }
 
     /// Whether an attempt of this step that is in flight should be ended.
     pub fn is_cut(&self, step: StepId) -> bool {
-        let is_ended = self.is_ending() && (self.giving_up || !self.plan.step(step).always);
-        is_ended || self.unneeded_by(step).is_some()
+        self.unwanted.contains(&step)
     }
 
-    /// Whether there are always-steps that have not come to an end, and may start.
+    /// Whether there are always-steps that have not come to an end, and may start, or something is still to be undone.
     pub fn has_always_steps_left(&self) -> bool {
-        self.open[1] > 0 && !self.giving_up && !matches!(self.phase, Phase::Finished(_))
+        let root = self.root();
+        let undoes = self.scopes.iter().any(|scope| scope.undoing.is_some() || !scope.to_undo.is_empty());
+        (root.open[1] > 0 || undoes) && !root.giving_up && !matches!(root.stage, Stage::Finished(_))
     }
 
     /// How the run ended; `None` while it has not.
     pub fn outcome(&self) -> Option<Outcome> {
-        match self.phase {
-            Phase::Finished(outcome) => Some(outcome),
+        match self.root().stage {
+            Stage::Finished(outcome) => Some(outcome),
             _ => None,
         }
     }
@@ -494,6 +298,26 @@ impl Run {
         &self.id
     }
 
+    /// The scopes that it has opened, and its steps.
+    pub fn scopes(&self) -> &Scopes {
+        &self.places
+    }
+
+    /// What a step of it is in its plan.
+    pub fn step(&self, step: StepId) -> &Step {
+        self.plan.step(self.places.no(step))
+    }
+
+    /// How people call a step of it.
+    pub fn path(&self, step: StepId) -> String {
+        self.places.path(&self.plan, step)
+    }
+
+    /// The step that people call so.
+    pub fn step_at(&self, path: &str) -> Option<StepId> {
+        self.places.named(&self.plan, path)
+    }
+
     /// Where a step stands, and how many attempts it has started.
     pub fn status(&self, step: StepId) -> (StepStatus<'_>, u32) {
         let life = &self.steps[step.index()];
@@ -503,6 +327,8 @@ impl Run {
             State::Queued(_) => StepStatus::Queued,
             State::Running => StepStatus::Running,
             State::Delayed(until) => StepStatus::Delayed(*until),
+            State::Open => StepStatus::Open,
+            State::Parked(parked) => StepStatus::Parked([parked.over_at, parked.late_at].into_iter().flatten().min()),
             State::Succeeded(output) => StepStatus::Succeeded(&output.text),
             State::Failed(failure) => StepStatus::Failed(failure),
             State::Skipped(reason) => StepStatus::Skipped(reason),
@@ -511,271 +337,69 @@ impl Run {
         (status, life.attempts)
     }
 
+    /// The steps that wait for a signal of this name.
+    pub fn waiting_for(&self, signal: &str) -> Vec<StepId> {
+        let named = |id: SignalId| self.plan.signals[id.index()].name == signal;
+        self.listening.iter().filter(|(id, _)| named(*id)).map(|(_, step)| *step).collect()
+    }
+
+    /// Whether a step has come to its end.
+    pub fn has_ended(&self, step: StepId) -> bool {
+        self.end_of(step).is_some()
+    }
+
+    /// Whether its plan knows a signal of this name.
+    pub fn has_signal(&self, name: &str) -> bool {
+        self.plan.signals.iter().any(|signal| signal.name == name)
+    }
+
+    /// Whether a step waits for the word of this person.
+    pub fn may_answer(&self, step: StepId, by: &str) -> bool {
+        let is_parked = matches!(self.steps[step.index()].state, State::Parked(_));
+        let Work::Wait(Wait { approval: Some(approval), .. }) = &self.step(step).work else { return false };
+        is_parked && approval.by.iter().any(|who| who == by)
+    }
+
     /// What the step's rules and holes see, once it was decided that it may start: the run as it was then.
     pub fn seen_by(&self, step: StepId) -> impl Scope + '_ {
-        Seen { run: self, until: self.steps[step.index()].seen }
+        seen::Seen::by(self, step)
     }
 
-    /// The same for every attempt of the step in this run, across restarts.
+    /// The same for every attempt of the step in this run, across restarts, and when its scope is tried again.
     pub fn idempotency_key(&self, step: StepId) -> String {
-        [&*self.id.0, "/", &self.plan.step(step).name].concat()
+        [&*self.id.0, "/", &self.path(step)].concat()
     }
 
-    // Deciding.
+    fn root(&self) -> &ScopeLife {
+        &self.scopes[0]
+    }
 
-    fn may_start(&self, step: StepId) -> bool {
-        match self.phase {
-            Phase::Running => true,
-            Phase::Ending(_) => self.plan.step(step).always && !self.giving_up,
-            Phase::Blank | Phase::Finished(_) => false,
-        }
+    fn kind(&self, step: StepId) -> StepKind {
+        self.step(step).kind()
+    }
+
+    fn scope_of(&self, step: StepId) -> &ScopeLife {
+        &self.scopes[self.places.scope(step).index()]
     }
 
     /// How a step ended; `None` if it has not.
     fn end_of(&self, step: StepId) -> Option<StepEnd> {
-        match self.steps[step.index()].state {
-            State::Succeeded(_) => Some(StepEnd::Succeeded),
-            State::Failed(_) => Some(StepEnd::Failed),
-            State::Skipped(_) => Some(StepEnd::Skipped),
-            State::Cancelled => Some(StepEnd::Cancelled),
-            _ => None,
+        self.steps[step.index()].ended()
+    }
+
+    /// Whether an attempt of the step may be queued or started now.
+    fn may_start(&self, step: StepId) -> bool {
+        self.steps[step.index()].unwanted.is_none() && self.is_let(step)
+    }
+
+    /// Whether the step's scope lets it start, now or later.
+    fn is_let(&self, step: StepId) -> bool {
+        let scope = self.scope_of(step);
+        match self.kind(step) {
+            StepKind::Ordinary => scope.stage == Stage::Steps && scope.cut.is_none(),
+            StepKind::Always => matches!(scope.stage, Stage::Steps | Stage::Undo | Stage::Always) && !scope.giving_up,
+            StepKind::Undo => true,
         }
-    }
-
-    fn deadline(&self) -> Option<Timestamp> {
-        self.plan.timeout_ms.map(|ms| self.created.plus_ms(ms))
-    }
-
-    fn decide(&self, step: StepId) -> Action {
-        let life = &self.steps[step.index()];
-        if let State::Doomed(reason) = &life.state {
-            return Action::Record(match life.attempts {
-                0 => Event::StepSkipped { step, reason: reason.clone() },
-                _ => Event::StepCancelled { step },
-            });
-        }
-        let seen = self.seen_by(step);
-        let plan = self.plan.step(step);
-        // A step that has started once was wanted then; its rule is not asked again.
-        if let Some(when) = plan.when.as_ref().filter(|_| life.attempts == 0) {
-            match when.holds(&seen) {
-                Ok(true) => (),
-                Ok(false) => {
-                    let reason = SkipReason::RuleFalse { rule: when.source().to_owned(), saw: when.saw(&seen) };
-                    return Action::Record(Event::StepSkipped { step, reason });
-                }
-                Err(error) => return rule_failed(step, "when", &error),
-            }
-        }
-        match plan.pool {
-            Some(pool) => Action::Queue { step, attempt: life.attempts + 1, pool },
-            None => self.attempt(step),
-        }
-    }
-
-    fn attempt(&self, step: StepId) -> Action {
-        let attempt = self.steps[step.index()].attempts + 1;
-        match self.plan.step(step).with.render(&self.seen_by(step)) {
-            Ok(input) => Action::Start(Attempt { step, attempt, input }),
-            Err(error) => rule_failed(step, "with", &error),
-        }
-    }
-
-    /// Ends every step that has no attempt in flight, but for always-steps unless these are given up. Asked only while
-    /// there is one.
-    fn wind_down(&self, outcome: Outcome) -> Vec<Action> {
-        let ended = |(index, life): (usize, &StepLife)| {
-            let step = StepId(index as u32);
-            if self.plan.step(step).always && !self.giving_up {
-                return None;
-            }
-            let event = match life.state {
-                State::Waiting { .. } | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
-                    if life.attempts > 0 {
-                        Event::StepCancelled { step }
-                    } else {
-                        let reason = match outcome {
-                            Outcome::TimedOut => SkipReason::RunTimedOut,
-                            _ => SkipReason::RunCancelled,
-                        };
-                        Event::StepSkipped { step, reason }
-                    }
-                }
-                _ => return None,
-            };
-            Some(Action::Record(event))
-        };
-        self.steps.iter().enumerate().filter_map(ended).collect()
-    }
-
-    fn finish(&self) -> Event {
-        let mut outputs = serde_json::Map::new();
-        let mut faults = Vec::new();
-        let has_output = |name: &str| self.step(name).is_some_and(|view| view.output.is_some());
-        for output in &self.plan.outputs {
-            match output.value.render(self) {
-                Ok(value) => drop(outputs.insert(output.name.clone(), value.value())),
-                // What a step that did not succeed would have said is left out: the step itself says why.
-                Err(_) if !output.value.steps().all(has_output) => (),
-                Err(error) => faults.push(format!("output `{}`: {error}", output.name)),
-            }
-        }
-        let outcome = match self.phase {
-            Phase::Ending(outcome) if !self.any_failed[1] => outcome,
-            _ if self.any_failed != [false; 2] || !faults.is_empty() => Outcome::Failed,
-            _ => Outcome::Succeeded,
-        };
-        Event::RunFinished { outcome, outputs: Json::from(Value::Object(outputs)), faults }
-    }
-
-    // Changing. Only `take_in` calls these.
-
-    fn life(&mut self, step: StepId) -> &mut StepLife {
-        &mut self.steps[step.index()]
-    }
-
-    /// How many steps are open and have no attempt in flight, of this one's kind.
-    fn idle_like(&mut self, step: StepId) -> &mut u32 {
-        &mut self.idle[usize::from(self.plan.step(step).always)]
-    }
-
-    /// Refuses unless this attempt of the step may be queued or started now.
-    fn startable(&self, step: StepId, attempt: u32) -> Option<()> {
-        let life = self.steps.get(step.index())?;
-        let startable = matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_));
-        (startable && attempt == life.attempts + 1 && self.may_start(step)).then_some(())
-    }
-
-    /// The step, if this attempt of it is in flight.
-    fn in_flight_attempt(&mut self, step: StepId, attempt: u32) -> Option<&mut StepLife> {
-        let life = self.steps.get_mut(step.index())?;
-        (matches!(life.state, State::Running) && attempt == life.attempts).then_some(life)
-    }
-
-    /// The step, if it is open and has no attempt in flight.
-    fn idle_step(&mut self, step: StepId) -> Option<&mut StepLife> {
-        let life = self.steps.get_mut(step.index())?;
-        match life.state {
-            State::Waiting { .. } | State::Ready | State::Doomed(_) | State::Queued(_) | State::Delayed(_) => {
-                Some(life)
-            }
-            _ => None,
-        }
-    }
-
-    fn make_due(&mut self, step: StepId, state: State) {
-        self.life(step).state = state;
-        self.due.insert(step);
-    }
-
-    /// Nothing is to be decided about the step for now. To be called before its state changes.
-    fn settle(&mut self, step: StepId) {
-        self.due.remove(&step);
-        if let State::Delayed(until) = self.steps[step.index()].state {
-            self.delayed.remove(&(until, step));
-        }
-    }
-
-    fn end(&mut self, step: StepId, state: State) {
-        if !matches!(self.life(step).state, State::Running) {
-            *self.idle_like(step) -= 1;
-        }
-        self.settle(step);
-        self.ended += 1;
-        let ended = self.ended;
-        let life = self.life(step);
-        (life.state, life.end) = (state, ended);
-        let end = self.end_of(step).expect("a step that ends is in the state of an end");
-        let plan = self.plan.clone();
-        let kind = usize::from(plan.step(step).always);
-        self.any_failed[kind] |= end == StepEnd::Failed;
-        self.open[kind] -= 1;
-        self.unneeded.remove(&step);
-        for (dependent, wanted) in plan.dependents(step) {
-            let State::Waiting { met, unmet } = &mut self.steps[dependent.index()].state else { continue };
-            match wanted.is_met_by(end) {
-                true => *met += 1,
-                false => *unmet += 1,
-            }
-            // An always-step is judged when the last ordinary step has ended, below.
-            if !plan.step(*dependent).always || kind == 1 {
-                self.judge(*dependent);
-            }
-        }
-        if kind == 0 && self.open[0] == 0 {
-            self.judge_always_steps();
-        }
-    }
-
-    /// Lets always-steps start whose joins are decided: no ordinary step is left.
-    fn judge_always_steps(&mut self) {
-        let plan = self.plan.clone();
-        let always = plan.steps.iter().enumerate().rev().take_while(|(_, step)| step.always);
-        always.for_each(|(index, _)| self.judge(StepId(index as u32)));
-    }
-
-    /// Lets a step that waits start, or not any more, as soon as its join is decided.
-    fn judge(&mut self, step: StepId) {
-        let State::Waiting { met, unmet } = self.steps[step.index()].state else { return };
-        let plan = self.plan.clone();
-        let joined = plan.step(step);
-        let of = joined.needs.len() as u32;
-        match joined.join.judge(of, met, unmet) {
-            Verdict::Open => return,
-            Verdict::Start => {
-                self.life(step).seen = self.ended;
-                self.make_due(step, State::Ready);
-            }
-            Verdict::Never => {
-                let least = joined.join.least(of);
-                // Where all are needed, one is the reason.
-                let reason = joined.needs.iter().find_map(|need| {
-                    let was = self.end_of(need.step).filter(|end| !need.state.is_met_by(*end) && least == of)?;
-                    Some(SkipReason::NeedNotMet { need: need.step, wanted: need.state, was })
-                });
-                let too_few = SkipReason::TooFewNeedsMet { possible: of - unmet, least, of };
-                self.make_due(step, State::Doomed(reason.unwrap_or(too_few)));
-            }
-        }
-        // What the run ends is ended by the run, whatever becomes of its joins meanwhile.
-        if joined.rest == Rest::Cancel && self.may_start(step) {
-            self.release(step);
-        }
-    }
-
-    /// Has what serves only this join ended. A step belongs to the region of one join, and a join is decided once, so
-    /// that all regions together are looked at once.
-    fn release(&mut self, join: StepId) {
-        let plan = self.plan.clone();
-        let mut joins = vec![join];
-        while let Some(join) = joins.pop() {
-            for step in plan.region(join) {
-                match self.life(*step).state {
-                    State::Running => drop(self.unneeded.insert(*step)),
-                    State::Waiting { .. } => {
-                        // A join that was decided has let go of its own region then.
-                        joins.extend((plan.step(*step).rest == Rest::Cancel).then_some(*step));
-                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by: join }));
-                    }
-                    State::Ready | State::Queued(_) | State::Delayed(_) => {
-                        self.settle(*step);
-                        self.make_due(*step, State::Doomed(SkipReason::NotNeeded { by: join }));
-                    }
-                    // Over, or about to be skipped for a reason of its own.
-                    _ => continue,
-                }
-                self.life(*step).unneeded_by = Some(join);
-            }
-        }
-    }
-
-    /// How long to wait before the next attempt; `None` to give up.
-    fn retry_delay_ms(&self, step: StepId, failure: &Failure) -> Option<u64> {
-        let retry = &self.plan.step(step).retry;
-        let failures = self.steps[step.index()].failures;
-        let again = failure.kind.is_retryable() && failures < retry.attempts && self.may_start(step);
-        let asked = failure.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS);
-        again.then(|| delay_ms(retry, failures, self.seed, step).max(asked))
     }
 
     fn select<T>(&self, pick: impl Fn(&StepLife) -> Option<T>) -> Vec<(StepId, T)> {
@@ -793,142 +417,5 @@ impl NeedState {
             NeedState::Skipped => end == StepEnd::Skipped,
             NeedState::Finished => true,
         }
-    }
-}
-
-fn rule_failed(step: StepId, key: &str, error: &RuleError) -> Action {
-    let failure = Failure {
-        kind: FailureKind::Rule,
-        message: format!("`{key}` can't be evaluated: {error}"),
-        details: None,
-        backtrace: None,
-        retry_after_ms: None,
-    };
-    Action::Record(Event::StepFailed { step, failure })
-}
-
-impl Retry {
-    /// `delay × factor^(failures-1)`, at most `max-delay`, and whether it would be longer without that bound.
-    pub(crate) fn grown_ms(&self, failures: u32) -> (u64, bool) {
-        if self.delay_ms == 0 {
-            return (0, false);
-        }
-        let grown = self.delay_ms as f64 * self.factor.powi(failures.saturating_sub(1).min(1 << 16) as i32);
-        let most = self.max_delay_ms as f64;
-        (grown.min(most) as u64, grown > most)
-    }
-}
-
-/// The wait after so many failures: `delay × factor^(failures-1)`, at most `max-delay`, and with jitter something between
-/// half of that and all of it.
-fn delay_ms(retry: &Retry, failures: u32, seed: u64, step: StepId) -> u64 {
-    if retry.delay_ms == 0 {
-        return 0;
-    }
-    let (delay, _) = retry.grown_ms(failures);
-    if !retry.jitter {
-        return delay;
-    }
-    let draw = mix(seed ^ (u64::from(step.0) << 32 | u64::from(failures)));
-    delay - delay / 2 + draw % (delay / 2 + 1)
-}
-
-/// SplitMix64's output function (G. Steele, D. Lea, C. Flood, OOPSLA 2014): a well mixed number for each number.
-fn mix(n: u64) -> u64 {
-    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ (n >> 31)
-}
-
-/// A run as one of its steps sees it: as it was when enough of the step's needs were met. A branch that comes to its end
-/// between two attempts does not change the input of the second.
-struct Seen<'r> {
-    run: &'r Run,
-    /// So many steps had come to an end.
-    until: u32,
-}
-
-impl Seen<'_> {
-    fn is_open(&self, name: &str) -> Option<bool> {
-        let life = &self.run.steps[self.run.plan.step_named(name)?.index()];
-        Some(life.end == 0 || life.end > self.until)
-    }
-}
-
-impl Scope for Seen<'_> {
-    fn inputs(&self) -> &Value {
-        self.run.inputs()
-    }
-
-    fn inputs_text(&self) -> Option<&Json> {
-        self.run.inputs_text()
-    }
-
-    fn step(&self, name: &str) -> Option<StepView<'_>> {
-        match self.is_open(name)? {
-            true => Some(StepView { status: "unfinished", output: None, failure: None, attempts: 0 }),
-            false => self.run.step(name),
-        }
-    }
-
-    fn output(&self, step: &str) -> Option<&Json> {
-        match self.is_open(step)? {
-            true => None,
-            false => self.run.output(step),
-        }
-    }
-
-    fn run_id(&self) -> &str {
-        &self.run.id.0
-    }
-
-    fn workflow_name(&self) -> &str {
-        &self.run.plan.name
-    }
-
-    fn workflow_directory(&self) -> &str {
-        &self.run.plan.directory
-    }
-}
-
-impl Scope for Run {
-    fn inputs(&self) -> &Value {
-        self.inputs.value()
-    }
-
-    fn inputs_text(&self) -> Option<&Json> {
-        Some(&self.inputs.text)
-    }
-
-    fn step(&self, name: &str) -> Option<StepView<'_>> {
-        let life = &self.steps[self.plan.step_named(name)?.index()];
-        let view = |status| StepView { status, output: None, failure: None, attempts: life.attempts };
-        match &life.state {
-            State::Succeeded(output) => Some(StepView { output: Some(output.value()), ..view("succeeded") }),
-            State::Failed(failure) => Some(StepView { failure: Some(failure), ..view("failed") }),
-            State::Skipped(_) => Some(view("skipped")),
-            State::Cancelled => Some(view("cancelled")),
-            _ => None,
-        }
-    }
-
-    fn output(&self, step: &str) -> Option<&Json> {
-        match &self.steps[self.plan.step_named(step)?.index()].state {
-            State::Succeeded(output) => Some(&output.text),
-            _ => None,
-        }
-    }
-
-    fn run_id(&self) -> &str {
-        &self.id.0
-    }
-
-    fn workflow_name(&self) -> &str {
-        &self.plan.name
-    }
-
-    fn workflow_directory(&self) -> &str {
-        &self.plan.directory
     }
 }

@@ -51,6 +51,8 @@ pub struct Spec {
     pub plugins: Entries<Spanned<String>>,
     /// `[pools]`.
     pub pools: Entries<PoolSpec>,
+    /// `[signals]`.
+    pub signals: Entries<SignalSpec>,
     /// `[steps.NAME]`, then `[always.NAME]`.
     pub steps: Entries<StepSpec>,
     /// `[outputs]`.
@@ -91,13 +93,40 @@ pub struct PoolSpec {
     pub cost_per_hour: Option<Spanned<f64>>,
 }
 
-/// One of `[steps.NAME]` or `[always.NAME]`.
+/// One of `[signals]`.
 #[derive(Clone, Debug)]
+pub struct SignalSpec {
+    /// `keep`.
+    pub keep: Option<Spanned<bool>>,
+}
+
+/// One of `[steps.NAME]` or `[always.NAME]`, or a step's `undo`.
+#[derive(Clone, Debug, Default)]
 pub struct StepSpec {
     /// Whether it is one of `[always.NAME]`.
     pub always: bool,
     /// `use`.
     pub plugin: Option<Spanned<String>>,
+    /// `steps`, `always` and `outputs` of its own.
+    pub block: Option<Box<BlockSpec>>,
+    /// `workflow`: the path of another file.
+    pub workflow: Option<Spanned<String>>,
+    /// `wait`.
+    pub wait: Option<WaitSpec>,
+    /// `finish`.
+    pub finish: Option<Spanned<bool>>,
+    /// `fail`: a message.
+    pub fail: Option<Value>,
+    /// `foreach`.
+    pub foreach: Option<ForeachSpec>,
+    /// `parallel`.
+    pub parallel: Option<Spanned<i64>>,
+    /// `repeat`.
+    pub repeat: Option<RepeatSpec>,
+    /// `detached`.
+    pub detached: Option<Spanned<bool>>,
+    /// `undo`, and where it stands.
+    pub undo: Option<Box<(Range<usize>, StepSpec)>>,
     /// `with`: a table.
     pub with: Option<Value>,
     /// `needs`, such as `build` or `build.failed`.
@@ -122,6 +151,66 @@ pub struct StepSpec {
     pub description: Option<Spanned<String>>,
     /// Whether some of it had to be left out of this mirror, so that what seems to be missing may not be.
     pub(crate) incomplete: bool,
+}
+
+/// Steps within a step.
+#[derive(Clone, Debug)]
+pub struct BlockSpec {
+    /// The first of its keys.
+    pub span: Range<usize>,
+    /// `steps`, then `always`.
+    pub steps: Entries<StepSpec>,
+    /// `outputs`.
+    pub outputs: Entries<Value>,
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug)]
+pub struct WaitSpec {
+    /// The table, or the duration that stands for it.
+    pub span: Range<usize>,
+    /// `for`.
+    pub duration: Option<Spanned<String>>,
+    /// `until`.
+    pub until: Option<Value>,
+    /// `signal`.
+    pub signal: Option<Spanned<String>>,
+    /// `approval`: who may give it.
+    pub approval: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `question`.
+    pub question: Option<Value>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
+}
+
+/// The list that a step opens scopes for.
+#[derive(Clone, Debug)]
+pub struct ForeachSpec {
+    /// The table, or the list that stands for it.
+    pub span: Range<usize>,
+    /// `in`.
+    pub list: Option<Value>,
+    /// `parallel`.
+    pub parallel: Option<Spanned<i64>>,
+    /// `join`.
+    pub join: Option<Spanned<JoinSpec>>,
+    /// `rest`.
+    pub rest: Option<Spanned<String>>,
+}
+
+/// A step's `repeat`.
+#[derive(Clone, Debug)]
+pub struct RepeatSpec {
+    /// The table, or the number that stands for it.
+    pub span: Range<usize>,
+    /// `while`.
+    pub while_holds: Option<Spanned<String>>,
+    /// `until`.
+    pub until: Option<Spanned<String>>,
+    /// `max`.
+    pub max: Option<Spanned<i64>>,
+    /// `delay`.
+    pub delay: Option<Spanned<String>>,
 }
 
 /// A step's `join`: a word, or a number of needs.
@@ -239,6 +328,35 @@ impl Spec {
     /// TOML; what could not be read is left out of it, and [`resolve`](crate::resolve::resolve) makes no plan of it then.
     pub fn parse(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
         read::spec(source)
+    }
+
+    /// The files of the sub-workflows that its steps open, as written.
+    pub fn workflow_paths(&self) -> Vec<&str> {
+        let mut paths = Vec::new();
+        let mut blocks = vec![&self.steps];
+        while let Some(steps) = blocks.pop() {
+            for (_, step) in steps {
+                paths.extend(step.workflow.as_ref().map(|path| path.get_ref().as_str()));
+                blocks.extend(step.block.as_ref().map(|block| &block.steps));
+            }
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// What its steps are granted, those within others and those that undo among them.
+    pub fn grants(&self) -> Vec<&GrantSpec> {
+        let mut grants = Vec::new();
+        let mut blocks = vec![&self.steps];
+        while let Some(steps) = blocks.pop() {
+            for (_, step) in steps {
+                grants.push(&step.grant);
+                grants.extend(step.undo.as_ref().map(|undo| &undo.1.grant));
+                blocks.extend(step.block.as_ref().map(|block| &block.steps));
+            }
+        }
+        grants
     }
 
     /// The plugins that are to be loaded from the file system: name, and path as written. One in a registry is not among

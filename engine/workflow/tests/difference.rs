@@ -4,11 +4,11 @@
 
 use downbeat_workflow::difference::Difference;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::{Plan, Work};
 use serde_json::{Value, json};
 
 mod plans;
-use plans::{chain, plan};
+use plans::{chain, plan, plan_with};
 
 fn check(was: &str, is: &str, expected: &str) {
     let page = Difference::of_plans(&plan(was), &plan(is)).page();
@@ -20,7 +20,9 @@ fn check(was: &str, is: &str, expected: &str) {
 fn granted(toml: &str, grants: Value) -> Plan {
     let mut plan = plan(toml);
     for step in &mut plan.steps {
-        step.grants = serde_json::from_value(grants[&step.name].clone()).unwrap();
+        if let Work::Use(uses) = &mut step.work {
+            uses.grants = serde_json::from_value(grants[&step.name].clone()).unwrap();
+        }
     }
     plan
 }
@@ -191,4 +193,107 @@ fn joins_and_their_rest_are_keys_and_a_step_that_runs_whatever_happens_is_anothe
 4 parts have changed
 "#,
     );
+}
+
+const DEPLOY: &str = r#"
+    [signals.go]
+    [steps.deploy]
+    timeout = "5m"
+    [steps.deploy.steps.push]
+    use = "any"
+    undo = { use = "any" }
+    [steps.deploy.steps.ready]
+    needs = ["push"]
+    wait = { signal = "go", for = "10m" }
+    [steps.deploy.outputs]
+    digest = "${steps.push.output}"
+    [steps.suites]
+    foreach = ["a", "b"]
+    parallel = 2
+    use = "any"
+    with = { suite = "${item}" }
+    [steps.poll]
+    repeat = { max = 3, until = "steps.poll.output.done" }
+    use = "any"
+"#;
+
+#[test]
+fn steps_within_steps_are_compared_by_their_paths() {
+    let after = DEPLOY
+        .replace("timeout = \"5m\"", "retry = { attempts = 2 }")
+        .replace("for = \"10m\"", "approval = \"ann\"")
+        .replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]")
+        .replace("max = 3", "max = 4")
+        .replace("[signals.go]", "[signals]\n    go = { keep = false }")
+        .replace("${steps.push.output}", "${steps.push.status}");
+    check(
+        DEPLOY,
+        &after,
+        r#"
+~ signals.go
+    keep: true → false
+~ steps.deploy
+    outputs.digest: "${steps.push.output}" → "${steps.push.status}"
+    retry.attempts: 1 → 2
+    timeout-ms: 300000 → nothing
+~ steps.deploy.steps.ready
+    wait.approval.by: nothing → ["ann"]
+    wait.for-ms: 600000 → nothing
+~ steps.suites
+    foreach.list: ["a","b"] → ["a","b","c"]
+~ steps.poll
+    repeat.max: 3 → 4
+
+5 parts have changed"#,
+    );
+    check(DEPLOY, DEPLOY, "nothing has changed");
+    check(
+        DEPLOY,
+        &DEPLOY.replace("    undo = { use = \"any\" }\n", "").replace("steps.ready]", "steps.set]"),
+        "
++ steps.deploy.steps.set
+- steps.deploy.steps.push.undo
+- steps.deploy.steps.ready
+
+3 parts have changed",
+    );
+}
+
+#[test]
+fn what_steps_within_steps_may_reach_that_they_could_not_stands_out() {
+    let none = json!({ "push": {}, "push.undo": {}, "suites": {}, "poll": {} });
+    let some = json!({
+        "push": { "http": ["example.org"] }, "push.undo": { "process": ["rm"] }, "suites": { "clock": true }, "poll": {},
+    });
+    let (was, is) = (granted(DEPLOY, none), granted(DEPLOY, some));
+    assert_eq!(
+        Difference::of_plans(&was, &is).page(),
+        "\
+~ steps.deploy.steps.push
+    ! may now reach http example.org
+~ steps.deploy.steps.push.undo
+    ! may now reach process rm
+~ steps.suites
+    ! may now reach clock
+
+3 parts have changed
+! more may be reached than before, by steps.deploy.steps.push, steps.deploy.steps.push.undo, steps.suites
+",
+    );
+}
+
+#[test]
+fn the_steps_of_a_sub_workflow_are_told_once_even_if_it_opens_itself() {
+    let toml = r#"
+        [steps.one]
+        workflow = "again.toml"
+        [steps.two]
+        workflow = "again.toml"
+    "#;
+    let again =
+        "[steps.work]\nuse = \"any\"\n[steps.down]\nneeds = [\"work\"]\nwhen = \"false\"\nworkflow = \"again.toml\"\n";
+    let was = plan_with(toml, &[("again.toml", again)]);
+    let is = plan_with(toml, &[("again.toml", &again.replace("[steps.work]", "[steps.work]\ntimeout = \"1m\""))]);
+    let page = Difference::of_plans(&was, &is).page();
+    assert_eq!(page, "~ steps.one.steps.work\n    timeout-ms: nothing → 60000\n\n1 part has changed\n");
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 mod plans;
-use plans::{chain, plan};
+use plans::{chain, plan, plan_with};
 
 fn of(plan: &Plan, inputs: Value) -> Preview {
     let Value::Object(inputs) = inputs else { panic!("inputs are an object") };
@@ -219,7 +219,7 @@ fn a_run_does_what_its_preview_says() {
         let mut started = Vec::new();
         let mut apply = |run: &mut Run, event: Event| {
             if let Event::AttemptStarted { step, .. } = event {
-                started.push(plan.step(step).name.clone());
+                started.push(run.path(step));
             }
             run.apply(&Record { at: Timestamp(0), event }).unwrap();
         };
@@ -372,4 +372,185 @@ fn a_join_that_can_have_too_few_of_its_needs_is_skipped() {
     let steps = of(&plan(toml), json!({})).steps;
     let why = "it takes 2 of its 3 needs, but only 1 can be met";
     assert_eq!(steps.last().unwrap().verdict, Verdict::Skipped(why.to_owned()));
+}
+
+/// Everything that is more than one attempt.
+const GROWN: &str = r#"
+    [inputs]
+    suites = { type = "list", default = ["a", "b", "c"] }
+    [pools]
+    registry = 1
+    [signals]
+    go = { keep = false }
+    [steps.test]
+    foreach = "${inputs.suites}"
+    parallel = 2
+    use = "any"
+    pool = "registry"
+    with = { suite = "${item}" }
+    retry = { attempts = 2 }
+    undo = { use = "any", with = { it = "${item}" } }
+    [steps.deploy]
+    needs = ["test"]
+    repeat = { until = "index > 2", max = 5, delay = "1s" }
+    [steps.deploy.steps.push]
+    use = "any"
+    with = { image = "${inputs.suites}" }
+    undo = { use = "any" }
+    [steps.deploy.steps.switch]
+    needs = ["push"]
+    use = "any"
+    when = "steps.push.output.ok"
+    [steps.deploy.always.clean]
+    use = "any"
+    [steps.ask]
+    needs = ["deploy"]
+    wait = { approval = ["ann", "bob"], question = "Promote ${steps.deploy.status}?", signal = "go", for = "1h" }
+    [steps.enough]
+    needs = ["test"]
+    when = "steps.test.output == []"
+    finish = true
+    [steps.stop]
+    needs = ["ask.failed"]
+    fail = "nobody wanted it"
+"#;
+
+#[test]
+fn steps_that_open_others_or_wait_say_what_they_do() {
+    check(
+        GROWN,
+        json!({}),
+        r#"
+wave 1 of 4
+  test: runs
+    foreach  3 items of ["a","b","c"], 2 at once
+    use      any, #
+    with     {"suite":"${item}"}
+    pool     registry (1 at once)
+    retry    2 attempts, the first delay 1.0 s
+      test.undo: runs if `test` succeeded and what it belongs to does not
+        use      any, #
+        with     {"it":"${item}"}
+
+wave 2 of 4
+  deploy after test: runs if `enough` does not end it all before
+    repeat   until index > 2, 5 rounds at most, 1.0 s apart
+    steps    3
+      push: runs
+        use      any, #
+        with     {"image":"${inputs.suites}"}
+          push.undo: runs if `push` succeeded and what it belongs to does not
+            use      any, #
+            with     {}
+      switch after push: runs if its rule holds: steps.push.output.ok
+        use      any, #
+        with     {}
+        when     waits for the end of push
+      clean always: runs, whatever becomes of the steps
+        use      any, #
+        with     {}
+  enough after test: runs if its rule holds: steps.test.output == [], and if `stop` does not end it all before
+    finish   ends what it belongs to, successfully
+    when     waits for the end of test
+
+wave 3 of 4
+  ask after deploy: runs if `enough` does not end it all before
+    wait     1 h 00 min, or for the signal go, or for the word of ann or bob on "Promote ${steps.deploy.status}?"
+
+wave 4 of 4
+  stop after ask.failed: runs if `ask` fails, and if `enough` does not end it all before
+    fail     "nobody wanted it"
+
+1 run if nothing fails, 4 depend on what happens, 0 will be skipped, 0 will fail
+longest chain, 4 steps: test → deploy → ask → stop"#,
+    );
+}
+
+/// The plan of a workflow, each step of which may reach a host of its own name.
+fn granted(mut plan: Plan) -> Plan {
+    for step in &mut plan.steps {
+        let host = format!("{}.example", step.name);
+        if let downbeat_workflow::plan::Work::Use(uses) = &mut step.work {
+            uses.grants = serde_json::from_value(json!({ "http": [host] })).unwrap();
+        }
+    }
+    plan
+}
+
+#[test]
+fn every_grant_of_every_step_is_told_however_deep_it_is() {
+    let deploy = r#"
+        [inputs]
+        target = { type = "string" }
+        [steps.copy]
+        use = "any"
+        undo = { use = "any" }
+        [steps.again]
+        needs = ["copy"]
+        when = "inputs.target == 'b'"
+        workflow = "deploy.toml"
+        with = { target = "c" }
+    "#;
+    let toml = format!(
+        "{GROWN}\n[steps.skipped]\nwhen = \"false\"\nworkflow = \"deploy.toml\"\nwith = {{ target = \"a\" }}\n\
+         [steps.stage]\nneeds = [\"ask\"]\nworkflow = \"deploy.toml\"\nwith = {{ target = \"${{inputs.suites[1]}}\" }}\ndetached = true\n"
+    );
+    let plan = granted(plan_with(&toml, &[("deploy.toml", deploy)]));
+    let preview = of(&plan, json!({}));
+    let page = preview.page();
+    let json = serde_json::to_string(&preview).unwrap();
+    for step in plan.steps.iter().filter(|step| step.uses().is_some()) {
+        let grant = format!(r#"{{"http":["{}.example"]}}"#, step.name);
+        assert_eq!(page.matches(&grant).count(), 1, "{grant}: {page}");
+        assert!(json.contains(&grant), "{grant}: {json}");
+    }
+    let stage = page.find("  stage after ask").unwrap();
+    let page = page[stage..].replace(plan.plugins[0].component.digest.short(), "#");
+    assert_eq!(
+        page,
+        r#"  stage after ask: runs if `enough` does not end it all before
+    workflow deploy, in /flows
+    detached over once it has begun; the run waits for the rest
+    steps    2
+    with     {"target":"b"}
+      copy: runs
+        use      any, #
+        with     {}
+        grant    {"http":["copy.example"]}
+          copy.undo: runs if `copy` succeeded and what it belongs to does not
+            use      any, #
+            with     {}
+            grant    {"http":["copy.undo.example"]}
+      again after copy: runs if its rule holds: inputs.target == 'b'
+        workflow deploy, in /flows
+        steps    those of stage
+        with     {"target":"c"}
+
+1 run if nothing fails, 5 depend on what happens, 1 will be skipped, 0 will fail
+longest chain, 4 steps: test → deploy → ask → stop
+"#,
+    );
+}
+
+#[test]
+fn what_may_be_ended_by_an_end_depends_on_it() {
+    let toml = r#"
+        [steps.look]
+        use = "any"
+        [steps.long]
+        use = "any"
+        [steps.done]
+        needs = ["look"]
+        finish = true
+        [always.clean]
+        use = "any"
+    "#;
+    let steps = of(&plan(toml), json!({})).steps;
+    let verdict = |name: &str| steps.iter().find(|step| step.step == name).unwrap().verdict.clone();
+    assert_eq!(verdict("look"), Verdict::Runs);
+    assert_eq!(verdict("long"), Verdict::Depends(vec!["`done` does not end it all before".to_owned()]));
+    assert_eq!([verdict("done"), verdict("clean")], [Verdict::Runs, Verdict::Runs]);
+    let failing = of(&plan(&toml.replace("finish = true", "fail = 'no'")), json!({})).steps;
+    let done = failing.iter().find(|step| step.step == "done").unwrap();
+    assert_eq!(done.verdict, Verdict::Fails("it is there to: \"no\"".to_owned()));
 }

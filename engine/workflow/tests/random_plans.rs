@@ -9,7 +9,7 @@ use std::sync::Arc;
 use downbeat_workflow::event::{Event, Failure, FailureKind, NeedState, Record, RunId, StepEnd, Timestamp, Usage};
 use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Join, Need, Plan, Rest, Retry, StepId};
+use downbeat_workflow::plan::{Join, Need, Plan, Rest, Retry, StepId, StepNo};
 use downbeat_workflow::preview::{Verdict, preview};
 use downbeat_workflow::run::{Action, Run, StepStatus};
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ fn plan_of(sketches: &[Sketch]) -> Plan {
         step.always = sketch.always;
         step.when = step.when.filter(|_| sketch.never);
         for (index, state) in sketch.needs.iter().filter(|_| at > 0) {
-            let need = Need { step: StepId(index.index(at) as u32), state: *state };
+            let need = Need { step: StepNo(index.index(at) as u32), state: *state };
             if step.needs.iter().all(|before| before.step != need.step) {
                 step.needs.push(need);
             }
@@ -78,12 +78,12 @@ fn end(run: &Run, step: StepId) -> Option<StepEnd> {
 
 /// What the join of a step that starts says of its needs, from the definition of the word.
 fn may_start(run: &Run, step: StepId) -> bool {
-    let step = run.plan().step(step);
+    let step = run.step(step);
     let ordinary = run.plan().steps.iter().enumerate().filter(|(_, other)| !other.always);
     if step.always && ordinary.map(|(at, _)| end(run, StepId(at as u32))).any(|end| end.is_none()) {
         return false;
     }
-    let ends: Vec<Option<StepEnd>> = step.needs.iter().map(|need| end(run, need.step)).collect();
+    let ends: Vec<Option<StepEnd>> = step.needs.iter().map(|need| end(run, StepId(need.step.0))).collect();
     let met =
         step.needs.iter().zip(&ends).filter(|(need, end)| end.is_some_and(|end| need.state.is_met_by(end))).count();
     let all_ended = ends.iter().all(Option::is_some);
@@ -129,7 +129,7 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<(), T
         if !next.is_empty() {
             continue;
         }
-        let unneeded: Vec<StepId> = run.unneeded().collect();
+        let unneeded: Vec<StepId> = run.unwanted().collect();
         prop_assert!(unneeded.iter().all(|step| flying.iter().any(|(flies, _)| flies == step)), "nothing to cut");
         if flying.is_empty() {
             let Some(Action::WakeAt(at)) = actions.first() else {
@@ -219,9 +219,9 @@ fn play_calmly(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Run {
 }
 
 /// What a region is, from its definition: whatever is needed, and only by the join or what is in the region too.
-fn serves_only(plan: &Plan, join: StepId, step: StepId) -> bool {
+fn serves_only(plan: &Plan, join: StepNo, step: StepNo) -> bool {
     let dependents = plan.dependents(step);
-    let serves = |by: StepId| {
+    let serves = |by: StepNo| {
         let waits = plan.step(step).always || !plan.step(by).always;
         waits && (by == join || serves_only(plan, join, by))
     };
@@ -272,17 +272,17 @@ proptest! {
     fn a_join_cancels_what_serves_it_alone(sketches in prop::collection::vec(sketch(), 1..14)) {
         let plan = plan_of(&sketches);
         for at in 0..plan.steps.len() {
-            let join = StepId(at as u32);
+            let join = StepNo(at as u32);
             // The regions of the joins within are part of it.
-            let (mut region, mut open) = (Vec::<StepId>::new(), vec![join]);
+            let (mut region, mut open) = (Vec::<StepNo>::new(), vec![join]);
             while let Some(join) = open.pop() {
                 region.extend(plan.region(join));
                 open.extend(plan.region(join));
             }
             region.sort_unstable();
             let is_served = plan.steps[at].rest == Rest::Cancel;
-            let expected: Vec<StepId> =
-                (0..at as u32).map(StepId).filter(|step| is_served && serves_only(&plan, join, *step)).collect();
+            let expected: Vec<StepNo> =
+                (0..at as u32).map(StepNo).filter(|step| is_served && serves_only(&plan, join, *step)).collect();
             prop_assert_eq!(region, expected);
         }
     }

@@ -31,7 +31,18 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
         "It waited for its next attempt when its run was ended, or a join did not need it any more.",
         &["step"],
     ),
-    ("step-failed", "It could not be started: a rule of its own failed.", &["step", "failure"]),
+    ("step-opened", "A step that opens scopes, or waits, has begun.", &["step"]),
+    ("scope-opened", "A block, an item, a round or a sub-workflow of a step has begun.", &["step", "index"]),
+    ("scope-timed-out", "It took longer than the `timeout` of its step.", &["step", "index"]),
+    ("step-succeeded", "A step that runs no component itself has succeeded.", &["step"]),
+    (
+        "step-failed",
+        "It failed without an attempt: a rule or a scope of its own did, or it is there to fail.",
+        &["step", "failure"],
+    ),
+    ("signal-received", "Somebody sent a signal.", &["signal", "data"]),
+    ("approval-given", "Somebody gave their word on a step that waits for it.", &["step", "approved", "by"]),
+    ("step-cancel-requested", "Somebody asked for the end of a step.", &["step", "reason"]),
     ("step-skipped", "It will not run.", &["step", "reason"]),
     ("cancel-requested", "Somebody asked for the run's end.", &["reason"]),
     ("run-timed-out", "The workflow's `timeout` passed.", &[]),
@@ -39,7 +50,8 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// The fields that only some lines of their event have, beside the others.
-const OPTIONAL: &[(&str, &str)] = &[("run-finished", "faults")];
+const OPTIONAL: &[(&str, &str)] =
+    &[("run-finished", "faults"), ("step-succeeded", "output"), ("approval-given", "note")];
 
 /// The schema, draft 7.
 pub(crate) fn json_schema() -> Value {
@@ -81,6 +93,9 @@ fn shape(event: &str, field: &str) -> Value {
         (_, "inputs" | "outputs") => json!({ "type": "object" }),
         (_, "output") => json!({ "description": "What the step answered: any JSON." }),
         (_, "faults") => json!({ "type": "array", "items": { "type": "string" } }),
+        (_, "index") => json!({ "type": "integer", "minimum": 0, "description": "Which item or round, from 0." }),
+        (_, "approved") => json!({ "type": "boolean", "description": "Whether it goes on." }),
+        (_, "data") => json!({ "description": "What came with it: any JSON." }),
         (_, "level") => json!({ "enum": Level::ALL.map(Level::as_str) }),
         (_, "cause") => json!({ "enum": ["crash", "stop"] }),
         (_, "outcome") => json!({ "enum": ["succeeded", "failed", "cancelled", "timed-out"] }),
@@ -91,7 +106,25 @@ fn shape(event: &str, field: &str) -> Value {
 
 fn skip_reason() -> Value {
     json!({ "anyOf": [
-        { "enum": ["run-cancelled", "run-timed-out"] },
+        { "enum": ["run-cancelled", "run-timed-out", "scope-cancelled", "scope-timed-out"] },
+        {
+            "type": "object",
+            "required": ["scope-ended"],
+            "properties": { "scope-ended": {
+                "type": "object",
+                "required": ["by"],
+                "properties": { "by": { "type": "string", "description": "The step that ended it." } },
+            } },
+        },
+        {
+            "type": "object",
+            "required": ["asked"],
+            "properties": { "asked": {
+                "type": "object",
+                "required": ["reason"],
+                "properties": { "reason": { "type": "string", "description": "Of whoever asked." } },
+            } },
+        },
         {
             "type": "object",
             "required": ["need-not-met"],
@@ -179,7 +212,18 @@ fn usage() -> Value {
 }
 
 fn failure() -> Value {
-    let kinds = ["invalid-input", "transient", "permanent", "trap", "timed-out", "invalid-output", "host", "rule"];
+    let kinds = [
+        "invalid-input",
+        "transient",
+        "permanent",
+        "trap",
+        "timed-out",
+        "invalid-output",
+        "host",
+        "rule",
+        "scope",
+        "rejected",
+    ];
     json!({
         "type": "object",
         "required": ["kind", "message"],
@@ -226,6 +270,13 @@ mod tests {
             Event::AttemptInterrupted { .. } => "attempt-interrupted",
             Event::AttemptCancelled { .. } => "attempt-cancelled",
             Event::StepCancelled { .. } => "step-cancelled",
+            Event::StepOpened { .. } => "step-opened",
+            Event::ScopeOpened { .. } => "scope-opened",
+            Event::ScopeTimedOut { .. } => "scope-timed-out",
+            Event::StepSucceeded { .. } => "step-succeeded",
+            Event::SignalReceived { .. } => "signal-received",
+            Event::ApprovalGiven { .. } => "approval-given",
+            Event::StepCancelRequested { .. } => "step-cancel-requested",
             Event::StepFailed { .. } => "step-failed",
             Event::StepSkipped { .. } => "step-skipped",
             Event::CancelRequested { .. } => "cancel-requested",
@@ -267,6 +318,14 @@ mod tests {
             Event::AttemptCancelled { step, attempt, usage: usage.clone() },
             Event::StepCancelled { step },
             Event::StepFailed { step, failure: failure(FailureKind::Rule) },
+            Event::StepOpened { step },
+            Event::ScopeOpened { step, index: 3 },
+            Event::ScopeTimedOut { step, index: 3 },
+            Event::StepSucceeded { step, output: None },
+            Event::StepSucceeded { step, output: Some(json("1")) },
+            Event::SignalReceived { signal: "s".into(), data: json("null") },
+            Event::ApprovalGiven { step, approved: false, by: "a".into(), note: "n".into() },
+            Event::StepCancelRequested { step, reason: "r".into() },
             Event::CancelRequested { reason: "r".into() },
             Event::RunTimedOut,
         ];
@@ -279,6 +338,8 @@ mod tests {
             FailureKind::Limit { limit: "memory".into() },
             FailureKind::InvalidOutput,
             FailureKind::Host,
+            FailureKind::Scope,
+            FailureKind::Rejected,
         ];
         events.extend(kinds.map(|kind| {
             let (failure, usage) = (failure(kind), usage.clone());
@@ -290,6 +351,10 @@ mod tests {
             SkipReason::RuleFalse { rule: "a".into(), saw: vec![("a".into(), json("false"))] },
             SkipReason::TooFewNeedsMet { possible: 1, least: 2, of: 3 },
             SkipReason::NotNeeded { by: step },
+            SkipReason::ScopeEnded { by: step },
+            SkipReason::ScopeCancelled,
+            SkipReason::ScopeTimedOut,
+            SkipReason::Asked { reason: "r".into() },
             SkipReason::RunCancelled,
             SkipReason::RunTimedOut,
         ];
@@ -318,7 +383,7 @@ mod tests {
             }
         }
         let mut line = Value::Object(line);
-        for step in ["/reason/need-not-met/need", "/reason/not-needed/by"] {
+        for step in ["/reason/need-not-met/need", "/reason/not-needed/by", "/reason/scope-ended/by"] {
             if let Some(step) = line.pointer_mut(step) {
                 *step = "x".into();
             }

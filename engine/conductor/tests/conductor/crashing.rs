@@ -10,7 +10,7 @@ use std::time::Duration;
 use downbeat_conductor::Ending;
 use downbeat_journal::{Append, Create, Journal, Loaded, Mode, ReadError};
 use downbeat_workflow::event::{Event, Outcome, Record, RunId};
-use downbeat_workflow::plan::{Plan, Pool, PoolId};
+use downbeat_workflow::plan::{Plan, Pool, PoolId, Work};
 
 use crate::house::{House, no_inputs, plan};
 
@@ -48,7 +48,10 @@ fn storm() -> Plan {
     for step in &mut plan.steps {
         step.retry.delay_ms = 1;
         let lane = step.name.trim_start_matches(char::is_alphabetic).chars().nth(1);
-        step.pool = lane.filter(|lane| "024".contains(*lane)).map(|_| PoolId(0));
+        let pool = lane.filter(|lane| "024".contains(*lane)).map(|_| PoolId(0));
+        if let Work::Use(uses) = &mut step.work {
+            uses.pool = pool;
+        }
     }
     plan.link()
 }

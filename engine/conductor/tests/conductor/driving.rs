@@ -8,7 +8,7 @@ use downbeat_conductor::clock::Clock;
 use downbeat_conductor::{DriveError, Ending, StartError, end_parked};
 use downbeat_journal::{Append, AppendError, Request};
 use downbeat_workflow::event::{Event, FailureKind, Interruption, Outcome, Record, RunId, Timestamp};
-use downbeat_workflow::plan::{Join, Plan, Pool, PoolId, Rest, StepId};
+use downbeat_workflow::plan::{Join, Plan, Pool, PoolId, Rest, StepId, Work};
 
 use crate::house::{House, no_inputs, plan};
 
@@ -253,7 +253,9 @@ async fn a_pool_holds_over_all_runs() {
         let mut plan = plan(&[("sleep1", &[]), ("sleep2", &[]), ("sleep3", &[])]);
         plan.pools = vec![Pool { name: "runner".into(), size: 2 }];
         for step in &mut plan.steps {
-            step.pool = Some(PoolId(0));
+            if let Work::Use(uses) = &mut step.work {
+                uses.pool = Some(PoolId(0));
+            }
         }
         plan.link()
     };

@@ -14,7 +14,7 @@ use downbeat_workflow::description::{Component, Description, Digest};
 use downbeat_workflow::event::{Event, Failure, FailureKind, NeedState, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
-use downbeat_workflow::plan::{Join, Need, Plan, Plugin, PluginId, Rest, Retry, Step, StepId};
+use downbeat_workflow::plan::{Join, Need, Plan, Plugin, PluginId, Rest, Retry, Step, StepNo, Use, Work};
 use downbeat_workflow::rule::Template;
 
 /// Each step does as its name says: `sleep…` takes a second, `panic…` panics, `fail…` fails for good, `flaky…` fails
@@ -40,7 +40,7 @@ impl Perform for Script {
         observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
     ) -> Ended {
-        let name = order.plan.step(order.step).name.clone();
+        let name = order.plan.step(order.no).name.clone();
         self.started.lock().unwrap().push(format!("{name}#{} {}", order.attempt, order.idempotency_key));
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.at_once_max.fetch_max(now, Ordering::SeqCst);
@@ -129,13 +129,18 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
     let component = Component { digest: Digest::of(b"any"), description };
     let plugin = Plugin { name: "any".into(), component, path: "/any.wasm".into() };
     let need = |name: &&str| Need {
-        step: StepId(steps.iter().position(|(step, _)| step == name).unwrap() as u32),
+        step: StepNo(steps.iter().position(|(step, _)| step == name).unwrap() as u32),
         state: NeedState::Succeeded,
     };
     let step = |(name, needs): &(&str, &[&str])| Step {
         name: (*name).into(),
-        plugin: PluginId(0),
-        with: Template::constant(no_inputs()),
+        work: Work::Use(Use {
+            plugin: PluginId(0),
+            with: Template::constant(no_inputs()),
+            pool: None,
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }),
         needs: needs.iter().map(need).collect(),
         always: false,
         join: Join::All,
@@ -143,9 +148,8 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         when: None,
         retry: Retry { attempts: 3, delay_ms: 100, jitter: false, ..Retry::default() },
         timeout_ms: None,
-        pool: None,
-        limits: Limits::default(),
-        grants: Grants::default(),
+        undo: None,
+        undoes: None,
     };
     Plan::new("scripted", vec![plugin], steps.iter().map(step).collect())
 }

@@ -8,3 +8,4 @@ mod crashing;
 mod crowd;
 mod driving;
 mod house;
+mod scopes;

@@ -65,11 +65,17 @@ fn one_of_each() -> Vec<Event> {
         FailureKind::InvalidOutput,
         FailureKind::Host,
         FailureKind::Rule,
+        FailureKind::Scope,
+        FailureKind::Rejected,
     ];
     let mut reasons = vec![
         SkipReason::RuleFalse { rule: "a < b".to_owned(), saw: vec![("a".to_owned(), json("[]"))] },
         SkipReason::TooFewNeedsMet { possible: 1, least: 2, of: 3 },
         SkipReason::NotNeeded { by: StepId(2) },
+        SkipReason::ScopeEnded { by: StepId(2) },
+        SkipReason::ScopeCancelled,
+        SkipReason::ScopeTimedOut,
+        SkipReason::Asked { reason: "enough".to_owned() },
         SkipReason::RunCancelled,
         SkipReason::RunTimedOut,
     ];
@@ -97,6 +103,15 @@ fn one_of_each() -> Vec<Event> {
         Event::AttemptCancelled { step, attempt: 1, usage: usage.clone() },
         Event::StepCancelled { step },
         Event::StepFailed { step, failure: bare },
+        Event::StepOpened { step },
+        Event::ScopeOpened { step, index: 99_999 },
+        Event::ScopeTimedOut { step, index: 0 },
+        Event::StepSucceeded { step, output: None },
+        Event::StepSucceeded { step, output: Some(json(r#"{"by": "time"}"#)) },
+        Event::SignalReceived { signal: "go".to_owned(), data: json("[1, 2]") },
+        Event::ApprovalGiven { step, approved: true, by: "ann".to_owned(), note: String::new() },
+        Event::ApprovalGiven { step, approved: false, by: "bob".to_owned(), note: "no".to_owned() },
+        Event::StepCancelRequested { step, reason: "enough".to_owned() },
         Event::CancelRequested { reason: "wrong commit".to_owned() },
         Event::RunTimedOut,
     ];
@@ -124,6 +139,13 @@ fn one_of_each() -> Vec<Event> {
             | Event::StepCancelled { .. }
             | Event::StepFailed { .. }
             | Event::StepSkipped { .. }
+            | Event::StepOpened { .. }
+            | Event::ScopeOpened { .. }
+            | Event::ScopeTimedOut { .. }
+            | Event::StepSucceeded { .. }
+            | Event::SignalReceived { .. }
+            | Event::ApprovalGiven { .. }
+            | Event::StepCancelRequested { .. }
             | Event::CancelRequested { .. }
             | Event::RunTimedOut
             | Event::RunFinished { .. } => {}

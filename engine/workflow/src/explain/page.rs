@@ -1,10 +1,11 @@
 //! An account in words, for people: the page of a whole run, and that of one step. Nothing here finds anything out.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{
-    Account, AttemptAccount, Cause, Delay, End, Near, NeedAccount, Never, Next, Part, RuleAccount, StepAccount, Times,
-    What,
+    Account, AttemptAccount, Cause, Delay, End, Link, Near, NeedAccount, Never, Next, Part, RuleAccount, StepAccount,
+    Times, What,
 };
 use crate::event::{Failure, Interruption, NeedState, Outcome, StepEnd};
 use crate::plan::Join;
@@ -15,6 +16,12 @@ const NAMES_SHOWN: usize = 8;
 
 /// How many moments of a run are told one by one, from its beginning and from its end; those between are counted.
 const MOMENTS_SHOWN: usize = 100;
+
+/// Of how many causes, refusals and bounds it is told, each.
+const NOTES_SHOWN: usize = 100;
+
+/// How many steps of the chain that the end waited for are told, those within others among them.
+const LINKS_SHOWN: usize = 32;
 
 /// How many characters of a message are told in a line; the page of a step has all of it. 400: a sentence that ends with
 /// the line that would allow what was refused.
@@ -37,10 +44,11 @@ impl Account {
         }
         if !self.skips.is_empty() {
             page.push_str("\nSkipped\n");
-            for skips in &self.skips {
+            for skips in self.skips.iter().take(NOTES_SHOWN) {
                 let _ =
                     writeln!(page, "  because {}\n    {}", skips.because.in_words(&skips.steps), names(&skips.steps));
             }
+            more(&mut page, self.skips.len());
         }
         self.notes(&mut page);
         if !self.path.is_empty() {
@@ -130,9 +138,13 @@ impl Account {
                 let _ = writeln!(page, "  {after:>width$}  {}{until}", moment.what.in_words());
             }
         }
+        let mut going_on: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for step in self.under_way() {
-            let now = duration(self.elapsed_ms);
-            let _ = writeln!(page, "  {now:>width$}  {} is {}", step.step, step.state);
+            going_on.entry(step.state).or_default().push(step.step.clone());
+        }
+        for (state, steps) in going_on {
+            let (now, is) = (duration(self.elapsed_ms), if steps.len() == 1 { "is" } else { "are" });
+            let _ = writeln!(page, "  {now:>width$}  {} {is} {state}", names(&steps));
         }
     }
 
@@ -146,37 +158,45 @@ impl Account {
         if !refused.is_empty() {
             page.push_str("\nRefused\n");
         }
-        for step in refused {
+        for step in refused.iter().take(NOTES_SHOWN) {
             for refusal in &step.refusals {
                 let _ = writeln!(page, "  {}: {} {}", step.step, refusal.capability, refusal.wanted);
                 let _ = writeln!(page, "    hint: to allow it, set in [{}]: {}", step.table(), refusal.hint);
             }
         }
+        more(page, refused.len());
         let near: Vec<&StepAccount> = self.steps.iter().filter(|step| !step.near.is_empty()).collect();
         if !near.is_empty() {
             page.push_str("\nNear a limit\n");
         }
-        for step in near {
+        for step in near.iter().take(NOTES_SHOWN) {
             for near in &step.near {
                 let _ = writeln!(page, "  {} #{} {}", step.step, near.attempt, near.in_words());
             }
         }
+        more(page, near.len());
     }
 
     fn times(&self, page: &mut String) {
         page.push_str("\nWhere the time went: the steps that the end waited for\n");
-        let width = self.path.iter().map(|link| link.step.chars().count()).max().unwrap_or(0);
-        let after_width = self.path.iter().map(|link| duration(link.after_ms).chars().count()).max().unwrap_or(0);
-        let shown = NAMES_SHOWN * 4;
-        for link in self.path.iter().take(shown) {
+        let mut links: Vec<(usize, &Link)> = Vec::new();
+        let mut open: Vec<(usize, &Link)> = self.path.iter().rev().map(|link| (0, link)).collect();
+        while let Some((depth, link)) = open.pop() {
+            links.push((depth, link));
+            open.extend(link.within.iter().rev().map(|link| (depth + 1, link)));
+        }
+        let width = links.iter().map(|(depth, link)| 2 * depth + link.step.chars().count()).max().unwrap_or(0);
+        let after_width = links.iter().map(|(_, link)| duration(link.after_ms).chars().count()).max().unwrap_or(0);
+        for (depth, link) in links.iter().take(LINKS_SHOWN) {
             let pool = self.steps.iter().find(|step| step.step == link.step).and_then(|step| step.pool.as_deref());
             let parts: Vec<String> = link.times.told(pool).collect();
             let parts = if parts.is_empty() { "no time".to_owned() } else { parts.join(", ") };
             let after = duration(link.after_ms);
-            let _ = writeln!(page, "  {after:>after_width$}  {:width$}  {parts}", link.step);
+            let name = format!("{}{}", "  ".repeat(*depth), link.step);
+            let _ = writeln!(page, "  {after:>after_width$}  {name:width$}  {parts}");
         }
-        if self.path.len() > shown {
-            let _ = writeln!(page, "  … and {} more", self.path.len() - shown);
+        if links.len() > LINKS_SHOWN {
+            let _ = writeln!(page, "  … and {} more", links.len() - LINKS_SHOWN);
         }
         if let Some(most) = &self.bottleneck {
             let pool = self.steps.iter().find(|step| step.step == most.step).and_then(|step| step.pool.as_deref());
@@ -189,7 +209,11 @@ impl Account {
 impl StepAccount {
     /// The table of the file that it is in.
     fn table(&self) -> String {
-        format!("{}.{}", if self.always { "always" } else { "steps" }, self.step)
+        let parts: Vec<&str> = self.step.split('/').map(|part| part.split('[').next().unwrap_or(part)).collect();
+        let (last, around) = parts.split_last().expect("a path has a part");
+        let around: String = around.iter().map(|part| format!("steps.{part}.")).collect();
+        let undo = if self.step.ends_with(".undo") && !last.ends_with(".undo") { ".undo" } else { "" };
+        format!("{around}{}.{last}{undo}", if self.always { "always" } else { "steps" })
     }
 
     /// Why it ran or did not, root causes first. `steps_open`: some ordinary step has not come to its end.
@@ -227,13 +251,22 @@ impl StepAccount {
             (true, false) => format!("all steps were over, and {met}"),
             (false, _) => met,
         };
-        match (&self.failure, self.attempts.is_empty(), self.state) {
+        let ran = !self.attempts.is_empty() || self.opened;
+        match (&self.failure, !ran, self.state) {
+            (Some(failure), _, _) if self.opened => {
+                format!("it ran as {needs}{rule}, and failed: {}", failure.message)
+            }
             (Some(failure), true, _) => format!("failed without an attempt: {}", failure.message),
+            (_, true, "cancelled") if self.step.contains(['/', '[']) => {
+                "it was ended with what it belongs to".to_owned()
+            }
             (_, true, "cancelled") => "it was ended with its run".to_owned(),
             (_, true, "waiting") if self.always && steps_open => "it waits for the end of all steps".to_owned(),
             (_, true, "waiting") => format!("it waits for {}", self.missing()),
             (_, true, _) => format!("{needs}{rule}; no attempt was started yet"),
-            (_, false, "queued") if self.attempts.iter().all(|attempt| attempt.after_ms.is_none()) => {
+            (_, false, "queued")
+                if !self.attempts.is_empty() && self.attempts.iter().all(|attempt| attempt.after_ms.is_none()) =>
+            {
                 format!("{needs}{rule}; it waits for a place in its pool")
             }
             _ => match &self.not_needed_by {
@@ -382,8 +415,19 @@ impl What {
             What::Skipped { because, steps } => {
                 format!("{} skipped, because {}", names(steps), because.in_brief(steps))
             }
+            What::Signalled { signal } => format!("the signal `{signal}` came"),
+            What::Answered { step, approved, by, note } => {
+                let word = if *approved { "approved" } else { "rejected" };
+                let note = if note.is_empty() { String::new() } else { format!(": {}", in_one_line(note)) };
+                format!("{} {word} {step}{note}", in_one_line(by))
+            }
+            What::ScopeTimedOut { scope } => format!("the timeout of {scope} passed"),
+            What::StepCancelRequested { step, reason } => {
+                format!("the end of {step} was asked for: {}", in_one_line(reason))
+            }
             What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
             What::TimedOut => "the workflow's `timeout` passed".to_owned(),
+            What::Cut { steps } => format!("{} cancelled", names(steps)),
             What::Cancelled { by: None, steps } => format!("{} ended with the run", names(steps)),
             What::Cancelled { by: Some(by), steps } => {
                 format!("{} cancelled, because {by} was decided without {}", names(steps), them(steps))
@@ -412,6 +456,10 @@ impl Cause {
                 format!("{step} takes {least} of its {of} needs, but {possible} could be met")
             }
             Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
+            Cause::Ended { by } => format!("{by} ended it all before"),
+            Cause::ScopeEnded { of, timed_out: false } => format!("{of} was cancelled before their turn"),
+            Cause::ScopeEnded { of, timed_out: true } => format!("{of} timed out before their turn"),
+            Cause::Asked { reason } => format!("somebody cancelled {}: {}", them(steps), in_one_line(reason)),
             Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
             Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
         }
@@ -474,6 +522,8 @@ impl Part {
             (Part::Running, _) => format!("{ms} running"),
             (Part::Interrupted, _) => format!("{ms} in attempts that were interrupted"),
             (Part::Between, _) => format!("{ms} between attempts"),
+            (Part::Scopes, _) => format!("{ms} in its steps"),
+            (Part::Parked, _) => format!("{ms} waiting for somebody or something"),
         }
     }
 }
@@ -493,11 +543,52 @@ fn told(failure: &Failure) -> String {
     format!("{}: {}", failure.kind, shortened(first, MESSAGE_SHOWN))
 }
 
+/// Names one by one, neighbours that are items of the same step together: `a, suites[0] … suites[99]`.
 fn names(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0..=NAMES_SHOWN => shown,
-        count => format!("{shown} and {} more", count - NAMES_SHOWN),
+    let item = |name: &str| {
+        let (before, rest) = name.rsplit_once('[')?;
+        let (index, after) = rest.split_once(']')?;
+        Some((before.to_owned(), index.parse::<u32>().ok()?, after.to_owned()))
+    };
+    let mut told: Vec<String> = Vec::new();
+    let (mut at, mut shown) = (0, 0);
+    while at < names.len() && told.len() < NAMES_SHOWN {
+        let first = item(&names[at]);
+        let of_it = |name: &String| match (&first, item(name)) {
+            (Some((before, _, after)), Some((again, index, end))) => {
+                (*before == again && *after == end).then_some(index)
+            }
+            _ => None,
+        };
+        let indices: Vec<u32> = names[at..].iter().map_while(of_it).collect();
+        let (low, high) = (indices.iter().min().copied(), indices.iter().max().copied());
+        match (&first, low, high) {
+            (Some((before, _, after)), Some(low), Some(high)) if indices.len() > 2 => {
+                let count = match (high - low) as usize + 1 == indices.len() {
+                    true => String::new(),
+                    false => format!("{} of ", indices.len()),
+                };
+                told.push(format!("{count}{before}[{low}]{after} … {before}[{high}]{after}"));
+                shown += indices.len();
+                at += indices.len();
+            }
+            _ => {
+                told.push(names[at].clone());
+                shown += 1;
+                at += 1;
+            }
+        }
+    }
+    match names.len() - shown {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
+/// How many there are beyond those that are told.
+fn more(page: &mut String, count: usize) {
+    if count > NOTES_SHOWN {
+        let _ = writeln!(page, "  … and {} more; --json has them all", count - NOTES_SHOWN);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Preview, StepPreview, Verdict};
-use crate::plan::Join;
+use super::{EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
+use crate::plan::{Join, Rest};
 use crate::units::{duration, size};
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
@@ -30,13 +30,17 @@ impl Preview {
             let key = if index == 0 { "plugins" } else { "" };
             line(key, &format!("{}: {}, {}", component.plugin, component.component, component.digest.short()));
         }
+        for (index, signal) in self.signals.iter().enumerate() {
+            let lost = if signal.keep { "" } else { ", lost if no step waits for it when it comes" };
+            line(if index == 0 { "signals" } else { "" }, &format!("{}{lost}", signal.name));
+        }
         let mut wave = 0;
         for step in &self.steps {
             if step.wave > wave {
                 wave = step.wave;
                 let _ = writeln!(page, "\nwave {wave} of {waves}");
             }
-            step.lines(&mut page);
+            step.lines(&mut page, "  ");
         }
         if !self.outputs.is_empty() {
             page.push_str("\noutputs\n");
@@ -64,7 +68,8 @@ impl Preview {
 }
 
 impl StepPreview {
-    fn lines(&self, page: &mut String) {
+    /// `margin` stands before its name.
+    fn lines(&self, page: &mut String, margin: &str) {
         let always = if self.always { " always" } else { "" };
         let needs = match (self.needs.len() as u32, self.join) {
             (0, _) => String::new(),
@@ -80,15 +85,38 @@ impl StepPreview {
             Verdict::Skipped(why) => format!("will be skipped: {why}"),
             Verdict::Fails(why) => format!("will fail: {why}"),
         };
-        let _ = writeln!(page, "  {}{always}{needs}: {verdict}", self.step);
+        let name = self.step.rsplit('/').next().unwrap_or_default();
+        let _ = writeln!(page, "{margin}{name}{always}{needs}: {verdict}");
         if matches!(self.verdict, Verdict::Skipped(_) | Verdict::Fails(_)) {
             return;
         }
         let mut line = |key: &str, value: &str| {
-            let _ = writeln!(page, "    {key:9}{value}");
+            let _ = writeln!(page, "{margin}  {key:9}{value}");
         };
-        line("use", &format!("{}, {}", self.plugin, self.digest.short()));
-        line("with", &shortened(self.input.as_str()));
+        if let Some(each) = &self.foreach {
+            line("foreach", &each.in_words());
+        }
+        if let Some(rounds) = &self.repeat {
+            line("repeat", &rounds.in_words());
+        }
+        if let Some(opens) = &self.opens {
+            opens.lines(&mut line);
+        }
+        if let Some(wait) = &self.wait {
+            line("wait", &wait.in_words());
+        }
+        match &self.ending {
+            Some(Ending::Finish) => line("finish", "ends what it belongs to, successfully"),
+            Some(Ending::Fail(message)) => line("fail", &shortened(message.as_str())),
+            None => (),
+        }
+        if let (Some(plugin), Some(digest)) = (&self.plugin, &self.digest) {
+            line("use", &format!("{plugin}, {}", digest.short()));
+        }
+        // What neither runs a component nor opens a workflow is given nothing.
+        if self.plugin.is_some() || self.opens.as_ref().is_some_and(|opens| opens.workflow.is_some()) {
+            line("with", &shortened(self.input.as_str()));
+        }
         if !self.input_waits_for.is_empty() {
             line("", &format!("waits for the end of {}", self.input_waits_for.join(", ")));
         }
@@ -121,6 +149,86 @@ impl StepPreview {
             };
             line("limit", &self.limits.iter().map(limit).collect::<Vec<_>>().join(", "));
         }
+        let within = self.opens.iter().flat_map(|opens| &opens.steps);
+        for step in self.undo.as_deref().into_iter().chain(within) {
+            step.lines(page, &format!("{margin}    "));
+        }
+    }
+}
+
+impl OpensPreview {
+    fn lines(&self, line: &mut impl FnMut(&str, &str)) {
+        if let (Some(workflow), Some(directory)) = (&self.workflow, &self.directory) {
+            line("workflow", &format!("{workflow}, in {directory}"));
+        }
+        if self.detached {
+            line("detached", "over once it has begun; the run waits for the rest");
+        }
+        if let Some(timeout) = self.timeout_ms {
+            line("", &format!("{} at most", duration(timeout)));
+        }
+        match &self.as_in {
+            Some(path) => line("steps", &format!("those of {path}")),
+            None => line("steps", &self.steps.len().to_string()),
+        }
+    }
+}
+
+impl EachPreview {
+    fn in_words(&self) -> String {
+        let mut words = match self.items {
+            Some(1) => "1 item".to_owned(),
+            Some(items) => format!("{items} items"),
+            None => "item".to_owned(),
+        };
+        let _ = write!(words, " of {}", shortened(self.list.as_str()));
+        if let Some(parallel) = self.parallel {
+            let _ = write!(words, ", {parallel} at once");
+        }
+        match self.join {
+            Join::All => (),
+            Join::Any => words.push_str(", one has to succeed"),
+            Join::Merge => words.push_str(", one has to succeed, once all are over"),
+            Join::AtLeast(least) => {
+                let _ = write!(words, ", {least} have to succeed");
+            }
+        }
+        if self.rest == Rest::Cancel {
+            words.push_str("; the others are cancelled once that is decided");
+        }
+        words
+    }
+}
+
+impl RoundsPreview {
+    fn in_words(&self) -> String {
+        let rule = |rule: &String| rule.split_whitespace().collect::<Vec<_>>().join(" ");
+        let rounds = if self.max == 1 { "1 round".to_owned() } else { format!("{} rounds", self.max) };
+        let mut words = match (&self.while_holds, &self.until) {
+            (None, None) => rounds,
+            (Some(holds), None) => format!("while {}, {rounds} at most", rule(holds)),
+            (None, Some(until)) => format!("until {}, {rounds} at most", rule(until)),
+            (Some(holds), Some(until)) => format!("while {} and until {}, {rounds} at most", rule(holds), rule(until)),
+        };
+        if self.delay_ms > 0 {
+            let _ = write!(words, ", {} apart", duration(self.delay_ms));
+        }
+        words
+    }
+}
+
+impl WaitPreview {
+    fn in_words(&self) -> String {
+        let question = self.question.as_ref().map(|question| format!(" on {}", shortened(question.as_str())));
+        let approval = (!self.approval.is_empty())
+            .then(|| format!("for the word of {}{}", self.approval.join(" or "), question.unwrap_or_default()));
+        let parts = [
+            self.for_ms.map(duration),
+            self.until.as_ref().map(|until| format!("until {until}")),
+            self.signal.as_ref().map(|signal| format!("for the signal {signal}")),
+            approval,
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", or ")
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::{NAME_BYTES_MAX, STEPS_MAX, Surroundings};
+use super::draft::{Draft, beside};
+use super::{Loaded, NAME_BYTES_MAX, STEPS_MAX};
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::inputs::{check, fits};
@@ -12,7 +13,7 @@ use crate::json::Json;
 use crate::plan::{Input, InputType, Plugin, PluginId, Pool, PoolId};
 use crate::rule::regex;
 use crate::schema::is_bounded;
-use crate::spec::{InputSpec, Spanned, Spec, duration_ms, scheme};
+use crate::spec::{BlockSpec, Entries, InputSpec, Spanned, Spec, StepSpec, duration_ms, scheme};
 
 /// The largest pool. 100,000 attempts at once are as many as a workflow has steps.
 pub(crate) const POOL_SIZE_MAX: i64 = STEPS_MAX as i64;
@@ -24,8 +25,20 @@ pub(super) struct Declared<'a> {
     plugins: HashMap<&'a str, DeclaredPlugin>,
     plugin_names: HashSet<&'a str>,
     pools: HashMap<&'a str, PoolId>,
-    plan_pools: Vec<Pool>,
-    plan_plugins: Vec<Plugin>,
+    pub(super) plan_pools: Vec<Pool>,
+    pub(super) plan_plugins: Vec<Plugin>,
+    /// What each block answers, by where it begins, as a schema.
+    blocks: HashMap<usize, Value>,
+    /// The sub-workflows, by path as written.
+    workflows: HashMap<&'a str, DeclaredWorkflow>,
+}
+
+/// A sub-workflow, as it is seen from outside.
+pub(super) struct DeclaredWorkflow {
+    /// Its inputs, as a schema.
+    pub(super) input: Value,
+    /// Its outputs, as a schema.
+    pub(super) output: Value,
 }
 
 pub(super) struct DeclaredInput {
@@ -44,7 +57,13 @@ pub(super) struct DeclaredPlugin {
 }
 
 impl<'a> Declared<'a> {
-    pub(super) fn of(spec: &'a Spec, surroundings: &Surroundings, out: &mut Collector) -> Declared<'a> {
+    pub(super) fn of(
+        spec: &'a Spec,
+        directory: &str,
+        plugins: &BTreeMap<String, Result<Loaded, String>>,
+        draft: &Draft<'_>,
+        out: &mut Collector,
+    ) -> Declared<'a> {
         match &spec.name {
             Some(name) => names("workflow", std::iter::once(name), out),
             None if spec.incomplete => (),
@@ -57,6 +76,7 @@ impl<'a> Declared<'a> {
         names("input", spec.inputs.iter().map(|(name, _)| name), out);
         names("plugin", spec.plugins.iter().map(|(name, _)| name), out);
         names("pool", spec.pools.iter().map(|(name, _)| name), out);
+        names("signal", spec.signals.iter().map(|(name, _)| name), out);
         let inputs = spec.inputs.iter().map(|(name, input)| (name.get_ref().as_str(), declared_input(input, out)));
         let mut declared = Declared {
             timeout_ms,
@@ -66,10 +86,40 @@ impl<'a> Declared<'a> {
             pools: HashMap::new(),
             plan_pools: Vec::new(),
             plan_plugins: Vec::new(),
+            blocks: HashMap::new(),
+            workflows: HashMap::new(),
         };
         declared.pools(spec, out);
-        declared.plugins(spec, surroundings, out);
+        declared.plugins(spec, plugins, out);
+        declared.bodies(&spec.steps, directory, draft);
         declared
+    }
+
+    /// What blocks and sub-workflows answer.
+    fn bodies(&mut self, steps: &'a Entries<StepSpec>, directory: &str, draft: &Draft<'_>) {
+        for (_, step) in steps {
+            if let Some(block) = &step.block {
+                self.blocks.insert(block.span.start, object(block.outputs.iter().map(|(name, _)| name.get_ref())));
+                self.bodies(&block.steps, directory, draft);
+            }
+            let Some(path) = &step.workflow else { continue };
+            let Some(Ok(file)) = draft.file(&beside(directory, path.get_ref())) else { continue };
+            let Some(spec) = &file.spec else { continue };
+            self.workflows.entry(path.get_ref()).or_insert_with(|| DeclaredWorkflow {
+                input: inputs_schema(spec),
+                output: object(spec.outputs.iter().map(|(name, _)| name.get_ref())),
+            });
+        }
+    }
+
+    /// What a block answers, as a schema.
+    pub(super) fn block(&self, block: &BlockSpec) -> Option<&Value> {
+        self.blocks.get(&block.span.start)
+    }
+
+    /// A sub-workflow whose file could be read.
+    pub(super) fn workflow(&self, path: &str) -> Option<&DeclaredWorkflow> {
+        self.workflows.get(path)
     }
 
     /// A plugin that was loaded.
@@ -86,9 +136,9 @@ impl<'a> Declared<'a> {
         self.pools.get(name).copied()
     }
 
-    pub(super) fn into_plan(self) -> (BTreeMap<String, Input>, Vec<Pool>, Vec<Plugin>) {
+    pub(super) fn into_inputs(self) -> BTreeMap<String, Input> {
         let inputs = self.inputs.into_iter().filter_map(|(name, declared)| Some((name.to_owned(), declared.input?)));
-        (inputs.collect(), self.plan_pools, self.plan_plugins)
+        inputs.collect()
     }
 
     fn pools(&mut self, spec: &'a Spec, out: &mut Collector) {
@@ -106,7 +156,7 @@ impl<'a> Declared<'a> {
         }
     }
 
-    fn plugins(&mut self, spec: &'a Spec, surroundings: &Surroundings, out: &mut Collector) {
+    fn plugins(&mut self, spec: &'a Spec, plugins: &BTreeMap<String, Result<Loaded, String>>, out: &mut Collector) {
         for (name, path) in &spec.plugins {
             let (text, span) = (path.get_ref().as_str(), path.span());
             if let Some(scheme) = scheme(text) {
@@ -119,7 +169,7 @@ impl<'a> Declared<'a> {
                 out.push(Diagnostic::error("plugin", span, "the path of a plugin is not empty"));
                 continue;
             }
-            let loaded = match surroundings.plugins.get(name.get_ref()) {
+            let loaded = match plugins.get(name.get_ref()) {
                 Some(Ok(loaded)) => loaded,
                 Some(Err(reason)) => {
                     let mut lines = reason.splitn(2, '\n');
@@ -150,6 +200,26 @@ impl<'a> Declared<'a> {
             self.plan_plugins.push(Plugin { name, component: loaded.component.clone(), path });
         }
     }
+}
+
+/// An object that has members of these names, each of which may be missing, and no others.
+fn object<'n>(names: impl Iterator<Item = &'n String>) -> Value {
+    let members: serde_json::Map<String, Value> = names.map(|name| (name.clone(), true.into())).collect();
+    json!({ "type": "object", "properties": members, "additionalProperties": false })
+}
+
+/// What a workflow is given, as far as its declarations are right: what is wrong with them is told of its own file.
+fn inputs_schema(spec: &Spec) -> Value {
+    let mut properties = serde_json::Map::new();
+    let mut required = Vec::new();
+    for (name, input) in &spec.inputs {
+        let declared = declared_input(input, &mut Collector::default());
+        if declared.input.as_ref().is_some_and(|input| input.required) {
+            required.push(name.get_ref().as_str());
+        }
+        properties.insert(name.get_ref().clone(), declared.schema.unwrap_or(Value::Bool(true)));
+    }
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
 fn declared_input(spec: &InputSpec, out: &mut Collector) -> DeclaredInput {

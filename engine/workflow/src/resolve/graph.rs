@@ -10,7 +10,7 @@ use super::{STEPS_MAX, declared, unknown};
 use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
 use crate::event::NeedState;
 use crate::plan::Join;
-use crate::spec::{JoinSpec, Spanned, Spec, StepSpec};
+use crate::spec::{Entries, JoinSpec, Spanned, StepSpec};
 
 /// The words for `join`.
 pub(crate) const JOIN_WORDS: &[&str] = &["all", "any", "merge"];
@@ -26,6 +26,16 @@ const CONTRADICTION_EDGES_MAX: usize = 1_000_000;
 /// How many edges are followed at most to find out which step comes before which, beyond what the order's intervals tell
 /// at once. When they are used up, the answer is yes: evaluation looks again.
 const ORDER_EDGES_MAX: usize = 50_000_000;
+
+/// Whose steps they are.
+pub(super) struct Owner {
+    /// The table of the step that has them; `None` of the workflow.
+    pub(super) path: Option<String>,
+    /// Where it is.
+    pub(super) span: Range<usize>,
+    /// Whether some of them had to be left out.
+    pub(super) incomplete: bool,
+}
 
 /// One of a step's `needs`.
 #[derive(Clone, Debug)]
@@ -57,24 +67,28 @@ struct Order {
 }
 
 impl<'a> Graph<'a> {
-    pub(super) fn of(spec: &'a Spec, out: &mut Collector) -> Graph<'a> {
-        declared::names("step", spec.steps.iter().map(|(name, _)| name), out);
-        if spec.steps.len() > STEPS_MAX {
-            let message = format!("a workflow has at most {STEPS_MAX} steps, not {}", spec.steps.len());
-            out.push(Diagnostic::error("too-large", spec.steps[STEPS_MAX].0.span(), message));
+    pub(super) fn of(steps: &'a Entries<StepSpec>, owner: Owner, out: &mut Collector) -> Graph<'a> {
+        declared::names("step", steps.iter().map(|(name, _)| name), out);
+        if steps.len() > STEPS_MAX {
+            let message = format!("a workflow has at most {STEPS_MAX} steps, not {}", steps.len());
+            out.push(Diagnostic::error("too-large", steps[STEPS_MAX].0.span(), message));
         }
-        if spec.steps.iter().all(|(_, step)| step.always) && !spec.incomplete {
-            let found = Diagnostic::error("no-steps", 0..0, "a workflow needs at least one step");
-            out.push(found.hint("write a table `[steps.NAME]` for each"));
+        if steps.iter().all(|(_, step)| step.always) && !owner.incomplete {
+            let (whose, table) = match &owner.path {
+                None => ("a workflow".to_owned(), "steps.NAME".to_owned()),
+                Some(path) => (format!("`{path}`"), format!("{path}.steps.NAME")),
+            };
+            let found = Diagnostic::error("no-steps", owner.span, format!("{whose} needs at least one step"));
+            out.push(found.hint(format!("write a table `[{table}]` for each")));
         }
-        let count = spec.steps.len();
+        let count = steps.len();
         let mut index = HashMap::with_capacity(count);
-        for (at, (name, _)) in spec.steps.iter().enumerate() {
+        for (at, (name, _)) in steps.iter().enumerate() {
             let before = *index.entry(name.get_ref().as_str()).or_insert(at);
             if before != at {
                 let message = format!("there is a step `{0}` and an always-step `{0}`", name.get_ref());
                 let found = Diagnostic::error("duplicate", name.span(), message).label("the same name");
-                out.push(found.also(spec.steps[before].0.span(), "declared here already"));
+                out.push(found.also(steps[before].0.span(), "declared here already"));
             }
         }
         let mut graph = Graph {
@@ -85,20 +99,20 @@ impl<'a> Graph<'a> {
             order: None,
             edges_left: Cell::new(ORDER_EDGES_MAX),
         };
-        for (at, (_, step)) in spec.steps.iter().enumerate() {
-            let needs = step.needs.iter().filter_map(|need| graph.need(spec, at, need, out)).collect();
+        for (at, (_, step)) in steps.iter().enumerate() {
+            let needs = step.needs.iter().filter_map(|need| graph.need(steps, at, need, out)).collect();
             graph.needs.push(needs);
         }
-        graph.repeated(spec, out);
-        for (at, (_, step)) in spec.steps.iter().enumerate() {
+        graph.repeated(steps, out);
+        for (at, (_, step)) in steps.iter().enumerate() {
             graph.joins[at] = graph.join(at, step, out);
             graph.rest(at, step, out);
         }
-        graph.never_skipped(spec, out);
+        graph.never_skipped(steps, out);
         graph.order = graph.ordered();
         match graph.order {
-            None => graph.cycles(spec, out),
-            Some(_) => graph.contradictions(spec, out),
+            None => graph.cycles(steps, out),
+            Some(_) => graph.contradictions(steps, out),
         }
         graph
     }
@@ -188,7 +202,13 @@ impl<'a> Graph<'a> {
     }
 
     /// Reads `build` or `build.failed`.
-    fn need(&mut self, spec: &'a Spec, at: usize, need: &'a Spanned<String>, out: &mut Collector) -> Option<NeedAt> {
+    fn need(
+        &mut self,
+        steps: &'a Entries<StepSpec>,
+        at: usize,
+        need: &'a Spanned<String>,
+        out: &mut Collector,
+    ) -> Option<NeedAt> {
         let (text, span) = (need.get_ref().as_str(), need.span());
         let (name, state) = match text.split_once('.') {
             None => (text, Some(NeedState::Succeeded)),
@@ -219,18 +239,18 @@ impl<'a> Graph<'a> {
             out.push(Diagnostic::error("unknown-state", span.clone(), message).label("unknown state").hint(hint));
         }
         if step.is_none() {
-            let hint = out.suggest(name, spec.steps.iter().map(|(name, _)| name.get_ref().as_str()));
+            let hint = out.suggest(name, steps.iter().map(|(name, _)| name.get_ref().as_str()));
             out.push(unknown("step", "unknown-step", name, span.clone(), hint));
         }
         if step == Some(at) {
             let found = Diagnostic::error("self-need", span.clone(), format!("the step `{name}` needs itself"));
             out.push(found.label("never starts"));
         }
-        if let Some(needed) = step.filter(|needed| spec.steps[*needed].1.always && !spec.steps[at].1.always) {
-            let message = format!("`{}` can't wait for an always-step", spec.steps[at].0.get_ref());
+        if let Some(needed) = step.filter(|needed| steps[*needed].1.always && !steps[at].1.always) {
+            let message = format!("`{}` can't wait for an always-step", steps[at].0.get_ref());
             let found = Diagnostic::error("needs-always", span.clone(), message).label("runs after all steps");
             let hint = "make both steps, or both always-steps: only these may need each other";
-            out.push(found.also(spec.steps[needed].0.span(), "an always-step").hint(hint));
+            out.push(found.also(steps[needed].0.span(), "an always-step").hint(hint));
             self.faulty[at] = true;
             return None;
         }
@@ -313,12 +333,12 @@ impl<'a> Graph<'a> {
     }
 
     /// The same step needed twice: in one state it is superfluous, in two it is impossible.
-    fn repeated(&mut self, spec: &Spec, out: &mut Collector) {
+    fn repeated(&mut self, steps: &Entries<StepSpec>, out: &mut Collector) {
         for at in 0..self.needs.len() {
             let mut first: HashMap<usize, NeedAt> = HashMap::new();
             let mut kept = Vec::with_capacity(self.needs[at].len());
             // Where not all needs have to be met, two states of a step are alternatives.
-            let alternatives = spec.steps[at].1.join.as_ref();
+            let alternatives = steps[at].1.join.as_ref();
             let alternatives = alternatives.is_some_and(|join| *join.get_ref() != JoinSpec::Word("all".to_owned()));
             for need in std::mem::take(&mut self.needs[at]) {
                 let Some(before) = first.get(&need.step) else {
@@ -326,7 +346,7 @@ impl<'a> Graph<'a> {
                     kept.push(need);
                     continue;
                 };
-                let name = spec.steps[need.step].0.get_ref();
+                let name = steps[need.step].0.get_ref();
                 let either = [before.state, need.state];
                 if alternatives && need.state != before.state {
                     kept.push(need);
@@ -340,7 +360,7 @@ impl<'a> Graph<'a> {
                 } else {
                     let message = format!(
                         "`{}` can never start: `{name}` can't be both {} and {}",
-                        spec.steps[at].0.get_ref(),
+                        steps[at].0.get_ref(),
                         state_name(before.state),
                         state_name(need.state),
                     );
@@ -356,10 +376,10 @@ impl<'a> Graph<'a> {
 
     /// A step is skipped if its rule is false or if one of its needs is not met. Without a rule, and with nothing needed
     /// but ends of any kind, it never is.
-    fn never_skipped(&self, spec: &Spec, out: &mut Collector) {
+    fn never_skipped(&self, steps: &Entries<StepSpec>, out: &mut Collector) {
         for needs in &self.needs {
             for need in needs.iter().filter(|need| need.state == NeedState::Skipped) {
-                let (name, step) = &spec.steps[need.step];
+                let (name, step) = &steps[need.step];
                 let certain = self.needs[need.step].iter().all(|need| need.state == NeedState::Finished);
                 if step.when.is_none() && certain && !step.incomplete && !self.faulty[need.step] {
                     let message = format!("`{}` is never skipped", name.get_ref());
@@ -422,7 +442,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Tells one cycle for each knot of steps that need each other: the shortest through the knot's first step.
-    fn cycles(&mut self, spec: &Spec, out: &mut Collector) {
+    fn cycles(&mut self, steps: &Entries<StepSpec>, out: &mut Collector) {
         for knot in self.knots() {
             let inside: HashSet<usize> = knot.iter().copied().collect();
             knot.iter().for_each(|at| self.faulty[*at] = true);
@@ -450,7 +470,7 @@ impl<'a> Graph<'a> {
                 }
             }
             cycle.reverse();
-            let name = |at: usize| spec.steps[at].0.get_ref().as_str();
+            let name = |at: usize| steps[at].0.get_ref().as_str();
             let shown: Vec<&str> = match cycle.len() {
                 0..=12 => cycle.iter().map(|at| name(*at)).collect(),
                 long => {
@@ -523,7 +543,7 @@ impl<'a> Graph<'a> {
 
     /// A step that is needed as succeeded or failed has started, so that its own needs were met as well. Tells the steps
     /// that need, over others, one step in two states.
-    fn contradictions(&mut self, spec: &Spec, out: &mut Collector) {
+    fn contradictions(&mut self, steps: &Entries<StepSpec>, out: &mut Collector) {
         let mut dependents: Vec<Vec<(usize, NeedState)>> = vec![Vec::new(); self.needs.len()];
         for (at, needs) in self.needs.iter().enumerate().filter(|(at, _)| self.takes_all(*at)) {
             needs.iter().for_each(|need| dependents[need.step].push((at, need.state)));
@@ -548,7 +568,7 @@ impl<'a> Graph<'a> {
                     Some((before, _)) if *before == state => continue,
                     Some((before, other)) => {
                         if told.insert(at) {
-                            let name = |step: usize| spec.steps[step].0.get_ref();
+                            let name = |step: usize| steps[step].0.get_ref();
                             let over = |step: usize| match step == at {
                                 true => "by itself".to_owned(),
                                 false => format!("for `{}`", name(step)),
@@ -562,7 +582,7 @@ impl<'a> Graph<'a> {
                                 state_name(state),
                                 over(through),
                             );
-                            let found = Diagnostic::error("impossible-need", spec.steps[at].0.span(), message);
+                            let found = Diagnostic::error("impossible-need", steps[at].0.span(), message);
                             let hint = "if either is enough, write `join = \"any\"`; or need them as `.finished`, and ask for \
                                  their status in `when`";
                             out.push(found.label("never starts").hint(hint));
@@ -591,7 +611,7 @@ fn state_name(state: NeedState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Source;
+    use crate::spec::{Source, Spec};
 
     fn graph_of(needs: &[(&str, &[&str])], check: impl FnOnce(&Graph<'_>)) {
         let mut text = String::from("name = \"x\"\n");
@@ -600,7 +620,8 @@ mod tests {
         }
         let (spec, faults) = Spec::parse(&Source { path: "x.toml".into(), text });
         assert_eq!(faults, []);
-        check(&Graph::of(&spec.expect("it is TOML"), &mut Collector::default()));
+        let owner = Owner { path: None, span: 0..0, incomplete: false };
+        check(&Graph::of(&spec.expect("it is TOML").steps, owner, &mut Collector::default()));
     }
 
     #[test]

@@ -1,15 +1,26 @@
 //! One step by itself: what it runs with which input, when, how often, for how long and with which bounds.
 
+use std::ops::Range;
+
 use super::declared::duration;
+use super::draft::beside;
 use super::grant::grants;
-use super::{RULE, Resolver, diagnostic, unknown};
+use super::graph::Owner;
+use super::{Locals, RULE, Resolver, diagnostic, unknown};
 use crate::capability::Limits;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::Json;
-use crate::plan::{Need, PluginId, Rest, Retry, Step, StepId};
-use crate::rule::{Expression, Rule, Template, guards};
-use crate::schema::{Type, fit};
-use crate::spec::{LimitSpec, Place, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, size_bytes};
+use crate::plan::{
+    Answer, Approval, BodyId, Each, Join, Need, Opens, PluginId, PoolId, Rest, Retry, Rounds, ScopeCount, Step, StepNo,
+    Use, Wait, Work,
+};
+use crate::rule::{Expression, Rule, Template, Text, Tree, TreeKind, guards};
+use crate::run::ITEMS_MAX;
+use crate::schema::{Kinds, Type, fit};
+use crate::spec::{
+    ForeachSpec, JoinSpec, LimitSpec, Place, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind,
+    WaitSpec, size_bytes,
+};
 
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
 pub(crate) const ATTEMPTS_MAX: i64 = 1_000;
@@ -21,49 +32,391 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-impl<'a> Resolver<'a> {
-    pub(super) fn steps(&mut self) -> Vec<Step> {
-        let spec = self.spec;
-        spec.steps.iter().enumerate().map(|(at, (name, step))| self.step(at, name, step)).collect()
+/// The most rounds of a `repeat`. 100,000, like the items of a `foreach`.
+pub(crate) const ROUNDS_MAX: i64 = 100_000;
+
+/// What a step does, before it is known how often.
+enum Does {
+    /// Something by itself.
+    Alone(Work),
+    /// It opens scopes of a body.
+    Opens { body: BodyId, with: Option<Template>, detached: bool },
+}
+
+impl<'a> Resolver<'a, '_, '_> {
+    /// A step, and what undoes it.
+    pub(super) fn step(&mut self, at: usize, name: &'a Spanned<String>, spec: &'a StepSpec) -> (Step, Option<Step>) {
+        self.guards.clear();
+        let when = spec.when.as_ref().and_then(|text| self.rule("when", text));
+        self.judge_keys(name, spec);
+        let list = spec.foreach.as_ref().map(|foreach| self.list(foreach));
+        let locals = self.locals.len();
+        if let Some((_, items)) = &list {
+            self.locals.push(Locals { item: Some(items.clone()), previous: None });
+        }
+        if spec.repeat.is_some() {
+            self.locals.push(Locals { item: None, previous: Some(Type::ANY) });
+        }
+        let does = self.does(name, spec);
+        let retry = retry(spec.retry.as_ref(), &mut self.out);
+        let timeout_ms = spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out));
+        let undo = spec.undo.as_ref().map(|undo| self.undo(name, &undo.1));
+        let scopes = match (list, &spec.repeat) {
+            (Some((list, _)), _) => Some(ScopeCount::Each(self.each(list, spec))),
+            (None, Some(repeat)) => Some(ScopeCount::Rounds(self.rounds(repeat))),
+            (None, None) => None,
+        };
+        self.locals.truncate(locals);
+        let alone = |work: Work, retry: Retry, timeout_ms: Option<u64>| Step {
+            name: name.get_ref().clone(),
+            work,
+            needs: Vec::new(),
+            always: false,
+            join: Join::All,
+            rest: Rest::Wait,
+            when: None,
+            retry,
+            timeout_ms,
+            undo: None,
+            undoes: None,
+        };
+        let (mut step, undo) = match (does, scopes) {
+            (Does::Alone(work), None) => (alone(work, retry, timeout_ms), undo),
+            (Does::Alone(work), Some(scopes)) => {
+                let mut inner = vec![alone(work, retry, timeout_ms)];
+                if let Some(mut undo) = undo {
+                    inner[0].undo = Some(StepNo(1));
+                    undo.undoes = Some(StepNo(0));
+                    inner.push(undo);
+                }
+                let body = self.draft.reserve();
+                self.draft.put(body, inner, Answer::Step);
+                let opens = Opens { body, scopes, with: None, detached: false };
+                (alone(Work::Open(opens), Retry::default(), None), None)
+            }
+            (Does::Opens { body, with, detached }, scopes) => {
+                let opens = Opens { body, scopes: scopes.unwrap_or(ScopeCount::One), with, detached };
+                (alone(Work::Open(opens), retry, timeout_ms), undo)
+            }
+        };
+        let graph = &self.frames.last().expect("a step is looked at within a body").graph;
+        let needs = graph.needs(at).iter();
+        step.needs = needs.map(|need| Need { step: StepNo(need.step as u32), state: need.state }).collect();
+        step.always = spec.always;
+        step.join = graph.joined(at);
+        step.rest = match &spec.rest {
+            Some(rest) if rest.get_ref() == "cancel" => Rest::Cancel,
+            _ => Rest::Wait,
+        };
+        step.when = when;
+        (step, undo)
     }
 
-    fn step(&mut self, at: usize, name: &'a Spanned<String>, spec: &'a StepSpec) -> Step {
-        let plugin = self.plugin(name, spec);
-        self.guards.clear();
-        let when = spec.when.as_ref().and_then(|text| self.when(at, text));
-        let with = self.with(at, name, spec);
-        let pool = spec.pool.as_ref().and_then(|pool| {
-            self.used.pools.insert(pool.get_ref());
-            let found = self.declared.pool(pool.get_ref());
-            if found.is_none() && !self.spec.left_out.contains(&("pools", pool.get_ref().clone())) {
-                self.used.any = true;
-                let hint =
-                    self.out.suggest(pool.get_ref(), self.spec.pools.iter().map(|(name, _)| name.get_ref().as_str()));
-                self.out.push(unknown("pool", "unknown-pool", pool.get_ref(), pool.span(), hint));
+    /// Judges which keys of a step go together.
+    fn judge_keys(&mut self, name: &Spanned<String>, spec: &StepSpec) {
+        let works: Vec<(&str, Range<usize>)> = [
+            spec.plugin.as_ref().map(|plugin| ("use", plugin.span())),
+            spec.block.as_ref().map(|block| ("steps", block.span.clone())),
+            spec.workflow.as_ref().map(|path| ("workflow", path.span())),
+            spec.wait.as_ref().map(|wait| ("wait", wait.span.clone())),
+            spec.finish.as_ref().map(|finish| ("finish", finish.span())),
+            spec.fail.as_ref().map(|fail| ("fail", fail.span.clone())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let [(first, first_span), (second, second_span), ..] = &works[..] {
+            let message = format!("the step `{}` has `{first}` and `{second}`; it can do only one", name.get_ref());
+            let found = Diagnostic::error("two-works", second_span.clone(), message);
+            self.out.push(found.also(first_span.clone(), "the other").hint("make two steps of it"));
+        }
+        let work = works.first().map_or("use", |(work, _)| work);
+        let useless = |span: Range<usize>, message: String| {
+            Diagnostic::warning("useless-key", span, message).label("has no effect")
+        };
+        let mut without = |key: &str, span: Option<Range<usize>>, works: &[&str]| {
+            if let Some(span) = span.filter(|_| !works.contains(&work)) {
+                self.out.push(useless(span, format!("a step with `{work}` has no use for `{key}`")));
             }
-            found
-        });
+        };
+        without("with", spec.with.as_ref().map(|with| with.span.clone()), &["use", "workflow"]);
+        without("pool", spec.pool.as_ref().map(Spanned::span), &["use"]);
+        without("retry", spec.retry.as_ref().map(|retry| retry.span.clone()), &["use", "steps", "workflow"]);
+        without("timeout", spec.timeout.as_ref().map(Spanned::span), &["use", "steps", "workflow", "wait"]);
+        without("undo", spec.undo.as_ref().map(|undo| undo.0.clone()), &["use", "steps", "workflow"]);
+        without("detached", spec.detached.as_ref().map(Spanned::span), &["workflow"]);
+        let again = spec.foreach.as_ref().map(|foreach| ("foreach", foreach.span.clone()));
+        let again = again.or(spec.repeat.as_ref().map(|repeat| ("repeat", repeat.span.clone())));
+        if let Some((key, span)) = again.filter(|_| work == "finish" || work == "fail") {
+            let message = format!("a step with `{work}` is an end, so that `{key}` makes no sense");
+            self.out.push(Diagnostic::error("two-works", span, message).label("can't be done more than once"));
+        }
+        if let (Some(foreach), Some(repeat)) = (&spec.foreach, &spec.repeat) {
+            let found =
+                Diagnostic::error("two-works", repeat.span.clone(), "a step has `foreach` or `repeat`, not both");
+            let hint = "put the one into `steps` of the other: `[steps.NAME.steps.NAME]`";
+            self.out.push(found.also(foreach.span.clone(), "the other").hint(hint));
+        }
+        if let Some(detached) = spec.detached.as_ref().filter(|detached| *detached.get_ref())
+            && (spec.foreach.is_some() || spec.repeat.is_some())
+        {
+            let message = "a step with `foreach` or `repeat` waits for what it begins";
+            self.out.push(Diagnostic::error("two-works", detached.span(), message).label("can't be detached"));
+        }
+        if let Some(parallel) = spec.parallel.as_ref().filter(|_| spec.foreach.is_none() && !spec.incomplete) {
+            let message = "`parallel` bounds the items of `foreach`, and there is none";
+            let found = Diagnostic::error("missing-key", parallel.span(), message).label("without `foreach`");
+            self.out.push(found.hint("how many attempts run at once is bounded by a pool"));
+        }
+        if let Some(undo) = spec.undo.as_ref().filter(|_| spec.always) {
+            self.out.push(useless(undo.0.clone(), "what an always-step did is not undone".to_owned()));
+        }
+        if let Some(finish) = spec.finish.as_ref().filter(|finish| !*finish.get_ref()) {
+            let found = Diagnostic::error("wrong-type", finish.span(), "`finish` is `true` or not there");
+            self.out.push(found.label("not an end"));
+        }
+    }
+
+    fn does(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Does {
+        if let Some(block) = &spec.block {
+            let body = self.draft.reserve();
+            let path = match &self.frame().at {
+                _ if spec.always => format!("always.{}", name.get_ref()),
+                _ => format!("steps.{}", name.get_ref()),
+            };
+            let owner = Owner { path: Some(path), span: name.span(), incomplete: spec.incomplete };
+            let guards = std::mem::take(&mut self.guards);
+            self.body(body, &block.steps, &block.outputs, owner);
+            self.guards = guards;
+            return Does::Opens { body, with: None, detached: false };
+        }
+        if let Some(path) = &spec.workflow {
+            return self.sub_workflow(name, spec, path);
+        }
+        Does::Alone(match spec {
+            StepSpec { wait: Some(wait), .. } => Work::Wait(self.wait(wait)),
+            StepSpec { finish: Some(_), .. } => Work::Finish,
+            StepSpec { fail: Some(message), .. } => Work::Fail(self.text(message)),
+            _ => Work::Use(self.uses(name, spec)),
+        })
+    }
+
+    fn uses(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Use {
+        let plugin = self.plugin(name, spec);
+        let with = self.with(name, spec);
         let component = spec.plugin.as_ref().and_then(|plugin| self.declared.plugin(plugin.get_ref()));
         let component = component.map(|plugin| &plugin.component);
-        let needs = self.graph.needs(at).iter();
-        Step {
-            name: name.get_ref().clone(),
-            plugin: plugin.unwrap_or(PluginId(0)),
+        Use {
+            plugin: plugin.and_then(|id| self.plugin_ids.get(id.index()).copied()).unwrap_or(PluginId(0)),
             with,
-            needs: needs.map(|need| Need { step: StepId(need.step as u32), state: need.state }).collect(),
-            always: spec.always,
-            join: self.graph.joined(at),
-            rest: match &spec.rest {
-                Some(rest) if rest.get_ref() == "cancel" => Rest::Cancel,
-                _ => Rest::Wait,
-            },
-            when,
-            retry: retry(spec.retry.as_ref(), &mut self.out),
-            timeout_ms: spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out)),
-            pool,
+            pool: self.pool(spec).and_then(|id| self.pool_ids.get(id.index()).copied()),
             limits: limits(&spec.limit, &mut self.out),
             grants: grants(&spec.grant, component, name.span(), &mut self.out),
         }
+    }
+
+    fn pool(&mut self, spec: &'a StepSpec) -> Option<PoolId> {
+        let pool = spec.pool.as_ref()?;
+        self.used.pools.insert(pool.get_ref());
+        let found = self.declared.pool(pool.get_ref());
+        if found.is_none() && !self.spec.left_out.contains(&("pools", pool.get_ref().clone())) {
+            self.used.any = true;
+            let hint =
+                self.out.suggest(pool.get_ref(), self.spec.pools.iter().map(|(name, _)| name.get_ref().as_str()));
+            self.out.push(unknown("pool", "unknown-pool", pool.get_ref(), pool.span(), hint));
+        }
+        found
+    }
+
+    /// What undoes a step: it sees the step, which has succeeded.
+    fn undo(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Step {
+        self.frame().is_done = true;
+        let guards = std::mem::take(&mut self.guards);
+        let work = Work::Use(self.uses(name, spec));
+        self.guards = guards;
+        self.frame().is_done = false;
+        Step {
+            name: format!("{}.undo", name.get_ref()),
+            work,
+            needs: Vec::new(),
+            always: false,
+            join: Join::All,
+            rest: Rest::Wait,
+            when: None,
+            retry: retry(spec.retry.as_ref(), &mut self.out),
+            timeout_ms: spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out)),
+            undo: None,
+            undoes: None,
+        }
+    }
+
+    fn sub_workflow(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec, path: &'a Spanned<String>) -> Does {
+        let detached = spec.detached.as_ref().is_some_and(|detached| *detached.get_ref());
+        let whole = beside(self.directory, path.get_ref());
+        let fault = match self.draft.file(&whole) {
+            Some(Ok(file)) => {
+                let body = self.draft.workflow(&whole, file);
+                let schema = self.declared.workflow(path.get_ref()).map(|workflow| &workflow.input);
+                let with = self.held_against(name, spec, schema, None);
+                return Does::Opens { body, with: Some(with), detached };
+            }
+            Some(Err(reason)) => reason.clone(),
+            None => "it was not read".to_owned(),
+        };
+        let message = format!("the workflow `{}` can't be used: {fault}", path.get_ref());
+        let found = Diagnostic::error("workflow", path.span(), message);
+        self.out.push(found.hint("paths of workflows start at the folder of the file that names them"));
+        Does::Opens { body: self.draft.reserve(), with: None, detached }
+    }
+
+    /// The list of a `foreach`, and the type of its items.
+    fn list(&mut self, spec: &'a ForeachSpec) -> (Template, Type<'a>) {
+        let Some(list) = &spec.list else { return (Template::constant(Json::null()), Type::ANY) };
+        let tree = self.tree(list);
+        let (kinds, items) = match &tree.kind {
+            TreeKind::Text(Text::Hole(hole)) => {
+                // What is wrong with it was told with the tree.
+                let found = self.type_of(&hole.expression);
+                (found.kinds, found.items())
+            }
+            kind => {
+                let items: Option<Vec<Kinds>> = match kind {
+                    TreeKind::List(items) => Some(items.iter().map(Tree::kinds).collect()),
+                    _ => None,
+                };
+                let all = items.into_iter().flatten().reduce(Kinds::or).unwrap_or(Kinds::ANY);
+                (tree.kinds(), Type::of_kinds(all))
+            }
+        };
+        if !kinds.is_none() && !kinds.meets(Kinds::LIST) {
+            let message = format!("`foreach` takes a list, and this is {kinds}");
+            let found = Diagnostic::error("not-a-list", list.span.clone(), message).label(kinds.to_string());
+            self.out.push(found.hint("write a list, or a hole that is one: `foreach = \"${inputs.suites}\"`"));
+        }
+        (Template::of(&tree, Json::from(list.to_json())), items)
+    }
+
+    fn each(&mut self, list: Template, spec: &StepSpec) -> Each {
+        let foreach = spec.foreach.as_ref().expect("it has a list");
+        let mut bound = |number: &Option<Spanned<i64>>| {
+            let number = number.as_ref()?;
+            if !(1..=ITEMS_MAX as i64).contains(number.get_ref()) {
+                let message = format!("`parallel` is 1 to {ITEMS_MAX}, not {}", number.get_ref());
+                self.out.push(Diagnostic::error("number-range", number.span(), message));
+            }
+            u32::try_from(*number.get_ref()).ok().filter(|number| *number > 0)
+        };
+        let (outer, inner) = (bound(&spec.parallel), bound(&foreach.parallel));
+        if let (Some(parallel), Some(_)) = (&spec.parallel, &foreach.parallel) {
+            let found = Diagnostic::error("duplicate", parallel.span(), "`parallel` is said twice");
+            self.out.push(found.hint("leave one of them out"));
+        }
+        let join = match foreach.join.as_ref().map(|join| (join.get_ref(), join.span())) {
+            None => Join::All,
+            Some((JoinSpec::AtLeast(least), _)) if *least >= 1 => Join::AtLeast((*least).min(ITEMS_MAX as i64) as u32),
+            Some((JoinSpec::AtLeast(least), span)) => {
+                let message = format!("`at-least` is at least 1, not {least}");
+                self.out.push(Diagnostic::error("number-range", span, message));
+                Join::All
+            }
+            Some((JoinSpec::Word(word), span)) => match word.as_str() {
+                "all" => Join::All,
+                "any" => Join::Any,
+                "merge" => Join::Merge,
+                word => {
+                    let found = Diagnostic::error("unknown-join", span, format!("there is no join `{word}`"));
+                    let hint = "a join is `all`, `any`, `merge` or `{ at-least = n }`";
+                    self.out.push(found.label("unknown join").hint(hint));
+                    Join::All
+                }
+            },
+        };
+        let rest = match foreach.rest.as_ref().map(|rest| (rest.get_ref().as_str(), rest.span())) {
+            None | Some(("wait", _)) => Rest::Wait,
+            Some(("cancel", _)) => Rest::Cancel,
+            Some((word, span)) => {
+                let found = Diagnostic::error("unknown-rest", span, format!("the rest can't `{word}`"));
+                self.out.push(found.label("unknown word").hint("the rest can `wait` (it goes on) or `cancel`"));
+                Rest::Wait
+            }
+        };
+        Each { list, parallel: inner.or(outer), join, rest }
+    }
+
+    /// The rules of a `repeat` see the step itself, as its last round was.
+    fn rounds(&mut self, spec: &'a RepeatSpec) -> Rounds {
+        self.frame().is_done = true;
+        let guards = std::mem::take(&mut self.guards);
+        let while_holds = spec.while_holds.as_ref().and_then(|text| self.rule("while", text));
+        let until = spec.until.as_ref().and_then(|text| self.rule("until", text));
+        self.guards = guards;
+        self.frame().is_done = false;
+        let delay_ms = spec.delay.as_ref().and_then(|text| duration(text, "delay", 0, &mut self.out));
+        let max = spec.max.as_ref().map_or(1, |max| *max.get_ref());
+        if let Some(number) = spec.max.as_ref().filter(|_| !(1..=ROUNDS_MAX).contains(&max)) {
+            let message = format!("`max` is 1 to {ROUNDS_MAX}, not {max}");
+            self.out.push(Diagnostic::error("number-range", number.span(), message));
+        }
+        Rounds { while_holds, until, max: max.clamp(1, ROUNDS_MAX) as u32, delay_ms: delay_ms.unwrap_or(0) }
+    }
+
+    fn wait(&mut self, spec: &'a WaitSpec) -> Wait {
+        let for_ms = spec.duration.as_ref().and_then(|text| duration(text, "for", 1, &mut self.out));
+        let until = spec.until.as_ref().map(|until| {
+            let template = self.text(until);
+            let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok();
+            if let ValueKind::String(text) = &until.kind
+                && !text.contains("${")
+                && !is_time(text.trim())
+            {
+                let message = format!("`{text}` is no time with a zone");
+                let found = Diagnostic::error("time", until.span.clone(), message);
+                self.out.push(found.hint("write for example `2026-12-24T18:00:00Z` or `2026-12-24T18:00:00+01:00`"));
+            }
+            template
+        });
+        let signal = spec.signal.as_ref().and_then(|name| {
+            self.used.signals.insert(name.get_ref());
+            let declared = self.spec.signals.iter().find(|(known, _)| known.get_ref() == name.get_ref());
+            let Some((_, declared)) = declared else {
+                if !self.spec.left_out.contains(&("signals", name.get_ref().clone())) {
+                    self.used.any = true;
+                    let known = self.spec.signals.iter().map(|(name, _)| name.get_ref().as_str());
+                    let hint = self.out.suggest(name.get_ref(), known);
+                    let hint = hint.unwrap_or_else(|| format!("declare it: `[signals]` `{} = {{}}`", name.get_ref()));
+                    self.out.push(unknown("signal", "unknown-signal", name.get_ref(), name.span(), Some(hint)));
+                }
+                return None;
+            };
+            let keep = declared.keep.as_ref().is_none_or(|keep| *keep.get_ref());
+            Some(self.draft.signal(name.get_ref(), keep))
+        });
+        let approval = spec.approval.as_ref().map(|who| {
+            if who.get_ref().is_empty() {
+                let found = Diagnostic::error("approval", who.span(), "nobody may give the approval");
+                self.out.push(found.hint("name somebody: `approval = [\"ann\"]`"));
+            }
+            Approval {
+                by: who.get_ref().iter().map(|name| name.get_ref().clone()).collect(),
+                question: spec.question.as_ref().map(|question| self.text(question)),
+            }
+        });
+        if let Some(question) = spec.question.as_ref().filter(|_| approval.is_none() && !spec.incomplete) {
+            let message = "there is nobody who is asked: `question` goes with `approval`";
+            self.out.push(Diagnostic::warning("useless-key", question.span.clone(), message).label("has no effect"));
+        }
+        let is_nothing = spec.duration.is_none() && spec.until.is_none() && spec.signal.is_none();
+        if is_nothing && spec.approval.is_none() && !spec.incomplete {
+            let found = Diagnostic::error("missing-key", spec.span.clone(), "it waits for nothing");
+            self.out.push(found.hint("wait `for` a duration, `until` a time, for a `signal` or an `approval`"));
+        }
+        Wait { for_ms, until, signal, approval }
+    }
+
+    /// A string with holes.
+    fn text(&mut self, value: &'a Value) -> Template {
+        let tree = self.tree(value);
+        Template::of(&tree, Json::from(value.to_json()))
     }
 
     fn plugin(&mut self, name: &Spanned<String>, spec: &'a StepSpec) -> Option<PluginId> {
@@ -90,35 +443,46 @@ impl<'a> Resolver<'a> {
         found.map(|plugin| plugin.id)
     }
 
-    /// The input, held against what the component takes. Without `with`, it is an empty object.
-    fn with(&mut self, at: usize, name: &Spanned<String>, spec: &'a StepSpec) -> Template {
-        let empty;
-        let value = match &spec.with {
-            Some(with) => with,
+    /// The input, held against what the component takes.
+    fn with(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Template {
+        let plugin = spec.plugin.as_ref().and_then(|plugin| self.declared.plugin(plugin.get_ref()));
+        let validator = plugin.and_then(|plugin| plugin.validator.as_ref());
+        self.held_against(name, spec, plugin.map(|plugin| &plugin.input), validator)
+    }
+
+    /// `with`, held against a schema. Without `with`, it is an empty object.
+    fn held_against(
+        &mut self,
+        name: &Spanned<String>,
+        spec: &'a StepSpec,
+        schema: Option<&'a serde_json::Value>,
+        validator: Option<&jsonschema::Validator>,
+    ) -> Template {
+        let (tree, source) = match &spec.with {
+            Some(with) => (self.tree(with), Json::from(with.to_json())),
             None => {
-                empty = Value { span: name.span(), kind: ValueKind::Table(Vec::new()) };
-                &empty
+                let empty = Tree { span: name.span(), kind: TreeKind::Table(Vec::new()) };
+                (empty, Json::from(serde_json::json!({})))
             }
         };
-        let tree = self.tree(value, Some(at));
-        let plugin = spec.plugin.as_ref().and_then(|plugin| self.declared.plugin(plugin.get_ref()));
-        if let Some(plugin) = plugin.filter(|_| spec.with.is_some() || !spec.incomplete) {
+        if let Some(schema) = schema.filter(|_| spec.with.is_some() || !spec.incomplete) {
             let mut misfits = Vec::new();
-            fit::fit("input", "with", &tree, &Type::of_schema(&plugin.input), &mut |misfit| misfits.push(misfit));
-            if let (true, Some(value), Some(validator)) = (misfits.is_empty(), tree.constant(), &plugin.validator) {
+            fit::fit("input", "with", &tree, &Type::of_schema(schema), &mut |misfit| misfits.push(misfit));
+            if let (true, Some(value), Some(validator)) = (misfits.is_empty(), tree.constant(), validator) {
                 fit::validate("with", &tree, &value, validator, &mut |misfit| misfits.push(misfit));
             }
             misfits.into_iter().for_each(|misfit| self.out.push(misfit));
         }
-        Template::of(&tree, Json::from(value.to_json()))
+        Template::of(&tree, source)
     }
 
-    fn when(&mut self, at: usize, text: &'a Spanned<String>) -> Option<Rule> {
+    /// A rule: `when`, `while` or `until`. What it makes sure of is kept in `guards`.
+    fn rule(&mut self, key: &str, text: &'a Spanned<String>) -> Option<Rule> {
         let content = text.get_ref();
         let place = Place::of(&self.source.text, &text.span(), content);
         if let Some(inner) = content.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
             let found = Diagnostic::error("rule-syntax", text.span(), "a rule is written without `${…}`");
-            self.out.push(found.hint(format!("write `when = {:?}`", inner.trim())));
+            self.out.push(found.hint(format!("write `{key} = {:?}`", inner.trim())));
             self.used.any = true;
             return None;
         }
@@ -130,7 +494,7 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        let found = self.expression(&expression, &place, Some(at));
+        let found = self.expression(&expression, &place);
         if !found.kinds.is_none() && !found.kinds.meets(RULE) {
             let message = format!("a rule is true or false, but this is {}", found.kinds);
             let diagnostic = Diagnostic::error("not-boolean", place.span(0..content.len()), message);

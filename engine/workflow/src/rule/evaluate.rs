@@ -88,6 +88,10 @@ impl<'s> Evaluation<'s> {
             Kind::Literal(value) => Ok(Cow::Borrowed(value)),
             Kind::Inputs => Ok(Cow::Borrowed(self.scope.inputs())),
             Kind::Run | Kind::Workflow | Kind::Step(_) => self.whole(part),
+            Kind::Local(local) => match self.scope.local(*local) {
+                Some(value) => Ok(Cow::Borrowed(value)),
+                None => Err(self.fault(part, format!("there is no `{}` here", local.name()))),
+            },
             Kind::Variable(depth) => {
                 let mut here = variables;
                 for _ in 0..*depth {

@@ -34,7 +34,7 @@ pub const EXPRESSION_NESTING_MAX: usize = 16;
 pub const LOOP_NESTING_MAX: usize = 2;
 
 /// The names that expressions start from.
-const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow"];
+const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow", "item", "index", "previous"];
 
 const LOOPS: &[&str] = &["all", "exists", "exists_one", "filter", "map"];
 
@@ -99,6 +99,8 @@ pub(super) enum Kind {
     Run,
     /// `workflow`.
     Workflow,
+    /// `item`, `index` or `previous`.
+    Local(Local),
     /// `steps.NAME`.
     Step(Box<str>),
     /// The variable of the loop so many levels out.
@@ -117,6 +119,32 @@ pub(super) enum Kind {
     Binary(Operator, Box<Expr>, Box<Expr>),
     Call(&'static Function, Vec<Expr>),
     Loop(Box<Loop>),
+}
+
+/// What only the steps of an item or a round see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// `item`: of the list, the one that this is about.
+    Item,
+    /// `index`: of the item or the round, from 0.
+    Index,
+    /// `previous`: what the round before answered; null in the first.
+    Previous,
+}
+
+impl Local {
+    /// The word for it in rules.
+    pub fn name(self) -> &'static str {
+        match self {
+            Local::Item => "item",
+            Local::Index => "index",
+            Local::Previous => "previous",
+        }
+    }
+
+    fn named(name: &str) -> Option<Local> {
+        [Local::Item, Local::Index, Local::Previous].into_iter().find(|local| local.name() == name)
+    }
 }
 
 /// `over.map(x, keep, body)` and its like.
@@ -255,7 +283,7 @@ pub(crate) enum Mention<'a> {
 impl Expr {
     pub(super) fn is_path(&self) -> bool {
         match &self.kind {
-            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Step(_) => true,
+            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(_) | Kind::Step(_) => true,
             Kind::Member(of, _) => of.is_path(),
             Kind::Index(of, index) => of.is_path() && matches!(index.kind, Kind::Literal(_)),
             _ => false,
@@ -285,7 +313,13 @@ impl Expr {
 
     fn children(&self) -> Vec<&Expr> {
         match &self.kind {
-            Kind::Literal(_) | Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Step(_) | Kind::Variable(_) => vec![],
+            Kind::Literal(_)
+            | Kind::Inputs
+            | Kind::Run
+            | Kind::Workflow
+            | Kind::Local(_)
+            | Kind::Step(_)
+            | Kind::Variable(_) => vec![],
             Kind::List(items) | Kind::Call(_, items) => items.iter().collect(),
             Kind::Object(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
             Kind::Member(of, _) | Kind::Has(of) | Kind::Not(of) | Kind::Negate(of) => vec![of],
@@ -313,7 +347,7 @@ fn path(text: &str) -> Option<Expr> {
         "run" => here.kind = Kind::Run,
         "workflow" => here.kind = Kind::Workflow,
         "steps" => step_wanted = true,
-        _ => return None,
+        name => here.kind = Kind::Local(Local::named(name)?),
     }
     for count in 1.. {
         let Some(sign) = tokens.next() else { break };
@@ -634,6 +668,9 @@ impl Lowering<'_> {
             "inputs" => Kind::Inputs,
             "run" => Kind::Run,
             "workflow" => Kind::Workflow,
+            "item" => Kind::Local(Local::Item),
+            "index" => Kind::Local(Local::Index),
+            "previous" => Kind::Local(Local::Previous),
             "steps" => {
                 let fault = Fault::new("rule-name", span.clone(), "`steps` has to be followed by a step's name");
                 self.fault(fault.hint("write `steps.NAME` or `steps[\"NAME\"]`"))

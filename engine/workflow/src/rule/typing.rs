@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::expression::{Expr, Expression, Fault, Kind, Loop, LoopKind, Operator};
+use super::expression::{Expr, Expression, Fault, Kind, Local, Loop, LoopKind, Operator};
 use crate::diagnostic::did_you_mean;
 use crate::schema::{Kinds, Member, Type};
 
@@ -20,6 +20,8 @@ pub(crate) trait Known<'s> {
     fn similar_input(&self, name: &str) -> Option<&'s str>;
     /// A step, seen from here.
     fn step(&self, name: &str) -> StepKnown<'s>;
+    /// The type of what only items and rounds have, if this is within one.
+    fn local(&self, local: Local) -> Option<Type<'s>>;
     /// The step that may have been meant.
     fn similar_step(&self, name: &str) -> Option<&'s str>;
 }
@@ -126,7 +128,7 @@ fn step_schema(statuses: &[&str]) -> Value {
                 "properties": {
                     "kind": { "enum": [
                         "invalid-input", "transient", "permanent", "trap", "timed-out", "limit", "invalid-output", "host",
-                        "rule",
+                        "rule", "scope", "rejected",
                     ] },
                     "message": { "type": "string" },
                     "details": true,
@@ -170,6 +172,11 @@ impl<'s> Typing<'_, 's> {
             Kind::Inputs => Type::of_kinds(Kinds::OBJECT),
             Kind::Run => Type::of_schema(&RUN),
             Kind::Workflow => Type::of_schema(&WORKFLOW),
+            Kind::Local(local) => self.known.local(*local).unwrap_or_else(|| {
+                let message = format!("there is no `{}` here", local.name());
+                let fault = Fault::new("rule-name", part.span.clone(), message);
+                self.fault(fault.label("only within `foreach` and `repeat`"))
+            }),
             Kind::Step(name) => match self.step(part, name) {
                 None => Type::ANY,
                 Some((.., Certainty::Open)) => Type::of_schema(&OPEN_STEP),

@@ -4,12 +4,17 @@
 //! The reader takes no key that is not here, and a test holds the reverse, so the schema can't promise what the reader
 //! refuses. What the schema says is about shape; what names exist and whether a rule is right is for `downbeat check`.
 
+use std::sync::OnceLock;
+
 use serde_json::{Map, Value, json};
 
 use super::{DURATION_PATTERN, SIZE_PATTERN};
 use crate::capability::Limits;
 use crate::plan::{InputType, Retry};
-use crate::resolve::{ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, REST_WORDS, STEPS_MAX};
+use crate::resolve::{
+    ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, REST_WORDS, ROUNDS_MAX, STEPS_MAX,
+};
+use crate::run::ITEMS_MAX;
 
 /// The tables of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +23,12 @@ pub(super) enum Table {
     Input,
     Plugin,
     Pool,
+    Signal,
     Step,
+    Undo,
+    Wait,
+    Foreach,
+    Repeat,
     Join,
     Retry,
     Limit,
@@ -27,6 +37,7 @@ pub(super) enum Table {
 }
 
 /// A key of a table.
+#[derive(Clone, Copy)]
 pub(super) struct Key {
     /// As it is written.
     pub(super) name: &'static str,
@@ -40,6 +51,7 @@ pub(super) struct Key {
 }
 
 /// What a key's value looks like.
+#[derive(Clone, Copy)]
 enum Shape {
     Text,
     Pattern(&'static str),
@@ -68,12 +80,17 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 10] = [
+    pub(super) const ALL: [Table; 15] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
         Table::Pool,
+        Table::Signal,
         Table::Step,
+        Table::Undo,
+        Table::Wait,
+        Table::Foreach,
+        Table::Repeat,
         Table::Join,
         Table::Retry,
         Table::Limit,
@@ -88,7 +105,12 @@ impl Table {
             Table::Input => "an input",
             Table::Plugin => "a plugin",
             Table::Pool => "a pool",
+            Table::Signal => "a signal",
             Table::Step => "a step",
+            Table::Undo => "`undo`",
+            Table::Wait => "`wait`",
+            Table::Foreach => "`foreach`",
+            Table::Repeat => "`repeat`",
             Table::Join => "`join`",
             Table::Retry => "`retry`",
             Table::Limit => "`limit`",
@@ -104,7 +126,12 @@ impl Table {
             Table::Input => INPUT,
             Table::Plugin => PLUGIN,
             Table::Pool => POOL,
-            Table::Step => STEP,
+            Table::Signal => SIGNAL,
+            Table::Step => STEP.get_or_init(|| [&WORK[..2], STEP_ALONE, &WORK[2..]].concat()),
+            Table::Undo => WORK,
+            Table::Wait => WAIT,
+            Table::Foreach => FOREACH,
+            Table::Repeat => REPEAT,
             Table::Join => JOIN,
             Table::Retry => RETRY,
             Table::Limit => LIMIT,
@@ -125,7 +152,10 @@ impl Table {
             Table::Input => &["type"],
             Table::Plugin | Table::File => &["path"],
             Table::Pool => &["size"],
-            Table::Step => &["use"],
+            Table::Undo => &["use"],
+            Table::Foreach => &["in"],
+            Table::Repeat => &["max"],
+            Table::Step | Table::Signal | Table::Wait => &[],
             Table::Join => &["at-least"],
             Table::Retry => &["attempts"],
             Table::Limit | Table::Grant => &[],
@@ -139,7 +169,12 @@ impl Table {
             Table::Input => "input",
             Table::Plugin => "plugin",
             Table::Pool => "pool",
+            Table::Signal => "signal",
             Table::Step => "step",
+            Table::Undo => "undo",
+            Table::Wait => "wait",
+            Table::Foreach => "foreach",
+            Table::Repeat => "repeat",
             Table::Join => "join",
             Table::Retry => "retry",
             Table::Limit => "limit",
@@ -245,7 +280,8 @@ fn size(bytes: u64) -> Value {
 
 /// A duration as one would write it.
 fn duration(ms: u64) -> Value {
-    let unit = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)].into_iter().find(|(_, unit)| ms.is_multiple_of(*unit));
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let unit = units.into_iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit));
     let (unit, factor) = unit.unwrap_or(("ms", 1));
     format!("{}{unit}", ms / factor).into()
 }
@@ -287,6 +323,12 @@ const WORKFLOW: &[Key] = &[
         Shape::Named(&Shape::Either(&Shape::Integer(1, POOL_SIZE_MAX), &Shape::Table(Table::Pool))),
         r#"{"runner": 4}"#,
         "How many attempts may be in flight at once, over all runs of the process.",
+    ),
+    key(
+        "signals",
+        Shape::Named(&Shape::Table(Table::Signal)),
+        r#"{"go": {"keep": false}}"#,
+        "What may be sent to a run from outside, and is waited for by steps.",
     ),
     key(
         "steps",
@@ -339,19 +381,102 @@ const POOL: &[Key] = &[
     key("cost-per-hour", Shape::Number(0.0, None), "0.48", "Of one place, in any currency. No run depends on it."),
 ];
 
-const STEP: &[Key] = &[
-    key("use", Shape::Text, r#""process""#, "The plugin: one of `[plugins]`."),
-    key("with", Shape::Object, r#"{"name": "${inputs.name}"}"#, "The step's input. Any values; strings may have holes `${…}`.").by_default(|| json!({})),
+const SIGNAL: &[Key] = &[key(
+    "keep",
+    Shape::Boolean,
+    "false",
+    "Whether a signal that nobody waits for is kept for the next step that does. Without, it is lost.",
+)
+.by_default(|| true.into())];
+
+static STEP: OnceLock<Vec<Key>> = OnceLock::new();
+
+/// The keys of a step beside those that it shares with `undo`.
+const STEP_ALONE: &[Key] = &[
+    key("steps", Shape::Named(&Shape::Table(Table::Step)), "", "Steps within the step: a scope of their own, which is retried, timed, undone and cancelled as a whole."),
+    key("always", Shape::Named(&Shape::Table(Table::Step)), "", "What is done at the end of its steps, whatever became of them."),
+    key("outputs", Shape::Named(&Shape::Any), r#"{"digest": "${steps.build.output.digest}"}"#, "The output of a step with `steps`: any values, strings may have holes `${…}`."),
+    key("workflow", Shape::Text, r#""deploy.toml""#, "Another workflow, as a step of this one: `with` are its inputs, its outputs the step's output."),
+    key("wait", Shape::Either(&Shape::Duration, &Shape::Table(Table::Wait)), r#""10m""#, "Waits: so long, until a time, for a signal, for somebody's approval, or for the first of several of these."),
+    key("finish", Shape::Boolean, "true", "The end: what else goes on in the workflow or block is ended, and it has succeeded."),
+    key("fail", Shape::Text, r#""no region is left""#, "The end: the step fails with this message, and what else goes on in the workflow or block is ended."),
+    key("foreach", Shape::Either(&Shape::Either(&Shape::Text, &Shape::List(&Shape::Any)), &Shape::Table(Table::Foreach)), r#""${inputs.suites}""#, "Once for each item of a list, side by side. `${item}` and `${index}` are the item's; the output is the list of outputs."),
+    key("parallel", Shape::Integer(1, ITEMS_MAX as i64), "4", "How many items of `foreach` are worked on at once; without it, all."),
+    key("repeat", Shape::Either(&Shape::Integer(1, ROUNDS_MAX), &Shape::Table(Table::Repeat)), r#"{"until": "steps.ask.output.ready", "max": 20}"#, "Again and again, until or while a rule holds. `${previous}` is the output of the round before; the output is that of the last."),
+    key("detached", Shape::Boolean, "true", "The step is over as soon as its workflow has begun, which goes on by itself; what is around it waits for it, but no round of a `repeat` does.").by_default(|| false.into()),
+    key("undo", Shape::Table(Table::Undo), "", "What takes back what the step did, if it succeeded and its workflow or block does not. Steps are undone in the reverse order of their ends."),
     key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it unless there is a `join`: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end).").by_default(|| json!([])),
     key("join", Shape::Either(&Shape::OneOf(JOIN_WORDS), &Shape::Table(Table::Join)), r#""any""#, "How many of its needs the step takes: `all`, the first that is met (`any`), at least one once all have come to an end (`merge`), or so many (`{ at-least = 2 }`).").by_default(|| "all".into()),
     key("rest", Shape::OneOf(REST_WORDS), r#""cancel""#, "What becomes of the steps that serve only this one, once it is decided whether it starts: they go on (`wait`) or are ended (`cancel`).").by_default(|| "wait".into()),
     key("when", Shape::Rule, r#""steps.build.output.size < 100""#, "A rule in CEL. If it is false once the needs are met, the step is skipped."),
+];
+
+/// What runs, and within which bounds.
+const WORK: &[Key] = &[
+    key("use", Shape::Text, r#""process""#, "The plugin: one of `[plugins]`."),
+    key(
+        "with",
+        Shape::Object,
+        r#"{"name": "${inputs.name}"}"#,
+        "The step's input. Any values; strings may have holes `${…}`.",
+    )
+    .by_default(|| json!({})),
     key("retry", Shape::Table(Table::Retry), "", "What happens after a failure that may be gone next time."),
-    key("timeout", Shape::Duration, r#""15m""#, "Of one attempt.").by_default(|| duration(Limits::default().time_ms)),
+    key(
+        "timeout",
+        Shape::Duration,
+        r#""15m""#,
+        "Of one attempt; of a step with `steps`, `workflow` or `wait`, of each time that it is tried.",
+    )
+    .by_default(|| duration(Limits::default().time_ms)),
     key("pool", Shape::Text, r#""runner""#, "Where the step's attempts queue: one of `[pools]`."),
     key("limit", Shape::Table(Table::Limit), "", "The bounds of one attempt."),
     key("grant", Shape::Table(Table::Grant), "", "What the step's attempts may reach. Without it: nothing."),
     key("description", Shape::Text, r#""Builds the image""#, "For people."),
+];
+
+const WAIT: &[Key] = &[
+    key("for", Shape::Duration, r#""10m""#, "So long."),
+    key("until", Shape::Text, r#""2026-12-24T18:00:00Z""#, "Until this time, with a zone; it may have holes `${…}`."),
+    key("signal", Shape::Text, r#""go""#, "For a signal: one of `[signals]`."),
+    key(
+        "approval",
+        Shape::Either(&Shape::Text, &Shape::List(&Shape::Text)),
+        r#"["ann", "bob"]"#,
+        "For the approval of one of these. If one rejects it, the step fails.",
+    ),
+    key("question", Shape::Text, r#""Promote ${inputs.commit}?""#, "What they are asked; it may have holes `${…}`."),
+];
+
+const FOREACH: &[Key] = &[
+    key("in", Shape::Either(&Shape::Text, &Shape::List(&Shape::Any)), r#""${inputs.suites}""#, "The list."),
+    key("parallel", Shape::Integer(1, ITEMS_MAX as i64), "4", "How many items are worked on at once; without it, all."),
+    key(
+        "join",
+        Shape::Either(&Shape::OneOf(JOIN_WORDS), &Shape::Table(Table::Join)),
+        r#""any""#,
+        "How many of the items have to succeed.",
+    )
+    .by_default(|| "all".into()),
+    key("rest", Shape::OneOf(REST_WORDS), r#""cancel""#, "What becomes of the other items once that is decided.")
+        .by_default(|| "wait".into()),
+];
+
+const REPEAT: &[Key] = &[
+    key(
+        "while",
+        Shape::Rule,
+        r#""previous == null || previous.more""#,
+        "Asked before each round: it is begun while this holds.",
+    ),
+    key("until", Shape::Rule, r#""steps.ask.output.ready""#, "Asked after each round: it was the last if this holds."),
+    key(
+        "max",
+        Shape::Integer(1, ROUNDS_MAX),
+        "20",
+        "So many rounds at most. With a rule that still asks for another, the step fails then.",
+    ),
+    key("delay", Shape::Duration, r#""5s""#, "Between two rounds.").by_default(|| duration(0)),
 ];
 
 const JOIN: &[Key] =
@@ -431,7 +556,12 @@ mod tests {
             Table::Input => "[inputs.a]\n",
             Table::Plugin => "[plugins.a]\npath = \"p\"\n",
             Table::Pool => "[pools.a]\nsize = 1\n",
+            Table::Signal => "[signals.a]\n",
             Table::Step => "[steps.a]\n",
+            Table::Undo => "[steps.a.undo]\n",
+            Table::Wait => "[steps.a.wait]\n",
+            Table::Foreach => "[steps.a.foreach]\nin = []\n",
+            Table::Repeat => "[steps.a.repeat]\nmax = 1\n",
             Table::Join => "[steps.a.join]\nat-least = 1\n",
             Table::Retry => "[steps.a.retry]\n",
             Table::Limit => "[steps.a.limit]\n",

@@ -12,20 +12,16 @@ use super::*;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::JSON_DEPTH_MAX;
 
+/// How deeply steps nest in steps. 16: the scopes that a run opens nest twice as deep, and people lose count at four.
+const BLOCKS_NESTED_MAX: usize = 16;
+
 /// Words of the language that this version does not speak yet.
 const LATER: &[(Table, &str)] = &[
     (Table::Workflow, "on"),
     (Table::Workflow, "emit"),
     (Table::Plugin, "shape"),
     (Table::Plugin, "digest"),
-    (Table::Step, "workflow"),
-    (Table::Step, "steps"),
-    (Table::Step, "wait"),
     (Table::Step, "emit"),
-    (Table::Step, "foreach"),
-    (Table::Step, "parallel"),
-    (Table::Step, "repeat"),
-    (Table::Step, "undo"),
     (Table::Step, "cache"),
     (Table::Grant, "secrets"),
     (Table::Grant, "events"),
@@ -50,6 +46,21 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Workflow, "jobs", "steps"),
     (Table::Workflow, "tasks", "steps"),
     (Table::Workflow, "finally", "always"),
+    (Table::Workflow, "events", "signals"),
+    (Table::Step, "for_each", "foreach"),
+    (Table::Step, "for-each", "foreach"),
+    (Table::Step, "matrix", "foreach"),
+    (Table::Step, "loop", "repeat"),
+    (Table::Step, "max-parallel", "parallel"),
+    (Table::Step, "compensate", "undo"),
+    (Table::Step, "compensation", "undo"),
+    (Table::Step, "rollback", "undo"),
+    (Table::Step, "call", "workflow"),
+    (Table::Step, "sleep", "wait"),
+    (Table::Foreach, "over", "in"),
+    (Table::Foreach, "items", "in"),
+    (Table::Repeat, "times", "max"),
+    (Table::Repeat, "interval", "delay"),
 ];
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -77,7 +88,7 @@ fn read<T>(source: &Source, take: impl FnOnce(&mut Reader, &DeTable<'_>) -> Opti
         return (None, vec![Diagnostic::error("too-large", 0..0, message)]);
     }
     let (document, errors) = DeTable::parse_recoverable(&source.text);
-    let mut reader = Reader { out: Collector::default(), left_out: HashSet::new() };
+    let mut reader = Reader { out: Collector::default(), left_out: HashSet::new(), depth: 0 };
     if !errors.is_empty() {
         errors.iter().for_each(|error| reader.out.push(no_toml(error, source.text.len())));
         return (None, reader.out.finish());
@@ -135,6 +146,8 @@ fn owned(key: &Key<'_>) -> Spanned<String> {
 struct Reader {
     out: Collector,
     left_out: HashSet<(&'static str, String)>,
+    /// In how many steps the one at hand is.
+    depth: usize,
 }
 
 impl Reader {
@@ -149,6 +162,7 @@ impl Reader {
                 "inputs" => spec.inputs = self.entries("inputs", value, Reader::input),
                 "plugins" => spec.plugins = self.entries("plugins", value, Reader::plugin),
                 "pools" => spec.pools = self.entries("pools", value, Reader::pool),
+                "signals" => spec.signals = self.entries("signals", value, Reader::signal),
                 "steps" => spec.steps = self.entries("steps", value, Reader::step),
                 "always" => always = self.entries("always", value, Reader::step),
                 "outputs" => spec.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1)),
@@ -228,45 +242,188 @@ impl Reader {
         Some(PoolSpec { size: size?, cost_per_hour })
     }
 
+    fn signal(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<SignalSpec> {
+        let table = self.table(name.get_ref(), "a table such as `{ keep = true }`", value)?;
+        let mut signal = SignalSpec { keep: None };
+        for (key, value) in self.known(Table::Signal, table) {
+            match key.get_ref().as_ref() {
+                "keep" => signal.keep = self.boolean("keep", value),
+                word => unread(word),
+            }
+        }
+        Some(signal)
+    }
+
     fn step(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<StepSpec> {
-        let mut step = StepSpec {
-            always: false,
-            plugin: None,
-            with: None,
-            needs: Vec::new(),
-            join: None,
-            rest: None,
-            when: None,
-            retry: None,
-            timeout: None,
-            pool: None,
-            limit: LimitSpec::default(),
-            grant: GrantSpec::default(),
-            description: None,
-            incomplete: false,
-        };
+        if self.depth == BLOCKS_NESTED_MAX {
+            let message = format!("steps nest at most {BLOCKS_NESTED_MAX} levels deep");
+            self.out.push(Diagnostic::error("too-deep", name.span(), message));
+            return None;
+        }
+        let mut step = StepSpec::default();
+        let mut block = BlockSpec { span: name.span(), steps: Vec::new(), outputs: Vec::new() };
+        let (mut always, mut has_block) = (Vec::new(), false);
         let before = self.out.error_count();
+        self.depth += 1;
         // A step that is no table is kept nevertheless: others may need it.
         let table = self.table(name.get_ref(), "a table", value);
         for (key, value) in table.map(|table| self.known(Table::Step, table)).unwrap_or_default() {
             match key.get_ref().as_ref() {
-                "use" => step.plugin = self.string("use", value),
-                "with" => step.with = self.table("with", "a table", value).and_then(|_| self.value(value, 1)),
+                "steps" => (has_block, block.steps) = (true, self.entries("steps", value, Reader::step)),
+                "always" => (has_block, always) = (true, self.entries("always", value, Reader::step)),
+                "outputs" => {
+                    block.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1));
+                    has_block = true;
+                }
+                "workflow" => step.workflow = self.string("workflow", value),
+                "wait" => step.wait = self.wait(value),
+                "finish" => step.finish = self.boolean("finish", value),
+                "fail" => step.fail = self.text("fail", value),
+                "foreach" => step.foreach = self.foreach(value),
+                "parallel" => step.parallel = self.integer("parallel", value),
+                "repeat" => step.repeat = self.repeat(value),
+                "detached" => step.detached = self.boolean("detached", value),
+                "undo" => {
+                    let undo = self.table("undo", "a table such as `{ use = \"process\" }`", value);
+                    let undo = undo.map(|table| self.undo(table));
+                    step.undo = undo.map(|undo| Box::new((key.span(), undo)));
+                }
                 "needs" => step.needs = self.needs(value),
                 "join" => step.join = self.join(value),
                 "rest" => step.rest = self.string("rest", value),
-                "when" => step.when = self.rule(value),
-                "retry" => step.retry = self.retry(key, value),
-                "timeout" => step.timeout = self.duration("timeout", value),
-                "pool" => step.pool = self.string("pool", value),
-                "limit" => step.limit = self.limit(value),
-                "grant" => step.grant = self.grant(value),
-                "description" => step.description = self.string("description", value),
+                "when" => step.when = self.rule("when", value),
+                _ => self.work(&mut step, key, value),
+            }
+        }
+        self.depth -= 1;
+        always.iter_mut().for_each(|(_, step)| step.always = true);
+        block.steps.append(&mut always);
+        step.block = has_block.then(|| Box::new(block));
+        step.incomplete = self.out.error_count() > before;
+        Some(step)
+    }
+
+    fn undo(&mut self, table: &DeTable<'_>) -> StepSpec {
+        let mut undo = StepSpec::default();
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::Undo, table) {
+            self.work(&mut undo, key, value);
+        }
+        undo.incomplete = self.out.error_count() > before;
+        undo
+    }
+
+    /// What a step and its `undo` have in common: what runs, and within which bounds.
+    fn work(&mut self, step: &mut StepSpec, key: &Key<'_>, value: &Item<'_>) {
+        match key.get_ref().as_ref() {
+            "use" => step.plugin = self.string("use", value),
+            "with" => step.with = self.table("with", "a table", value).and_then(|_| self.value(value, 1)),
+            "retry" => step.retry = self.retry(key, value),
+            "timeout" => step.timeout = self.duration("timeout", value),
+            "pool" => step.pool = self.string("pool", value),
+            "limit" => step.limit = self.limit(value),
+            "grant" => step.grant = self.grant(value),
+            "description" => step.description = self.string("description", value),
+            word => unread(word),
+        }
+    }
+
+    fn wait(&mut self, value: &Item<'_>) -> Option<WaitSpec> {
+        let mut wait = WaitSpec {
+            span: value.span(),
+            duration: None,
+            until: None,
+            signal: None,
+            approval: None,
+            question: None,
+            incomplete: false,
+        };
+        if value.get_ref().is_str() || value.get_ref().is_integer() {
+            wait.duration = Some(self.duration("wait", value)?);
+            return Some(wait);
+        }
+        let before = self.out.error_count();
+        let table = self.table("wait", "a duration, or a table such as `{ signal = \"go\" }`", value)?;
+        for (key, value) in self.known(Table::Wait, table) {
+            match key.get_ref().as_ref() {
+                "for" => wait.duration = self.duration("for", value),
+                "until" => wait.until = self.moment(value),
+                "signal" => wait.signal = self.string("signal", value),
+                "approval" => {
+                    wait.approval = match value.get_ref().as_str() {
+                        Some(who) => Some(Spanned::new(value.span(), vec![Spanned::new(value.span(), who.to_owned())])),
+                        None => self.strings("approval", value),
+                    }
+                }
+                "question" => wait.question = self.text("question", value),
                 word => unread(word),
             }
         }
-        step.incomplete = self.out.error_count() > before;
-        Some(step)
+        wait.incomplete = self.out.error_count() > before;
+        Some(wait)
+    }
+
+    /// A time: text with holes, or TOML's own.
+    fn moment(&mut self, value: &Item<'_>) -> Option<Value> {
+        match value.get_ref() {
+            DeValue::Datetime(_) => self.value(value, 1),
+            _ => self.text("until", value),
+        }
+    }
+
+    /// Text, which may have holes.
+    fn text(&mut self, key: &str, value: &Item<'_>) -> Option<Value> {
+        self.string(key, value)?;
+        self.value(value, 1)
+    }
+
+    fn foreach(&mut self, value: &Item<'_>) -> Option<ForeachSpec> {
+        let mut foreach = ForeachSpec { span: value.span(), list: None, parallel: None, join: None, rest: None };
+        let table = match value.get_ref() {
+            DeValue::String(_) | DeValue::Array(_) => {
+                foreach.list = Some(self.value(value, 1)?);
+                return Some(foreach);
+            }
+            _ => self.table("foreach", "a list, `\"${…}\"`, or a table such as `{ in = \"${…}\" }`", value)?,
+        };
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::Foreach, table) {
+            match key.get_ref().as_ref() {
+                "in" => foreach.list = self.value(value, 1),
+                "parallel" => foreach.parallel = self.integer("parallel", value),
+                "join" => foreach.join = self.join(value),
+                "rest" => foreach.rest = self.string("rest", value),
+                word => unread(word),
+            }
+        }
+        if foreach.list.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::Foreach, "in", value.span()));
+        }
+        Some(foreach)
+    }
+
+    fn repeat(&mut self, value: &Item<'_>) -> Option<RepeatSpec> {
+        let mut repeat = RepeatSpec { span: value.span(), while_holds: None, until: None, max: None, delay: None };
+        if value.get_ref().is_integer() {
+            repeat.max = Some(self.integer("repeat", value)?);
+            return Some(repeat);
+        }
+        let table = self.table("repeat", "a number, or a table such as `{ until = \"…\", max = 10 }`", value)?;
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::Repeat, table) {
+            match key.get_ref().as_ref() {
+                "while" => repeat.while_holds = self.rule("while", value),
+                "until" => repeat.until = self.rule("until", value),
+                "max" => repeat.max = self.integer("max", value),
+                "delay" => repeat.delay = self.duration("delay", value),
+                word => unread(word),
+            }
+        }
+        if repeat.max.is_none() && self.out.error_count() == before {
+            let found = missing_key(Table::Repeat, "max", value.span());
+            self.out.push(found.hint("a loop without a bound may never end: write for example `max = 100`"));
+        }
+        Some(repeat)
     }
 
     fn needs(&mut self, value: &Item<'_>) -> Vec<Spanned<String>> {
@@ -299,14 +456,14 @@ impl Reader {
         at_least.map(|number| Spanned::new(number.span(), JoinSpec::AtLeast(number.into_inner())))
     }
 
-    fn rule(&mut self, value: &Item<'_>) -> Option<Spanned<String>> {
+    fn rule(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<String>> {
         match value.get_ref() {
             DeValue::Boolean(constant) => {
-                let fault = wrong_type("when", "a rule in a string", value);
-                self.out.push(fault.hint(format!("write `when = \"{constant}\"`")));
+                let fault = wrong_type(key, "a rule in a string", value);
+                self.out.push(fault.hint(format!("write `{key} = \"{constant}\"`")));
                 None
             }
-            _ => self.string("when", value),
+            _ => self.string(key, value),
         }
     }
 

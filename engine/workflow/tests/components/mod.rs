@@ -26,7 +26,7 @@ pub fn surroundings(spec: &Spec) -> Surroundings {
         None => Err(format!("there is no file `{path}`\nbuild it first")),
     };
     let plugins = spec.plugin_paths().map(|(name, path)| (name.to_owned(), load(path))).collect();
-    Surroundings { directory: "/flows".to_owned(), plugins }
+    Surroundings { directory: "/flows".to_owned(), plugins, ..Surroundings::default() }
 }
 
 fn component(name: &str) -> Option<Component> {

@@ -1,0 +1,50 @@
+//! What is asked of a run through the journal: it reaches whoever drives the run; one that nobody drives keeps it until it is
+//! resumed.
+
+use std::sync::Arc;
+
+use downbeat_journal::{Journal, Request, RequestError, RunSummary, StateFilter};
+use downbeat_workflow::run::Run;
+
+use crate::exit::{Exit, Fault};
+use crate::place::{Place, find_run};
+use crate::resume::load_plan;
+use crate::state;
+use crate::talk;
+
+/// A run of which something is asked, as it stands.
+pub(crate) struct Asked {
+    journal: Journal,
+    found: RunSummary,
+    pub(crate) run: Run,
+}
+
+impl Asked {
+    /// The run that is meant; it is not over.
+    pub(crate) fn find(place: &Place, run: Option<&str>) -> Result<Asked, Fault> {
+        let journal = place.observe()?;
+        let found = find_run(&journal, run, StateFilter::Open)?;
+        if found.outcome.is_some() {
+            return Err(Fault::new(Exit::Usage, format!("run {} is already over", found.id)));
+        }
+        let plan = Arc::new(load_plan(&journal, &found.id)?);
+        let records = journal.load(&found.id).map_err(Fault::engine)?.records;
+        let run = Run::replay(plan, found.id.clone(), &records).map_err(Fault::engine)?;
+        Ok(Asked { journal, found, run })
+    }
+
+    /// Asks it. `what` begins a sentence: "the signal `go`".
+    pub(crate) fn send(self, place: &Place, request: Request, what: &str) -> Result<Exit, Fault> {
+        let id = &self.found.id;
+        self.journal.request(id, request).map_err(|error| match error {
+            RequestError::Ended { .. } => Fault::new(Exit::Usage, error),
+            other => Fault::engine(other),
+        })?;
+        let driver = place.driver()?;
+        match state::word(None, id, driver.as_ref()) {
+            "running" => talk::say(format_args!("{what} is sent to run {id}")),
+            _ => talk::say(format_args!("{what} is kept for run {id}, which nobody drives: `downbeat resume {id}`")),
+        }
+        Ok(Exit::Success)
+    }
+}

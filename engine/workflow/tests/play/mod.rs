@@ -1,0 +1,390 @@
+//! Runs in virtual time: a workflow, a script of how its attempts end, and the log that must come out. Every scenario is
+//! also played with a crash after each of its records: recovery must lead to the same ends, with no attempt recorded twice
+//! and only those in flight repeated; and replay must give the run that was live.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::inputs;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, PoolId, StepId};
+use downbeat_workflow::run::{Action, Run, StepStatus};
+
+use crate::plans::plan;
+
+/// Plays `toml`, each attempt ending as its step's script says, and compares the log.
+///
+/// A script is a list of ends: `ok`, `ok={"json":1}`, `transient`, `transient:500` (with a retry-after of 500 ms), `permanent`,
+/// `timeout`, each with `@ms` for how long the attempt takes (default 0). A step without a script succeeds at once.
+/// The script `cancel @ms` cancels the run; `cancel PATH @ms` a step, `signal NAME @ms` sends a signal, `approve PATH @ms`
+/// and `reject PATH @ms` give somebody's word. A step in a scope has the script of its path, or else of its name.
+pub(crate) fn check(toml: &str, script: &[(&str, &str)], expected: &str) {
+    check_plan(&Arc::new(plan(toml)), script, expected);
+}
+
+/// The same of a plan.
+pub(crate) fn check_plan(plan: &Arc<Plan>, script: &[(&str, &str)], expected: &str) {
+    let live = Play::of(plan, script, None);
+    assert_eq!(live.log.join("\n"), expected.trim_matches('\n'), "\nthe log differs");
+    crash_everywhere(plan, script, &live);
+}
+
+/// Plays it again with a crash after each record, and compares with what was live.
+pub(crate) fn crash_everywhere(plan: &Arc<Plan>, script: &[(&str, &str)], live: &Play) {
+    for crash_after in 1..live.records.len() {
+        let crashed = Play::of(plan, script, Some(crash_after));
+        let story = || format!("crash after record {crash_after}: {:#?}", crashed.log);
+        assert_eq!(crashed.outcome(), live.outcome(), "{}", story());
+        assert_eq!(crashed.ends_by_path(), live.ends_by_path(), "{}", story());
+        let mut seen = BTreeSet::new();
+        for record in &crashed.records {
+            if let Event::AttemptStarted { step, attempt } = record.event {
+                assert!(seen.insert((step, attempt)), "attempt recorded twice: {}", story());
+            }
+        }
+        assert!(crashed.performed <= live.performed + crashed.lost, "repeated more than was in flight: {}", story());
+    }
+}
+
+/// Up to this many steps, replay is compared with the live run at every turn; beyond that, which costs the square of the
+/// run's length, at the crash alone.
+const STEPS_REPLAYED: usize = 50;
+
+pub(crate) struct Play {
+    plan: Arc<Plan>,
+    scripts: HashMap<String, Vec<String>>,
+    pub(crate) run: Run,
+    pub(crate) records: Vec<Record>,
+    pub(crate) log: Vec<String>,
+    now: u64,
+    /// What comes from outside, by when.
+    outside: VecDeque<(u64, String)>,
+    /// Attempts in flight by when they end.
+    flying: BTreeMap<(u64, u32), u32>,
+    pools: HashMap<PoolId, (u32, VecDeque<StepId>)>,
+    places: HashMap<StepId, PoolId>,
+    failures: HashMap<StepId, usize>,
+    performed: usize,
+    lost: usize,
+}
+
+impl Play {
+    pub(crate) fn of(plan: &Arc<Plan>, script: &[(&str, &str)], crash_after: Option<usize>) -> Play {
+        let pools = plan.pools.iter().enumerate();
+        let pools = pools.map(|(index, pool)| (PoolId(index as u32), (pool.size, VecDeque::new()))).collect();
+        let ends = |ends: &str| ends.split_whitespace().map(str::to_owned).collect();
+        let scripts: HashMap<String, Vec<String>> =
+            script.iter().map(|(step, list)| ((*step).to_owned(), ends(list))).collect();
+        let is_outside =
+            |key: &str| ["cancel", "signal", "approve", "reject"].contains(&key.split(' ').next().unwrap());
+        let outside = scripts.iter().filter(|(key, _)| is_outside(key));
+        let mut outside: Vec<(u64, String)> = outside
+            .flat_map(|(key, times)| times.iter().map(|at| (at.trim_start_matches('@').parse().unwrap(), key.clone())))
+            .collect();
+        outside.sort();
+        let mut play = Play {
+            plan: plan.clone(),
+            scripts,
+            run: Run::new(plan.clone(), RunId("r".into())),
+            records: Vec::new(),
+            log: Vec::new(),
+            now: 0,
+            outside: outside.into(),
+            flying: BTreeMap::new(),
+            pools,
+            places: HashMap::new(),
+            failures: HashMap::new(),
+            performed: 0,
+            lost: 0,
+        };
+        let mut crash_after = crash_after;
+        let inputs = inputs::accept(plan, serde_json::Map::new()).unwrap();
+        play.record(Run::creation(plan, plan.to_json().1, inputs, 1));
+        for _ in 0..10_000 {
+            let mut wake_at = None;
+            loop {
+                let actions = play.run.next(Timestamp(play.now), usize::MAX);
+                let mut decided = false;
+                for action in actions {
+                    if crash_after.is_some_and(|after| play.records.len() >= after) {
+                        break;
+                    }
+                    if let Action::WakeAt(at) = action {
+                        wake_at = Some(at.0);
+                        continue;
+                    }
+                    decided = true;
+                    play.record(action.event().unwrap());
+                    play.carry_out(action);
+                }
+                if crash_after.is_some_and(|after| play.records.len() >= after) {
+                    crash_after = None;
+                    play.crash();
+                    continue;
+                }
+                if !decided {
+                    break;
+                }
+            }
+            if plan.steps.len() <= STEPS_REPLAYED {
+                play.check_replay();
+            }
+            if play.run.outcome().is_some() {
+                return play;
+            }
+            if play.cut() {
+                continue;
+            }
+            let next_end = play.flying.keys().next().map(|(at, _)| *at);
+            let at = [next_end, wake_at, play.outside.front().map(|(at, _)| *at)]
+                .into_iter()
+                .flatten()
+                .min()
+                .expect("something is bound to happen");
+            play.now = play.now.max(at);
+            if let Some((_, what)) = play.outside.pop_front_if(|(at, _)| *at <= play.now) {
+                play.hear(&what);
+                play.cut();
+            } else if next_end.is_some_and(|end| end <= play.now) {
+                play.land();
+            }
+        }
+        panic!("runaway: {:#?}", play.log);
+    }
+
+    fn record(&mut self, event: Event) {
+        let record = Record { at: Timestamp(self.now), event };
+        self.log.extend(self.line(&record.event));
+        self.run.apply(&record).unwrap();
+        if let Event::AttemptFailed { step, .. } = record.event {
+            *self.failures.entry(step).or_default() += 1;
+        }
+        self.records.push(record);
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Start(attempt) => self.fly(attempt.step, attempt.attempt),
+            Action::Queue { step, pool, .. } => {
+                self.pools.get_mut(&pool).unwrap().1.push_back(step);
+                self.serve(pool);
+            }
+            Action::Record(_) | Action::WakeAt(_) => (),
+        }
+    }
+
+    fn serve(&mut self, pool: PoolId) {
+        loop {
+            let (free, line) = self.pools.get_mut(&pool).unwrap();
+            if *free == 0 {
+                return;
+            }
+            let Some(step) = line.pop_front() else { return };
+            let Some(action) = self.run.start(step) else { continue };
+            *free -= 1;
+            self.places.insert(step, pool);
+            self.record(action.event().unwrap());
+            self.carry_out(action);
+        }
+    }
+
+    fn fly(&mut self, step: StepId, attempt: u32) {
+        self.performed += 1;
+        let (_, took) = self.end_of(step);
+        self.flying.insert((self.now + took, step.0), attempt);
+    }
+
+    /// How the current attempt of a step ends: by how many have failed, so that a repeated attempt ends the same way.
+    fn end_of(&self, step: StepId) -> (String, u64) {
+        let failures = self.failures.get(&step).copied().unwrap_or(0);
+        let script = self.scripts.get(&self.run.path(step)).or_else(|| self.scripts.get(&self.run.step(step).name));
+        let end = script.map_or("ok", |ends| &ends[failures.min(ends.len() - 1)]);
+        end.split_once('@').map_or((end.into(), 0), |(end, took)| (end.into(), took.parse().unwrap()))
+    }
+
+    fn land(&mut self) {
+        let ((_, step), attempt) = self.flying.pop_first().unwrap();
+        let step = StepId(step);
+        let (end, _) = self.end_of(step);
+        let usage = Usage::default();
+        let fail = |kind, retry_after_ms| Failure {
+            kind,
+            message: "scripted".into(),
+            details: None,
+            backtrace: None,
+            retry_after_ms,
+        };
+        let (word, rest) = end.split_once([':', '=']).unwrap_or((&end, ""));
+        let output = || if rest.is_empty() { Json::null() } else { Json::parse(rest).unwrap() };
+        self.record(match word {
+            "ok" => Event::AttemptSucceeded { step, attempt, output: output(), usage },
+            "transient" => {
+                Event::AttemptFailed { step, attempt, failure: fail(FailureKind::Transient, rest.parse().ok()), usage }
+            }
+            "timeout" => Event::AttemptFailed { step, attempt, failure: fail(FailureKind::TimedOut, None), usage },
+            "permanent" => Event::AttemptFailed { step, attempt, failure: fail(FailureKind::Permanent, None), usage },
+            other => panic!("no such end: {other}"),
+        });
+        self.give_back(step);
+    }
+
+    fn hear(&mut self, what: &str) {
+        let (word, rest) = what.split_once(' ').unwrap_or((what, ""));
+        // What asks for a step that is not there, or is over, is refused before it is a record.
+        let step = || self.run.step_at(rest);
+        let (by, note) = ("ann".to_owned(), String::new());
+        let event = match word {
+            "cancel" if rest.is_empty() => Some(Event::CancelRequested { reason: "enough".into() }),
+            "cancel" => step().map(|step| Event::StepCancelRequested { step, reason: "enough".into() }),
+            "signal" => Some(Event::SignalReceived { signal: rest.to_owned(), data: Json::parse("1").unwrap() }),
+            "approve" => step().map(|step| Event::ApprovalGiven { step, approved: true, by, note }),
+            "reject" => step().map(|step| Event::ApprovalGiven { step, approved: false, by, note }),
+            other => panic!("no such word: {other}"),
+        };
+        self.record(event.unwrap_or_else(|| panic!("there is no step `{rest}`")));
+    }
+
+    fn give_back(&mut self, step: StepId) {
+        if let Some(pool) = self.places.remove(&step) {
+            self.pools.get_mut(&pool).unwrap().0 += 1;
+            self.serve(pool);
+        }
+    }
+
+    /// Ends the attempts that should be; whether there were any.
+    fn cut(&mut self) -> bool {
+        let cut: Vec<(u64, u32)> =
+            self.flying.keys().copied().filter(|(_, step)| self.run.is_cut(StepId(*step))).collect();
+        for key in &cut {
+            let (step, attempt) = (StepId(key.1), self.flying[key]);
+            self.flying.remove(key);
+            self.record(Event::AttemptCancelled { step, attempt, usage: Usage::default() });
+            self.give_back(step);
+        }
+        !cut.is_empty()
+    }
+
+    fn crash(&mut self) {
+        self.check_replay();
+        self.log.push("crash".into());
+        self.lost += self.run.in_flight().len();
+        self.run = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
+        self.flying.clear();
+        self.places.clear();
+        for (index, (free, line)) in &mut self.pools {
+            *free = self.plan.pools[index.index()].size;
+            line.clear();
+        }
+        for (step, attempt) in self.run.in_flight() {
+            self.record(Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash });
+        }
+        for (step, pool) in self.run.queued() {
+            self.pools.get_mut(&pool).unwrap().1.push_back(step);
+        }
+        let pools: Vec<PoolId> = self.pools.keys().copied().collect();
+        for pool in pools {
+            self.serve(pool);
+        }
+    }
+
+    /// The journal alone gives the run that is live.
+    fn check_replay(&self) {
+        let replayed = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
+        let look = |run: &Run| {
+            let steps: Vec<String> =
+                (0..run.scopes().len()).map(|step| format!("{:?}", run.status(StepId(step as u32)))).collect();
+            let next = run.next(Timestamp(self.now), usize::MAX);
+            (steps, run.version(), run.outcome(), run.in_flight(), run.queued(), next)
+        };
+        assert_eq!(look(&replayed), look(&self.run));
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.run.outcome()
+    }
+
+    pub(crate) fn ends(&self) -> Vec<String> {
+        let end = |index: usize| match self.run.status(StepId(index as u32)).0 {
+            StepStatus::Succeeded(output) => format!("succeeded {output}"),
+            StepStatus::Failed(failure) => format!("failed {:?}", failure.kind),
+            other => format!("{other:?}"),
+        };
+        (0..self.run.scopes().len()).map(end).collect()
+    }
+
+    /// The same, whatever the order in which scopes opened.
+    fn ends_by_path(&self) -> Vec<String> {
+        let steps = (0..self.run.scopes().len()).map(|index| StepId(index as u32));
+        let mut ends: Vec<String> = steps
+            .map(|step| match self.run.status(step).0 {
+                StepStatus::Succeeded(output) => format!("{} succeeded {output}", self.run.path(step)),
+                StepStatus::Failed(failure) => format!("{} failed {:?}", self.run.path(step), failure.kind),
+                StepStatus::Skipped(reason) => {
+                    format!("{} skipped: {}", self.run.path(step), reason.explain(&self.plan, self.run.scopes()))
+                }
+                other => format!("{} {other:?}", self.run.path(step)),
+            })
+            .collect();
+        ends.sort();
+        ends
+    }
+
+    fn line(&self, event: &Event) -> Option<String> {
+        told(&self.run, event).map(|text| format!("{} {text}", self.now).trim_end().to_owned())
+    }
+}
+
+/// What an event says, in words. Nothing of a run's creation, and of how its attempts queue.
+pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
+    let name = |step: &StepId| run.path(*step);
+    Some(match event {
+        Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
+        Event::AttemptStarted { step, attempt } => format!("{}#{attempt}", name(step)),
+        Event::AttemptSucceeded { step, .. } => format!("{} succeeded", name(step)),
+        Event::AttemptFailed { step, failure, .. } => format!("{} failed: {:?}", name(step), failure.kind),
+        Event::AttemptInterrupted { step, .. } => format!("{} interrupted", name(step)),
+        Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => format!("{} cancelled", name(step)),
+        Event::StepFailed { step, failure } => format!("{} failed: {}", name(step), failure.message),
+        Event::StepSkipped { step, reason } => {
+            format!("{} skipped: {}", name(step), reason.explain(run.plan(), run.scopes()))
+        }
+        Event::CancelRequested { reason } => format!("cancel: {reason}"),
+        Event::StepOpened { step } => format!("{} opened", name(step)),
+        Event::ScopeOpened { step, index } => format!("{}[{index}]", name(step)),
+        Event::ScopeTimedOut { step, index } => format!("{}[{index}] timed out", name(step)),
+        Event::StepSucceeded { step, output: None } => format!("{} succeeded", name(step)),
+        Event::StepSucceeded { step, output: Some(output) } => format!("{} succeeded: {output}", name(step)),
+        Event::SignalReceived { signal, .. } => format!("signal {signal}"),
+        Event::ApprovalGiven { step, approved, by, .. } => {
+            format!("{by} {} {}", if *approved { "approved" } else { "rejected" }, name(step))
+        }
+        Event::StepCancelRequested { step, reason } => format!("cancel {}: {reason}", name(step)),
+        Event::RunTimedOut => "timed out".into(),
+        Event::RunFinished { outcome, outputs, faults } => format!("{outcome:?} {outputs} {}", faults.join(", ")),
+    })
+}
+
+/// Drives a run as fast as can be, each attempt succeeding at once with its step's output (`null` without one).
+pub(crate) fn quickly(plan: &Arc<Plan>, outputs: &[(&str, &str)]) -> Run {
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let apply = |run: &mut Run, event: Event| run.apply(&Record { at: Timestamp(0), event }).unwrap();
+    apply(&mut run, Run::creation(plan, plan.to_json().1, Json::parse("{}").unwrap(), 1));
+    let mut flying = Vec::new();
+    while run.outcome().is_none() {
+        let actions = run.next(Timestamp(0), 1_024);
+        assert!(!actions.is_empty() || !flying.is_empty(), "nothing is bound to happen");
+        for action in actions {
+            apply(&mut run, action.event().unwrap());
+            if let Action::Start(attempt) = action {
+                flying.push((attempt.step, attempt.attempt));
+            }
+        }
+        for (step, attempt) in flying.drain(..) {
+            let output = outputs.iter().find(|(name, _)| *name == run.step(step).name);
+            let output = output.map_or_else(Json::null, |(_, output)| Json::parse(*output).unwrap());
+            apply(&mut run, Event::AttemptSucceeded { step, attempt, output, usage: Usage::default() });
+        }
+    }
+    run
+}

@@ -1,0 +1,297 @@
+//! Any nest of blocks, items, rounds, waits, ends and undoing, with anything that happens to its attempts and anything asked of
+//! it, in any order: its run ends, starts nothing whose needs are not met or whose scope is over, leaves no step behind, and
+//! replays to the same states from any prefix of its journal.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, NeedState, Record, RunId, StepEnd, Timestamp, Usage};
+use downbeat_workflow::explain::Account;
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, StepId, StepKind};
+use downbeat_workflow::run::{Action, Run, StepStatus};
+use proptest::prelude::*;
+
+#[allow(dead_code, reason = "another test needs the rest of it")]
+mod plans;
+
+/// A step, before it has a name.
+#[derive(Clone, Debug)]
+struct Sketch {
+    what: What,
+    /// Which of the steps before it, it needs, and in which state.
+    need: Option<(prop::sample::Index, &'static str)>,
+    again: Again,
+    undo: bool,
+    retry: bool,
+    always: bool,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Use,
+    Wait(&'static str),
+    Finish,
+    Fail,
+    Block(Vec<Sketch>, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    Once,
+    Each(&'static str),
+    Rounds(&'static str),
+}
+
+fn sketch() -> impl Strategy<Value = Sketch> {
+    let waits = ["\"1s\"", "{ signal = \"go\" }", "{ approval = \"ann\", for = \"2s\" }"];
+    let leaf = prop_oneof![
+        6 => Just(What::Use),
+        1 => prop::sample::select(waits.to_vec()).prop_map(What::Wait),
+        1 => Just(What::Finish),
+        1 => Just(What::Fail),
+    ];
+    step_of(leaf.boxed()).prop_recursive(2, 12, 4, |inner| {
+        let block = (prop::collection::vec(inner, 1..4), any::<bool>()).prop_map(|(steps, timed)| What::Block(steps, timed));
+        step_of(block.boxed())
+    })
+}
+
+fn step_of(what: BoxedStrategy<What>) -> BoxedStrategy<Sketch> {
+    let lists = ["[1, 2, 3]", "[]", "{ in = [1, 2, 3], join = \"any\", rest = \"cancel\", parallel = 2 }", "{ in = [1, 2], join = \"any\" }"];
+    let rounds = ["2", "{ until = \"index > 0\", max = 3, delay = \"1s\" }", "{ while = \"previous == null\", max = 2 }"];
+    let again = prop_oneof![
+        3 => Just(Again::Once),
+        1 => prop::sample::select(lists.to_vec()).prop_map(Again::Each),
+        1 => prop::sample::select(rounds.to_vec()).prop_map(Again::Rounds),
+    ];
+    let states = ["", "", ".failed", ".finished", ".skipped"];
+    let need = prop::option::of((any::<prop::sample::Index>(), prop::sample::select(states.to_vec())));
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.15));
+    (what, need, again, flags)
+        .prop_map(|(what, need, again, (undo, retry, always))| Sketch { what, need, again, undo, retry, always })
+        .boxed()
+}
+
+/// Writes the steps of a body below `path`.
+fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
+    // A body needs an ordinary step.
+    let only_always = sketches.iter().all(|sketch| sketch.always);
+    let mut before: Vec<(String, bool, bool)> = Vec::new();
+    for (at, sketch) in sketches.iter().enumerate() {
+        let always = sketch.always && !only_always;
+        let (name, table) = (format!("s{at}"), if always { "always" } else { "steps" });
+        let here = format!("{path}{table}.{name}");
+        writeln!(toml, "[{here}]").unwrap();
+        let fit: Vec<&(String, bool, bool)> = before.iter().filter(|(_, other, _)| always || !other).collect();
+        if let (Some((index, state)), false) = (&sketch.need, fit.is_empty()) {
+            let (needed, _, may_skip) = fit[index.index(fit.len())];
+            // What can't be skipped can't be needed so.
+            let state = if *state == ".skipped" && !may_skip { ".finished" } else { state };
+            writeln!(toml, "needs = [\"{needed}{state}\"]").unwrap();
+            before.push((name, always, ["", ".failed"].contains(&state)));
+        } else {
+            before.push((name, always, false));
+        }
+        let is_end = matches!(sketch.what, What::Finish | What::Fail);
+        match sketch.again {
+            _ if is_end => (),
+            Again::Once => (),
+            Again::Each(list) => writeln!(toml, "foreach = {list}").unwrap(),
+            Again::Rounds(rounds) => writeln!(toml, "repeat = {rounds}").unwrap(),
+        }
+        if sketch.retry && matches!(sketch.what, What::Use | What::Block(..)) {
+            writeln!(toml, "retry = {{ attempts = 2, delay = \"1s\", jitter = false }}").unwrap();
+        }
+        if sketch.undo && !always && matches!(sketch.what, What::Use | What::Block(..)) {
+            writeln!(toml, "undo = {{ use = \"any\" }}").unwrap();
+        }
+        match &sketch.what {
+            What::Use => writeln!(toml, "use = \"any\"").unwrap(),
+            What::Wait(wait) => writeln!(toml, "wait = {wait}\ntimeout = \"5s\"").unwrap(),
+            What::Finish => writeln!(toml, "finish = true").unwrap(),
+            What::Fail => writeln!(toml, "fail = \"so\"").unwrap(),
+            What::Block(inner, timed) => {
+                if *timed {
+                    writeln!(toml, "timeout = \"3s\"").unwrap();
+                }
+                write(toml, &format!("{here}."), inner);
+            }
+        }
+    }
+}
+
+fn end(run: &Run, step: StepId) -> Option<StepEnd> {
+    match run.status(step).0 {
+        StepStatus::Succeeded(_) => Some(StepEnd::Succeeded),
+        StepStatus::Failed(_) => Some(StepEnd::Failed),
+        StepStatus::Skipped(_) => Some(StepEnd::Skipped),
+        StepStatus::Cancelled => Some(StepEnd::Cancelled),
+        _ => None,
+    }
+}
+
+fn is_met(state: NeedState, end: Option<StepEnd>) -> bool {
+    end.is_some_and(|end| state.is_met_by(end))
+}
+
+/// Whether the needs of a step that begins are met, in its own scope.
+fn needs_are_met(run: &Run, step: StepId) -> bool {
+    let scopes = run.scopes();
+    let scope = scopes.scope(step);
+    run.step(step).needs.iter().all(|need| is_met(need.state, end(run, scopes.life(run.plan(), scope, need.step))))
+}
+
+/// Whether somebody has asked for the end of the run, of a step, or of what is around it, with nothing between but steps that
+/// end with it.
+fn is_asked_to_end(run: &Run, mut step: StepId, asked: &BTreeSet<StepId>, whole: bool) -> bool {
+    loop {
+        if asked.contains(&step) {
+            return true;
+        }
+        if run.step(step).kind() != StepKind::Ordinary {
+            return false;
+        }
+        match run.scopes().place(run.scopes().scope(step)).opener {
+            Some(opener) => step = opener,
+            None => return whole,
+        }
+    }
+}
+
+fn states(run: &Run) -> Vec<String> {
+    (0..run.scopes().len() as u32).map(|step| format!("{:?}", run.status(StepId(step)))).collect()
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure { kind, message: String::new(), details: None, backtrace: None, retry_after_ms: None }
+}
+
+/// Drives a run to its end; `fate` says what happens next.
+fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<Record>, TestCaseError> {
+    let id = RunId("r".into());
+    let mut run = Run::new(plan.clone(), id.clone());
+    let (mut records, mut snapshots) = (Vec::new(), Vec::new());
+    let mut flying: Vec<(StepId, u32)> = Vec::new();
+    let (mut asked, mut whole) = (BTreeSet::new(), false);
+    let mut now = Timestamp(0);
+    let mut next = vec![Run::creation(plan, plan.to_json().1, Json::from(serde_json::json!({})), 1)];
+    for _ in 0..4_000 {
+        for event in next.drain(..) {
+            match event {
+                Event::AttemptStarted { step, attempt } => {
+                    prop_assert!(needs_are_met(&run, step), "{} starts too early: {records:#?}", run.path(step));
+                    prop_assert!(!run.is_cut(step), "{} starts only to be ended: {records:#?}", run.path(step));
+                    let is_asked = is_asked_to_end(&run, step, &asked, whole);
+                    prop_assert!(!is_asked, "{} starts though nobody wants it: {records:#?}", run.path(step));
+                    flying.push((step, attempt));
+                }
+                Event::StepOpened { step } => {
+                    prop_assert!(needs_are_met(&run, step), "{} begins too early: {records:#?}", run.path(step));
+                    let is_asked = is_asked_to_end(&run, step, &asked, whole);
+                    prop_assert!(!is_asked, "{} begins though nobody wants it: {records:#?}", run.path(step));
+                }
+                Event::CancelRequested { .. } => whole = true,
+                Event::StepCancelRequested { step, .. } => drop(asked.insert(step)),
+                _ => (),
+            }
+            let record = Record { at: now, event };
+            let applied = run.apply(&record);
+            prop_assert!(applied.is_ok(), "{applied:?} after {records:#?}");
+            records.push(record);
+            snapshots.push(states(&run));
+        }
+        if run.outcome().is_some() {
+            break;
+        }
+        let actions = run.next(now, 1 + fate(4));
+        next.extend(actions.iter().filter_map(Action::event));
+        if !next.is_empty() {
+            continue;
+        }
+        let open: Vec<StepId> = (0..run.scopes().len() as u32).map(StepId).filter(|step| !run.has_ended(*step)).collect();
+        match fate(24) {
+            0 => next.push(Event::CancelRequested { reason: String::new() }),
+            1 => {
+                let step = open[fate(open.len())];
+                // What undoes is there only once it is to.
+                if run.step(step).kind() != StepKind::Undo {
+                    next.push(Event::StepCancelRequested { step, reason: String::new() });
+                }
+            }
+            2 | 3 if run.has_signal("go") => {
+                next.push(Event::SignalReceived { signal: "go".into(), data: Json::null() });
+            }
+            4 | 5 => {
+                let asked = open.iter().find(|step| run.may_answer(**step, "ann"));
+                let approved = fate(2) == 0;
+                next.extend(asked.map(|step| Event::ApprovalGiven { step: *step, approved, by: "ann".into(), note: String::new() }));
+            }
+            _ => (),
+        }
+        if !next.is_empty() {
+            continue;
+        }
+        let wake_at = actions.iter().find_map(|action| match action {
+            Action::WakeAt(at) => Some(*at),
+            _ => None,
+        });
+        if flying.is_empty() || (wake_at.is_some() && fate(6) == 0) {
+            match wake_at {
+                Some(at) => now = at,
+                // Whoever waits for a signal waits until there is one.
+                None if run.has_signal("go") => {
+                    next.push(Event::SignalReceived { signal: "go".into(), data: Json::null() });
+                }
+                None => return Err(TestCaseError::fail(format!("nothing is bound to happen: {records:#?}"))),
+            }
+            continue;
+        }
+        let (step, attempt) = flying.swap_remove(fate(flying.len()));
+        let usage = Usage::default();
+        next.push(match fate(6) {
+            _ if run.is_cut(step) && fate(2) == 0 => Event::AttemptCancelled { step, attempt, usage },
+            0 => Event::AttemptFailed { step, attempt, failure: failure(FailureKind::Permanent), usage },
+            1 => Event::AttemptFailed { step, attempt, failure: failure(FailureKind::Transient), usage },
+            2 => Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash },
+            _ => Event::AttemptSucceeded { step, attempt, output: Json::null(), usage },
+        });
+    }
+    prop_assert!(run.outcome().is_some(), "it does not end: {records:#?}");
+    prop_assert!(run.unwanted().next().is_none(), "somebody is still to be ended: {records:#?}");
+    for step in (0..run.scopes().len() as u32).map(StepId) {
+        let is_unused = run.step(step).kind() == StepKind::Undo && run.status(step).0 == StepStatus::Waiting;
+        prop_assert!(is_unused || end(&run, step).is_some(), "{} is left behind: {records:#?}", run.path(step));
+    }
+    for (at, snapshot) in snapshots.iter().enumerate().step_by(1 + snapshots.len() / 20) {
+        let replayed = Run::replay(plan.clone(), id.clone(), &records[..=at]).unwrap();
+        prop_assert_eq!(&states(&replayed), snapshot);
+    }
+    Ok(records)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_nest_of_scopes_ends_whatever_happens_to_it(
+        sketches in prop::collection::vec(sketch(), 1..4),
+        fates in prop::collection::vec(any::<prop::sample::Index>(), 96),
+    ) {
+        let mut toml = String::from("signals.go = {}\n");
+        write(&mut toml, "", &sketches);
+        let plan = Arc::new(plans::plan(&toml));
+        let mut at = 0;
+        let records = play(&plan, &mut |of| {
+            at += 1;
+            fates[at % fates.len()].index(of)
+        })?;
+        let id = RunId("r".into());
+        let account = Account::of(&plan, &id, &records, Timestamp(0), None);
+        prop_assert!(account.is_ok(), "it can't be explained: {account:?}");
+        prop_assert!(!account.unwrap().page().is_empty());
+    }
+}
