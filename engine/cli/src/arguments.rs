@@ -129,13 +129,13 @@ Example:
   downbeat test --junit tests.xml                   # for CI systems";
 
 const RUN_HELP: &str = "\
+Ctrl-C (or SIGTERM) ends the attempts in flight and leaves the run as it is; `downbeat resume` goes on. \
+A second one does not wait for them.
+
 Inputs:
   --input name=text          a string as it is; other types as JSON (count=3, flags=[\"a\"])
   --input name=@file         the file's content
   --inputs file.json         an object with several inputs; --input wins
-
-Ctrl-C (or SIGTERM) ends the attempts in flight and leaves the run as it is; `downbeat resume` goes on. \
-A second one does not wait for them.
 
 Example:
   downbeat run workflows/hello/hello.toml --input name=Ada
