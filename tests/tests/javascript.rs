@@ -144,7 +144,7 @@ fn an_import_that_the_manifest_does_not_name_is_told_with_the_line_to_add() {
 #[test]
 fn a_folder_that_can_not_be_built_is_told_what_is_missing() {
     type Spoil = fn(&Bench);
-    let cases: [(&str, Spoil); 7] = [
+    let cases: [(&str, Spoil); 8] = [
         ("hint: add to it: \"downbeat\"", |bench| {
             change(bench, "hello-js/package.json", |manifest| {
                 drop(manifest.as_object_mut().unwrap().remove("downbeat"))
