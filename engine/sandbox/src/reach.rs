@@ -155,7 +155,7 @@ mod tests {
     fn what_is_granted_already_is_in_the_line_to_write() {
         let read = FileGrant { path: "data".into(), write: false };
         let grants = Grants { process: vec!["git".into()], files: vec![read], workspace: true, ..Grants::default() };
-        let mut reach = Reach::new(Arc::new(grants), Arc::from(Path::new("/flow")), PathBuf::new());
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(Path::new("/flow")), PathBuf::new(), Arc::from([]));
         assert_eq!(
             reach.refuse_name("process", "curl").hint,
             r#"grant = { process = ["git", "curl"], files = [{ path = "data" }], workspace = true }"#
