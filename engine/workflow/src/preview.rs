@@ -337,8 +337,10 @@ impl Known<'_> {
             let step = self.plan.step(step);
             self.left.set(self.left.get().checked_sub(step.needs.len())?);
             if waits_for_all(step) {
-                let needed = step.needs.iter().map(|need| need.step);
-                open.extend(needed.filter(|need| seen.insert(*need)));
+                let needed = step.needs.iter().filter(|need| seen.insert(need.step));
+                // What ended in any way may have been skipped before all that it needs was over.
+                let ran = needed.filter(|need| matches!(need.state, NeedState::Succeeded | NeedState::Failed));
+                open.extend(ran.map(|need| need.step));
             }
         }
         Some(seen)
@@ -691,7 +693,9 @@ fn cut_by(known: &Known<'_>, order: &[StepNo]) -> HashMap<StepNo, StepNo> {
         while let Some(step) = open.pop() {
             let needs = &plan.step(step).needs;
             let needed = needs.iter().filter(|_| waits_for_all(plan.step(step))).map(|need| need.step);
-            open.extend(needed.filter(|need| region.contains(need) && waited_for.insert(*need)));
+            let needed = needed.filter(|need| region.contains(need) && waited_for.insert(*need));
+            // What may be skipped may be over before all that it needs is.
+            open.extend(needed.filter(|need| self::needs(known, *need).is_ok_and(|depends| depends.is_empty())));
         }
         for step in region {
             match by.get(join).copied() {

@@ -554,3 +554,23 @@ fn what_may_be_ended_by_an_end_depends_on_it() {
     let done = failing.iter().find(|step| step.step == "done").unwrap();
     assert_eq!(done.verdict, Verdict::Fails("it is there to: \"no\"".to_owned()));
 }
+
+#[test]
+fn what_a_step_needs_that_may_be_skipped_may_be_ended_with_it() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        [steps.b]
+        use = "any"
+        [steps.both]
+        use = "any"
+        needs = ["a", "b.failed"]
+        [steps.end]
+        use = "any"
+        needs = ["both.finished"]
+        rest = "cancel"
+    "#;
+    let steps = of(&plan(toml), json!({})).steps;
+    let a = steps.iter().find(|step| step.step == "a").unwrap();
+    assert_eq!(a.verdict, Verdict::Depends(vec!["`end` is not decided before".to_owned()]));
+}
