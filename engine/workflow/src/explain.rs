@@ -593,7 +593,7 @@ struct Teller<'p> {
     open: Vec<usize>,
     /// Of each scope, the last of its ordinary steps, once all have come to their end.
     last_of_steps: Vec<Option<StepId>>,
-    /// Of each scope, the last of its steps that have come to their end.
+    /// Of each scope, the last of its steps that have come to their end, without those that were skipped.
     last_end: Vec<Option<StepId>>,
 }
 
@@ -1108,7 +1108,9 @@ impl<'p> Teller<'p> {
         }
         let plan = self.plan;
         let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
-        self.last_end[scope.index()] = Some(step);
+        if end != StepEnd::Skipped {
+            self.last_end[scope.index()] = Some(step);
+        }
         for (dependent, _) in plan.dependents(no) {
             self.may_have_its_turn(self.beside(step, *dependent), step, at);
         }
@@ -1118,9 +1120,13 @@ impl<'p> Teller<'p> {
         self.open[scope.index()] -= 1;
         if self.open[scope.index()] == 0 {
             self.last_of_steps[scope.index()] = Some(step);
+            // Steps that were skipped as their scope was ended lead back to nothing: before them is what was ended with it.
+            let leads_back = end != StepEnd::Skipped || self.lives[step.index()].skipped_after.is_some();
+            let last = self.last_end[scope.index()].filter(|_| !leads_back).unwrap_or(step);
+            let at = self.lives[last.index()].ended.unwrap_or(at);
             for later in self.run.scopes().steps_of(plan, scope) {
                 if self.planned(later).kind() != StepKind::Ordinary {
-                    self.may_have_its_turn(later, step, at);
+                    self.may_have_its_turn(later, last, at);
                 }
             }
         }

@@ -13,7 +13,10 @@ use downbeat_workflow::run::{Action, Run};
 use serde_json::{Value, json};
 
 mod plans;
+#[allow(dead_code, reason = "another test needs the rest of it")]
+mod play;
 use plans::{chain, plan};
+use play::Play;
 
 /// The records of a run of `toml` to which the world does what `script` says, a line each, with the milliseconds since
 /// its creation: `create [JSON]`, `ok STEP [JSON]`, `fail STEP KIND [MESSAGE]`, `retry STEP MS` (fails, and asks for a
@@ -738,4 +741,204 @@ needs     a to succeed: was skipped after 10 ms
 time      10 ms: 10 ms waiting for its needs
 "#,
     );
+}
+
+/// Plays a run with steps within steps; compares the page of the run, and of one of its steps.
+fn check_played(toml: &str, script: &[(&str, &str)], expected: &str, step: &str, step_expected: &str) {
+    let plan = Arc::new(plan(toml));
+    let played = Play::of(&plan, script, None);
+    for end in 1..=played.records.len() {
+        let so_far = Account::of(&plan, &RunId("r".into()), &played.records[..end], Timestamp(0), None).unwrap();
+        // A link takes as long as it says: from its turn to where the next one has its own.
+        let mut open = vec![&so_far.path];
+        while let Some(path) = open.pop() {
+            for pair in path.windows(2) {
+                assert_eq!(pair[0].after_ms + pair[0].times.total_ms(), pair[1].after_ms, "{path:?}");
+            }
+            open.extend(path.iter().map(|link| &link.within));
+        }
+    }
+    let focus = played.run.step_at(step).unwrap();
+    let account = Account::of(&plan, &RunId("r".into()), &played.records, Timestamp(0), Some(focus)).unwrap();
+    assert_eq!(account.page().trim_end(), expected.trim_matches('\n'));
+    assert_eq!(account.step_page(focus.index()).trim_end(), step_expected.trim_matches('\n'));
+}
+
+#[test]
+fn many_items_are_told_together_and_the_end_waited_for_the_last_of_them() {
+    check_played(
+        r#"
+        [steps.build]
+        use = "any"
+        [steps.suites]
+        needs = ["build"]
+        foreach = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
+        use = "any"
+        [steps.tell]
+        needs = ["suites"]
+        use = "any"
+        "#,
+        &[("build", "ok@10"), ("suites", "ok@20"), ("suites[3]", "ok@90"), ("tell", "ok@5")],
+        "
+run r of w: succeeded after 105 ms
+
+What happened
+  10 ms  build, suites[0] … suites[11], suites, tell succeeded
+
+Where the time went: the steps that the end waited for
+    0 ms  build        10 ms running
+   10 ms  suites       90 ms in its steps
+   10 ms    suites[3]  90 ms running
+  100 ms  tell         5 ms running
+  most of it: suites[3], 90 ms running (85 %)
+",
+        "suites[3]",
+        "
+step      suites[3] of run r (w)
+state     succeeded
+why       it ran as it needs nothing
+input     {}
+time      90 ms: 90 ms running
+
+attempts
+  #1 after 10 ms: succeeded after 90 ms
+",
+    );
+}
+
+#[test]
+fn what_was_undone_and_what_a_scope_kept_from_running_is_told() {
+    check_played(
+        r#"
+        [steps.deploy]
+        timeout = "50ms"
+        [steps.deploy.steps.push]
+        use = "any"
+        undo = { use = "any" }
+        [steps.deploy.steps.wait]
+        needs = ["push"]
+        wait = "1h"
+        [steps.deploy.steps.switch]
+        needs = ["wait"]
+        use = "any"
+        [steps.deploy.steps.after]
+        needs = ["switch"]
+        use = "any"
+        [steps.later]
+        needs = ["deploy"]
+        use = "any"
+        "#,
+        &[("push", "ok@10"), ("push.undo", "ok@7")],
+        "
+run r of w: failed after 57 ms
+
+What happened
+  10 ms  deploy/push succeeded
+  50 ms  the timeout of deploy passed
+  50 ms  deploy/wait cancelled
+  50 ms  deploy/switch, deploy/after skipped, because deploy timed out before their turn
+  57 ms  deploy/push.undo succeeded
+  57 ms  deploy failed: timed out: its steps took longer than its timeout
+  57 ms  later skipped, because deploy failed (timed out: its steps took longer than its timeout)
+
+Skipped
+  because deploy timed out before their turn
+    deploy/switch, deploy/after
+  because deploy failed (timed out: its steps took longer than its timeout)
+    later
+
+Where the time went: the steps that the end waited for
+   0 ms  deploy              57 ms in its steps
+   0 ms    deploy/push       10 ms running
+  10 ms    deploy/wait       40 ms waiting for somebody or something
+  50 ms    deploy/push.undo  7 ms running
+  most of it: deploy/wait, 40 ms waiting for somebody or something (70 %)
+",
+        "deploy/switch",
+        "
+step      deploy/switch of run r (w)
+state     skipped
+why       skipped: what it belongs to timed out before its turn
+needs     deploy/wait to succeed: was cancelled after 50 ms
+time      50 ms: 50 ms waiting for its needs
+",
+    );
+}
+
+#[test]
+fn an_end_and_a_cancelled_step_are_causes() {
+    check_played(
+        r#"
+        [steps.each]
+        foreach = [1, 2, 3, 4]
+        parallel = 2
+        use = "any"
+        [steps.look]
+        use = "any"
+        [steps.done]
+        needs = ["look"]
+        finish = true
+        [steps.long]
+        use = "any"
+        [steps.later]
+        needs = ["long"]
+        use = "any"
+        [steps.last]
+        needs = ["later"]
+        use = "any"
+        "#,
+        &[("each", "ok@50"), ("look", "ok@20"), ("long", "ok@90"), ("cancel each", "@10")],
+        "
+run r of w: succeeded after 20 ms
+
+What happened
+  10 ms  the end of each was asked for: enough
+  10 ms  each[0], each[1], each cancelled
+  20 ms  look, done succeeded
+  20 ms  later, last skipped, because done ended it all before
+  20 ms  long ended with the run
+
+Skipped
+  because done ended it all before
+    later, last
+
+Where the time went: the steps that the end waited for
+  0 ms  long  20 ms running
+  most of it: long, 20 ms running (100 %)
+",
+        "each",
+        "
+step      each of run r (w)
+state     cancelled
+why       it ran as it needs nothing
+time      10 ms: 10 ms in its steps
+",
+    );
+}
+
+#[test]
+fn a_hundred_thousand_items_are_explained_in_a_few_lines() {
+    let items: Vec<u32> = (0..100_000).collect();
+    let plan = Arc::new(plan(&format!("[steps.each]\nforeach = {items:?}\nuse = \"any\"\n")));
+    let mut run = Run::new(plan.clone(), RunId("r".into()));
+    let mut records = Vec::new();
+    let mut apply = |run: &mut Run, event: Event| {
+        let record = Record { at: Timestamp(0), event };
+        run.apply(&record).unwrap();
+        records.push(record);
+    };
+    apply(&mut run, Run::creation(&plan, plan.to_json().1, Json::parse("{}").unwrap(), 1));
+    while run.outcome().is_none() {
+        for action in run.next(Timestamp(0), 1_024) {
+            apply(&mut run, action.event().unwrap());
+            if let Action::Start(attempt) = action {
+                let (step, attempt, usage) = (attempt.step, attempt.attempt, Usage::default());
+                apply(&mut run, Event::AttemptSucceeded { step, attempt, output: Json::null(), usage });
+            }
+        }
+    }
+    let account = Account::of(&plan, &RunId("r".into()), &records, Timestamp(0), None).unwrap();
+    let page = account.page();
+    assert!(page.contains("  each[0] … each[99999], each succeeded\n"), "{page}");
+    assert!(page.lines().count() < 12, "{page}");
 }
