@@ -381,7 +381,7 @@ fn node(plan: &Plan, no: StepNo) -> Node {
         Work::Finish => "ends it all".to_owned(),
         Work::Fail(_) => "fails".to_owned(),
     };
-    let mut does: Vec<String> = opens.and_then(|opens| scopes_words(opens)).into_iter().collect();
+    let mut does: Vec<String> = opens.and_then(scopes_words).into_iter().collect();
     match &acts.work {
         Work::Wait(wait) => does.extend(wait_words(plan, wait)),
         Work::Fail(message) => does.push(in_one_line(message.source().as_str())),
