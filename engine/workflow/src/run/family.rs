@@ -51,7 +51,6 @@ impl Run {
         let may_open = self.may_start(step) && self.openings(opens, family, at).any(|may| may == index);
         may_open.then_some(())?;
         let again = family.again.iter().find(|(_, failed)| *failed == index).copied();
-        let seen = Seen::by(self, step);
         let locals = match &opens.scopes {
             ScopeCount::One => None,
             ScopeCount::Each(_) => Some(Locals {
@@ -64,7 +63,6 @@ impl Run {
                 Some(Locals { item: Arc::default(), index: index.into(), previous })
             }
         };
-        drop(seen);
         let body = plan.body(opens.body)?;
         let parent = self.places.scope(step);
         let depth = self.scopes[parent.index()].depth + 1;
