@@ -8,4 +8,14 @@ mod crashing;
 mod crowd;
 mod driving;
 mod house;
+mod patterns;
+#[allow(dead_code, reason = "another room's tests need the rest of it")]
+#[path = "../../../workflow/tests/plans/mod.rs"]
+mod plans;
+#[allow(dead_code, reason = "another room's tests need the rest of it")]
+#[path = "../../../workflow/tests/play/mod.rs"]
+mod play;
 mod scopes;
+#[allow(dead_code, reason = "another room's tests need the rest of it")]
+#[path = "../../../workflow/tests/table/mod.rs"]
+mod table;

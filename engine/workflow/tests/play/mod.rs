@@ -331,7 +331,7 @@ impl Play {
     }
 
     fn line(&self, event: &Event) -> Option<String> {
-        told(&self.run, event).map(|text| format!("{} {text}", self.now).trim_end().to_owned())
+        told(&self.run, event).map(|text| format!("{} {text}", self.now))
     }
 }
 
@@ -361,7 +361,9 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
         }
         Event::StepCancelRequested { step, reason } => format!("cancel {}: {reason}", name(step)),
         Event::RunTimedOut => "timed out".into(),
-        Event::RunFinished { outcome, outputs, faults } => format!("{outcome:?} {outputs} {}", faults.join(", ")),
+        Event::RunFinished { outcome, outputs, faults } => {
+            format!("{outcome:?} {outputs} {}", faults.join(", ")).trim_end().to_owned()
+        }
     })
 }
 
