@@ -77,10 +77,12 @@ fn page(patterns: &[Pattern]) -> String {
 
 What a workflow language can express is measured by the control-flow patterns of N. Russell, A. ter Hofstede, W. van der
 Aalst and N. Mulyar (*Workflow Control-Flow Patterns: A Revised View*, 2006, [workflowpatterns.com](http://workflowpatterns.com)).
-Of the {PATTERNS}, Downbeat supports **{} in full** (+), {} in part (+/-) and {} not (-), by the criteria of that report.
+Of the {PATTERNS}, Downbeat supports **{} in full** (+), {} in part (+/-) and {} not (-), as judged here by its
+descriptions and criteria.
 
 The number of each leads to a workflow that shows it, with a script of what happens to a run of it and the events that come out.
-The tests play them all in virtual time, with a crash after each record. This page is made from them.
+The tests play them all in virtual time, with a crash after each record, and a conductor drives them over a journal on the disk
+to the same records at the same times. This page is made from them.
 
 | | pattern | what it takes | how a workflow says it | |
 |---|---|---|---|---|
@@ -107,5 +109,5 @@ const OTHERS: &str = "
 ## Other systems
 
 By the published evaluations, BPMN 2.0 has 21 of the first 36 in full. Of the first 39, OpenWFE has 19, jBPM 13 and Enhydra
-Shark 9, as [the authors of the patterns](http://workflowpatterns.com/evaluations/opensource) found.
+Shark 11, as [the authors of the patterns](http://workflowpatterns.com/evaluations/opensource) found.
 ";

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, NeedState, Record, RunId, StepEnd, Timestamp, Usage};
+use downbeat_workflow::event::{
+    Event, Failure, FailureKind, Interruption, NeedState, Record, RunId, StepEnd, Timestamp, Usage,
+};
 use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId, StepKind};
@@ -55,14 +57,21 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         1 => Just(What::Fail),
     ];
     step_of(leaf.boxed()).prop_recursive(2, 12, 4, |inner| {
-        let block = (prop::collection::vec(inner, 1..4), any::<bool>()).prop_map(|(steps, timed)| What::Block(steps, timed));
+        let block =
+            (prop::collection::vec(inner, 1..4), any::<bool>()).prop_map(|(steps, timed)| What::Block(steps, timed));
         step_of(block.boxed())
     })
 }
 
 fn step_of(what: BoxedStrategy<What>) -> BoxedStrategy<Sketch> {
-    let lists = ["[1, 2, 3]", "[]", "{ in = [1, 2, 3], join = \"any\", rest = \"cancel\", parallel = 2 }", "{ in = [1, 2], join = \"any\" }"];
-    let rounds = ["2", "{ until = \"index > 0\", max = 3, delay = \"1s\" }", "{ while = \"previous == null\", max = 2 }"];
+    let lists = [
+        "[1, 2, 3]",
+        "[]",
+        "{ in = [1, 2, 3], join = \"any\", rest = \"cancel\", parallel = 2 }",
+        "{ in = [1, 2], join = \"any\" }",
+    ];
+    let rounds =
+        ["2", "{ until = \"index > 0\", max = 3, delay = \"1s\" }", "{ while = \"previous == null\", max = 2 }"];
     let again = prop_oneof![
         3 => Just(Again::Once),
         1 => prop::sample::select(lists.to_vec()).prop_map(Again::Each),
@@ -212,7 +221,8 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
         if !next.is_empty() {
             continue;
         }
-        let open: Vec<StepId> = (0..run.scopes().len() as u32).map(StepId).filter(|step| !run.has_ended(*step)).collect();
+        let open: Vec<StepId> =
+            (0..run.scopes().len() as u32).map(StepId).filter(|step| !run.has_ended(*step)).collect();
         match fate(24) {
             0 => next.push(Event::CancelRequested { reason: String::new() }),
             1 => {
@@ -228,7 +238,12 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
             4 | 5 => {
                 let asked = open.iter().find(|step| run.may_answer(**step, "ann"));
                 let approved = fate(2) == 0;
-                next.extend(asked.map(|step| Event::ApprovalGiven { step: *step, approved, by: "ann".into(), note: String::new() }));
+                next.extend(asked.map(|step| Event::ApprovalGiven {
+                    step: *step,
+                    approved,
+                    by: "ann".into(),
+                    note: String::new(),
+                }));
             }
             _ => (),
         }
