@@ -81,8 +81,10 @@ fn name(names: Names<'_>, line: &LogLine) -> Result<String, Fault> {
     let steps = names.scopes.len();
     if names.scopes.find(line.step).is_none() {
         let number = line.step.index() + 1;
-        return Err(Fault::engine(format!("the log has a line of step number {number}, and the run has {steps} steps"))
-            .hint("the journal was changed from outside, or is damaged; restore a copy of it"));
+        return Err(Fault::engine(format!(
+            "the log has a line of step number {number}, and the run has {steps} steps"
+        ))
+        .hint("the journal was changed from outside, or is damaged; restore a copy of it"));
     }
     Ok(names.step(line.step))
 }

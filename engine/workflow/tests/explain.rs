@@ -369,7 +369,7 @@ fn of_a_run_that_nobody_drives_it_is_told_that_it_is_stopped() {
     account.stop();
     let page = account.page();
     assert!(page.starts_with("run r of w: stopped after 0 ms; `downbeat resume r` goes on\n"), "{page}");
-    assert!(page.contains("build is interrupted") && !page.contains("is running"), "{page}");
+    assert!(page.contains("build, lint are interrupted") && !page.contains("is running"), "{page}");
     assert_eq!(serde_json::to_value(&account).unwrap()["stopped"], true);
 }
 
@@ -783,7 +783,7 @@ fn many_items_are_told_together_and_the_end_waited_for_the_last_of_them() {
 run r of w: succeeded after 105 ms
 
 What happened
-  10 ms  build, suites[0] … suites[11], suites, tell succeeded
+  10 ms  build, suites[0] … suites[11], suites, tell succeeded (until 105 ms)
 
 Where the time went: the steps that the end waited for
     0 ms  build        10 ms running
@@ -839,7 +839,7 @@ What happened
   50 ms  deploy/switch, deploy/after skipped, because deploy timed out before their turn
   57 ms  deploy/push.undo succeeded
   57 ms  deploy failed: timed out: its steps took longer than its timeout
-  57 ms  later skipped, because deploy failed (timed out: its steps took longer than its timeout)
+  57 ms  later skipped, because deploy failed
 
 Skipped
   because deploy timed out before their turn
