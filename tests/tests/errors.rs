@@ -141,7 +141,17 @@ fn errors_of_commands_that_look() {
     // None, one that is a folder, one that is something else, and one whose place can't be.
     bench.write("folder/journal.db/file", "");
     bench.write("text/journal.db", "this is no database, but it is long enough to be taken for a page of one");
-    let runs: [&[&str]; 6] = [&["list"], &["show"], &["explain"], &["logs"], &["resume"], &["cancel"]];
+    let runs: [&[&str]; 9] = [
+        &["list"],
+        &["show"],
+        &["explain"],
+        &["logs"],
+        &["resume"],
+        &["cancel"],
+        &["signal", "go"],
+        &["approve"],
+        &["reject"],
+    ];
     let mut said = String::new();
     for command in runs {
         for state in ["nowhere", "folder", "text", "file/below"] {
@@ -171,6 +181,11 @@ fn errors_about_runs() {
         &[
             &["resume"],
             &["cancel"],
+            &["cancel", "--step", "nobody"],
+            &["signal", "go"],
+            &["signal", "go", "zzz", "--data", "{"],
+            &["approve"],
+            &["reject", "zzz"],
             &["logs", "--step", "nobody"],
             &["list", "--limit", "-1"],
             &["list", "--limit", "many"],

@@ -68,11 +68,11 @@ pub enum Command {
     Graph(Graph),
     /// Ask for the end of a run or of a step: attempts in flight are ended, the rest is skipped
     #[command(
-        after_help = "Examples:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"\n  downbeat cancel --step deploy/push"
+        after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"\n  downbeat cancel --step deploy/push"
     )]
     Cancel(Cancel),
     /// Send a signal to a run, for the steps that wait for it
-    #[command(after_help = "Example:\n  downbeat signal go 1k8qz4h --data '{\"lane\": 3}'")]
+    #[command(after_help = "Example:\n  downbeat signal go 1k8qz4h --data 3")]
     Signal(Signal),
     /// Approve a step that waits for somebody's word
     #[command(after_help = "Example:\n  downbeat approve 1k8qz4h --by ann --note \"looked at the figures\"")]
