@@ -77,8 +77,8 @@ fn page(patterns: &[Pattern]) -> String {
 
 What a workflow language can express is measured by the control-flow patterns of N. Russell, A. ter Hofstede, W. van der
 Aalst and N. Mulyar (*Workflow Control-Flow Patterns: A Revised View*, 2006, [workflowpatterns.com](http://workflowpatterns.com)).
-Of the {PATTERNS}, Downbeat supports **{} in full** (+), {} in part (+/-) and {} not (-), as judged here by its
-descriptions and criteria.
+Of the {PATTERNS}, Downbeat supports **{} in full** (+), {} in part (+/-) and {} not (-), as judged here by the descriptions
+of that report.
 
 The number of each leads to a workflow that shows it, with a script of what happens to a run of it and the events that come out.
 The tests play them all in virtual time, with a crash after each record, and a conductor drives them over a journal on the disk
