@@ -52,14 +52,15 @@ pub(crate) fn plan_of(text: &str, files: &[(&str, &str)]) -> Plan {
     let surroundings = Surroundings { directory: "/flows".into(), plugins, workflows };
     let resolution = spec.map(|spec| resolve(&source, &spec, &surroundings));
     let mut plan = None;
+    let mut wrong = String::new();
     if let Some(resolution) = resolution {
         diagnostics.extend(resolution.diagnostics);
         for (source, diagnostics) in &resolution.others {
-            eprintln!("{}", diagnostic::render(diagnostics, source, false));
+            wrong += &diagnostic::render(diagnostics, source, false);
         }
         plan = resolution.plan;
     }
-    plan.unwrap_or_else(|| panic!("{}", diagnostic::render(&diagnostics, &source, false)))
+    plan.unwrap_or_else(|| panic!("{}{wrong}", diagnostic::render(&diagnostics, &source, false)))
 }
 
 /// A plan of so many steps, each of which needs the one before it.
