@@ -132,6 +132,7 @@ fn there_is_a_manual_page_for_every_command() {
     pages.sort();
     let mut expected = [
         "",
+        "-approve",
         "-cancel",
         "-check",
         "-completions",
@@ -145,10 +146,12 @@ fn there_is_a_manual_page_for_every_command() {
         "-plugin-build",
         "-plugin-inspect",
         "-plugin-toolchain",
+        "-reject",
         "-resume",
         "-run",
         "-schema",
         "-show",
+        "-signal",
         "-test",
     ]
     .map(|command| format!("downbeat{command}.1"));

@@ -74,7 +74,12 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Const("a guest's `retry-after`", "workflow/src/run.rs", "RETRY_AFTER_MAX_MS", Unit::Ms),
             Row::Const("items of a `foreach`", "workflow/src/run.rs", "ITEMS_MAX", Unit::Count),
             Row::Const("rounds of a `repeat`", "workflow/src/resolve/step.rs", "ROUNDS_MAX", Unit::Count),
-            Row::Const("answers of a list's items together", "workflow/src/run/decide.rs", "ANSWERS_BYTES_MAX", Unit::Bytes),
+            Row::Const(
+                "answers of a list's items together",
+                "workflow/src/run/decide.rs",
+                "ANSWERS_BYTES_MAX",
+                Unit::Bytes,
+            ),
             Row::Const("steps within steps, in a file", "workflow/src/spec/read.rs", "BLOCKS_NESTED_MAX", Unit::Count),
             Row::Const("scopes within scopes", "workflow/src/run.rs", "SCOPE_DEPTH_MAX", Unit::Count),
             Row::Const("steps of a run, over all scopes", "workflow/src/run.rs", "RUN_STEPS_MAX", Unit::Count),
