@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::drive::{DriveError, Driver, Ending, Message, Shared};
+use crate::drive::{Asked, DriveError, Driver, Ending, Message, Shared};
 use crate::name;
 use crate::parked;
 use crate::perform::{Perform, PrepareError, Watch};
@@ -124,7 +124,7 @@ impl<P: Perform> Conductor<P> {
                 let mailbox = lock(&self.mailboxes).get(&pending.run).cloned();
                 match (mailbox, pending.request) {
                     (Some(mailbox), request) => {
-                        let _ = mailbox.send(Message::Asked { request, id: Some(pending.id) });
+                        let _ = mailbox.send(Message::Asked(Box::new(Asked { request, id: Some(pending.id) })));
                     }
                     // It may have been taken up or come to its end in between; then somebody else has seen to it.
                     (None, Request::Cancel { reason }) => {
@@ -189,7 +189,7 @@ impl Handle {
     pub fn cancel(&self, reason: &str) {
         // A run that is over has nobody who listens, which is as good as being cancelled.
         let request = Request::Cancel { reason: reason.to_owned() };
-        let _ = self.mailbox.send(Message::Asked { request, id: None });
+        let _ = self.mailbox.send(Message::Asked(Box::new(Asked { request, id: None })));
     }
 
     /// Waits until the run is over, or has come to rest after a stop.

@@ -47,7 +47,14 @@ pub(crate) enum Message {
     /// A queued attempt has its place.
     Granted { step: StepId, place: Place },
     /// Somebody asks something of the run.
-    Asked { request: Request, id: Option<RequestId> },
+    Asked(Box<Asked>),
+}
+
+/// What somebody asks of a run.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    /// `None` if it did not come through the journal.
+    pub(crate) id: Option<RequestId>,
 }
 
 /// How the driving of a run ended.
@@ -102,7 +109,8 @@ pub(crate) struct Driver<P: Perform> {
     prepared: P::Prepared,
     /// The time of this run: no record is stamped before the one that precedes it, whoever wrote that.
     clock: Clock,
-    run: Run,
+    /// On the heap: each async function that the driver is handed through would keep it twice.
+    run: Box<Run>,
     /// The plan's digest and text, while the journal does not know the run.
     unknown: Option<(Digest, Arc<str>)>,
     /// Applied, not yet durable.
@@ -137,7 +145,7 @@ impl<P: Perform> Driver<P> {
             clock: shared.clock.not_before(run.latest()),
             shared,
             prepared,
-            run,
+            run: Box::new(run),
             unknown: None,
             batch: Vec::new(),
             answers: Vec::new(),
@@ -311,7 +319,7 @@ impl<P: Perform> Driver<P> {
     fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
             Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended),
-            Message::Asked { request, id } => self.asked(request, id),
+            Message::Asked(asked) => self.asked(asked.request, asked.id),
             Message::Granted { step, place } => {
                 self.granted.push((step, place));
                 Ok(())
@@ -366,7 +374,7 @@ impl<P: Perform> Driver<P> {
             };
             match message {
                 Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended)?,
-                Message::Asked { request, id } => self.asked(request, id)?,
+                Message::Asked(asked) => self.asked(asked.request, asked.id)?,
                 Message::Granted { .. } => (),
             }
         }

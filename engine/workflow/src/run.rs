@@ -367,7 +367,10 @@ impl Run {
 
     /// The same for every attempt of the step in this run, across restarts, and when its scope is tried again.
     pub fn idempotency_key(&self, step: StepId) -> String {
-        [&*self.id.0, "/", &self.path(step)].concat()
+        match self.plan.own_steps().get(step.index()) {
+            Some(own) => [&*self.id.0, "/", &own.name].concat(),
+            None => [&*self.id.0, "/", &self.path(step)].concat(),
+        }
     }
 
     fn root(&self) -> &ScopeLife {

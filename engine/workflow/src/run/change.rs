@@ -226,7 +226,10 @@ impl Run {
     /// Keeps it known whether a scope that is ended early still has steps to be wound down.
     pub(super) fn stir(&mut self, scope: ScopeId) {
         let life = &self.scopes[scope.index()];
-        let winds = life.cut.is_some() && (life.idle[0] > 0 || (life.giving_up && life.idle[1] > 0));
+        if life.cut.is_none() {
+            return;
+        }
+        let winds = life.idle[0] > 0 || (life.giving_up && life.idle[1] > 0);
         match winds {
             true => drop(self.winding.insert(scope)),
             false => drop(self.winding.remove(&scope)),
