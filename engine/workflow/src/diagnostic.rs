@@ -4,6 +4,9 @@
 //! is what a finding is, how it is shown to a person and how to a machine. The findings themselves, with their codes
 //! and words, are made beside the checks that make them.
 
+mod allow;
+mod code;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -14,9 +17,15 @@ use serde::Serialize;
 use crate::spec::Source;
 use crate::text::visible;
 
+pub(crate) use allow::allow;
+pub use code::{CODES, CODES_OF_TESTS, Code};
+
 /// How many diagnostics of one file are kept. A thousand is more than anybody reads; a generated file with a fault in
 /// each of its 100,000 steps shall not fill the memory and the screen. What is over it is counted.
 pub const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// How many names a hint lists. 8 fit into a line.
+const NAMES_LISTED: usize = 8;
 
 /// How far apart, in lines, two places of one diagnostic may be to be shown in one picture.
 const NEAR_LINES: usize = 12;
@@ -43,7 +52,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// How serious.
     pub severity: Severity,
-    /// Its kind, in kebab case; stable, for machines and searches.
+    /// Its kind, one of [`Code::all`]; stable, for machines and searches.
     pub code: &'static str,
     /// What is wrong, in one line.
     pub message: String,
@@ -60,6 +69,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error at this place.
     pub fn error(code: &'static str, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        debug_assert!(Code::find(code).is_some(), "`{code}` has no page: see `diagnostic/code.rs`");
         let message = message.into();
         Diagnostic {
             severity: Severity::Error,
@@ -140,6 +150,25 @@ impl Collector {
             return None;
         }
         did_you_mean(name, known).map(|known| format!("did you mean `{known}`?"))
+    }
+
+    /// As [`Collector::suggest`]; if none is near, those that there are, as far as they are few enough to be read.
+    pub fn suggest_or_list<'a>(
+        &mut self,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Option<String> {
+        let hint = self.suggest(name, known.clone());
+        if hint.is_some() || self.names > 100 {
+            return hint;
+        }
+        let names: Vec<String> = known.into_iter().take(NAMES_LISTED + 1).map(|name| format!("`{name}`")).collect();
+        match names.len() {
+            0 => None,
+            count if count > NAMES_LISTED => Some(format!("there are {} and others", names[..NAMES_LISTED].join(", "))),
+            1 => Some(format!("there is {}", names[0])),
+            _ => Some(format!("there are {}", names.join(", "))),
+        }
     }
 
     /// Sorted by place. The last says how many were left out, if any.
@@ -284,6 +313,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Its kind.
     pub code: &'static str,
+    /// Where that kind is described: a file of the project, also shown by `downbeat check --explain CODE`.
+    pub docs: String,
     /// What is wrong.
     pub message: String,
     /// What to say at the place.
@@ -311,6 +342,7 @@ pub fn findings(diagnostics: &[Diagnostic], source: &Source) -> Vec<Finding> {
             end_column,
             severity: diagnostic.severity,
             code: diagnostic.code,
+            docs: Code::find(diagnostic.code).map(Code::docs).unwrap_or_default(),
             message: diagnostic.message,
             label: diagnostic.label,
             hint: diagnostic.hint,
@@ -392,7 +424,8 @@ hint: did you mean `a`?\\u{1b}[31m
         let (before, after) = ("\"x\", ".repeat(1_000_000), ", \"ä\"".repeat(1_000_000));
         let text = format!("name = \"x\"\nneeds = [{before}\"nope\"{after}]\n");
         let at = text.find("\"nope\"").expect("it is there");
-        let found = Diagnostic::error("x", at..at + 6, "no such step").label("here").also(20..23, "far away");
+        let found =
+            Diagnostic::error("unknown-step", at..at + 6, "no such step").label("here").also(20..23, "far away");
         let picture = render(&[found], &Source { path: "w.toml".to_owned(), text }, false);
         assert!(picture.contains("w.toml:2:5000010"), "{picture}");
         assert!(picture.contains("\"nope\"") && picture.contains("here"), "{picture}");
@@ -403,7 +436,7 @@ hint: did you mean `a`?\\u{1b}[31m
     fn far_places_are_shown_apart_and_the_first_place_first() {
         let source = source();
         let (a, z) = (source.text.find("steps.ä").expect("a"), source.text.find("steps.z").expect("z"));
-        let found = Diagnostic::warning("x", z..z + 7, "two of them").label("this").also(a..a + 8, "and that");
+        let found = Diagnostic::warning("unused", z..z + 7, "two of them").label("this").also(a..a + 8, "and that");
         let text = render(&[found], &source, false);
         assert!(text.find("this") < text.find("and that"), "{text}");
         assert!(text.contains(":45:2") && text.contains(":3:2"), "{text}");
@@ -414,7 +447,7 @@ hint: did you mean `a`?\\u{1b}[31m
     fn findings_count_lines_and_characters_from_one() {
         let source = source();
         let at = source.text.find("]\nuse = \"b\"").expect("it is there");
-        let finding = &findings(&[Diagnostic::error("x", at..at + 1, "m")], &source)[0];
+        let finding = &findings(&[Diagnostic::error("unknown-step", at..at + 1, "m")], &source)[0];
         assert_eq!((finding.line, finding.column, finding.end_line, finding.end_column), (3, 9, 3, 10));
         let json = serde_json::to_value(finding).expect("it is plain data");
         assert_eq!(json["severity"], "error");
@@ -424,11 +457,11 @@ hint: did you mean `a`?\\u{1b}[31m
     #[test]
     fn spans_outside_the_text_are_moved_into_it() {
         let source = source();
-        let found = Diagnostic::error("x", 1_000_000..2_000_000, "m");
+        let found = Diagnostic::error("unknown-step", 1_000_000..2_000_000, "m");
         render(std::slice::from_ref(&found), &source, true);
         findings(&[found], &source);
         let empty = Source { path: "w.toml".to_owned(), text: String::new() };
-        render(&[Diagnostic::error("x", 5..9, "m")], &empty, false);
+        render(&[Diagnostic::error("unknown-step", 5..9, "m")], &empty, false);
     }
 
     #[test]
@@ -445,7 +478,7 @@ hint: did you mean `a`?\\u{1b}[31m
     fn a_flood_of_diagnostics_is_cut_and_counted() {
         let mut collector = Collector::default();
         for at in 0..DIAGNOSTICS_MAX + 7 {
-            collector.push(Diagnostic::error("x", at..at, "m"));
+            collector.push(Diagnostic::error("unknown-step", at..at, "m"));
         }
         let all = collector.finish();
         assert_eq!(all.len(), DIAGNOSTICS_MAX + 1);

@@ -2,12 +2,13 @@
 //! before anything runs.
 //!
 //! What is declared comes first (`declared`), then, for the workflow and each body of steps within it (`body`), how steps
-//! hang together (`graph`), and each step by itself (`step`, `grant`). Sub-workflows are files of their own, with
+//! hang together (`graph`), and each step by itself (`step`, `grant`); last, what is right and yet hardly meant (`doubt`). Sub-workflows are files of their own, with
 //! diagnostics of their own, and end up in the same plan (`draft`). A check that depends on something that already is wrong stays silent, so that one fault is told once. The
 //! work is near linear in the file's size.
 
 mod body;
 mod declared;
+mod doubt;
 mod draft;
 mod grant;
 mod graph;
@@ -19,9 +20,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::description::Component;
-use crate::diagnostic::{Collector, Diagnostic, did_you_mean};
+use crate::diagnostic::{Collector, Diagnostic, allow, did_you_mean};
 use crate::plan::{BodyId, Join, Output, Plan, PluginId, PoolId, Rest, StepNo};
-use crate::rule::{Expression, Fault, Guard, Known, Local, Mention, StepKnown, Tree, infer};
+use crate::rule::{Certainty, Expression, Fault, Guard, Known, Local, Mention, StepKnown, Tree, infer};
 use crate::schema::{Kinds, Type};
 use crate::spec::{Place, Source, Spanned, Spec};
 
@@ -81,13 +82,13 @@ pub fn resolve(source: &Source, spec: &Spec, surroundings: &Surroundings) -> Res
     let others = std::mem::take(others);
     let is_right = out.error_count() == 0 && !spec.incomplete;
     if !is_right || others.iter().any(|(_, found)| found.iter().any(Diagnostic::is_error)) {
-        return Resolution { plan: None, diagnostics: out.finish(), others };
+        return Resolution { plan: None, diagnostics: allow(source, out.finish(), false), others };
     }
     let mut plan = draft.into_plan(workflow);
     plan.description = spec.description.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default();
     let plan = plan.link();
     nothing_to_cancel(spec, &plan, &mut out);
-    Resolution { plan: Some(plan), diagnostics: out.finish(), others }
+    Resolution { plan: Some(plan), diagnostics: allow(source, out.finish(), true), others }
 }
 
 /// A file to be resolved.
@@ -131,7 +132,8 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
     let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
     let outputs = resolver.body(body, &spec.steps, &spec.outputs, owner);
     resolver.unused();
-    let out = resolver.out;
+    let mut out = resolver.out;
+    doubt::file(spec, &source.path, directory, body, &mut out);
     let workflow = Workflow {
         name: spec.name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(),
         directory: directory.to_owned(),
@@ -192,6 +194,8 @@ struct Used<'a> {
     plugins: HashSet<&'a str>,
     pools: HashSet<&'a str>,
     signals: HashSet<&'a str>,
+    /// Names that mean a step here and another one further out, and have been told.
+    hidden: HashSet<String>,
     /// All inputs as a whole are.
     all_inputs: bool,
     /// Something unknown or unreadable is: whatever seems to be unused may be meant by it.
@@ -236,11 +240,11 @@ impl<'a> Resolver<'a, '_, '_> {
                     None => self.used.any = true,
                 },
                 Mention::AllInputs => self.used.all_inputs = true,
-                Mention::Step(_) => (),
+                Mention::Step(name) => self.doubt_name(name, expression, place),
             }
         }
         let (found, faults) = infer(expression, &self.here(), &self.guards);
-        let wrong = !faults.is_empty();
+        let wrong = faults.iter().any(|fault| !fault.is_doubt);
         faults.into_iter().for_each(|fault| self.out.push(diagnostic(place, fault)));
         if wrong { Type::ANY } else { found }
     }
@@ -273,8 +277,12 @@ impl<'a> Resolver<'a, '_, '_> {
 }
 
 fn diagnostic(place: &Place, fault: Fault) -> Diagnostic {
-    let Fault { span, code, message, label, hint } = fault;
-    Diagnostic::error(code, place.span(span), message).label(label).maybe_hint(hint)
+    let Fault { span, code, message, label, hint, is_doubt } = fault;
+    let found = match is_doubt {
+        true => Diagnostic::warning(code, place.span(span), message),
+        false => Diagnostic::error(code, place.span(span), message),
+    };
+    found.label(label).maybe_hint(hint)
 }
 
 /// A name that nothing declares.
@@ -314,8 +322,15 @@ impl<'a> Known<'a> for Here<'_, 'a> {
     }
 
     fn step(&self, name: &str) -> StepKnown<'a> {
-        let around = self.frames.iter().rev().find(|frame| frame.graph.index(name).is_some());
-        around.map_or(StepKnown::Missing, |frame| frame.known(name, self.declared))
+        let around = self.frames.iter().rev().enumerate().find(|(_, frame)| frame.graph.index(name).is_some());
+        match around.map(|(outward, frame)| (outward, frame.known(name, self.declared))) {
+            None => StepKnown::Missing,
+            // What the `when` of the block around makes sure of is not looked at in it.
+            Some((1.., StepKnown::Finished { output, failure, certainty: Certainty::Either })) => {
+                StepKnown::Finished { output, failure, certainty: Certainty::Ended }
+            }
+            Some((_, known)) => known,
+        }
     }
 
     fn local(&self, local: Local) -> Option<Type<'a>> {

@@ -28,7 +28,7 @@ pub(crate) use expression::{Expression, Fault, Mention};
 pub use foretell::{Foretold, Outline};
 pub(crate) use function::regex;
 pub use template::Template;
-pub(crate) use template::{Text, Tree, TreeKind};
+pub(crate) use template::{Hole, Part, Text, Tree, TreeKind};
 pub(crate) use typing::{Certainty, Guard, Known, StepKnown, guards, infer};
 
 use crate::event::Failure;

@@ -50,6 +50,8 @@ impl<'a> Frame<'a> {
         let state = states.next();
         let certainty = match self.graph.joined(step) {
             _ if !is_known => Certainty::Ended,
+            // An `undo` and the rules between rounds are looked at without what the step's `when` makes sure of.
+            _ if state == Some(NeedState::Finished) && self.graph.takes_all(step) && !self.is_done => Certainty::Either,
             _ if state.is_some() && self.graph.takes_all(step) => Certainty::Ended,
             Join::Merge if state.is_some() => Certainty::Judged,
             _ if state.is_none() && self.graph.is_before(asked, step) => Certainty::Ended,
@@ -60,7 +62,7 @@ impl<'a> Frame<'a> {
             _ if self.is_done && self.steps[step].1.repeat.is_none() => Certainty::Judged,
             _ => return StepKnown::Unfinished { itself: false },
         };
-        let (output, failure) = match state.filter(|_| certainty == Certainty::Ended) {
+        let (output, failure) = match state.filter(|_| matches!(certainty, Certainty::Ended | Certainty::Either)) {
             Some(NeedState::Succeeded) => (true, false),
             Some(NeedState::Failed) => (false, true),
             Some(NeedState::Skipped) => (false, false),

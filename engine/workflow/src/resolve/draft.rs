@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::declared::Declared;
 use super::{Loaded, Unit, Workflow, file};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, allow};
 use crate::plan::{
     Answer, Body, BodyId, Plan, Plugin, PluginId, Pool, PoolId, Signal, SignalId, Step, StepNo, SubWorkflow,
 };
@@ -129,7 +129,7 @@ impl<'f> Draft<'f> {
         if let Some(spec) = &found.spec {
             let unit = Unit { source: &found.source, spec, directory: &found.directory, plugins: &found.plugins };
             let (workflow, out) = file(unit, self, body);
-            diagnostics.extend(out.finish());
+            diagnostics.extend(allow(&found.source, out.finish(), !spec.incomplete));
             let Workflow { name, directory, inputs, timeout_ms, .. } = workflow;
             if let Some(body) = &mut self.bodies[body.index()] {
                 body.workflow = Some(Box::new(SubWorkflow { name, directory, inputs, timeout_ms }));

@@ -109,6 +109,7 @@ impl<'a> Graph<'a> {
             graph.rest(at, step, out);
         }
         graph.never_skipped(steps, out);
+        graph.ended(steps, out);
         graph.order = graph.ordered();
         match graph.order {
             None => graph.cycles(steps, out),
@@ -239,7 +240,7 @@ impl<'a> Graph<'a> {
             out.push(Diagnostic::error("unknown-state", span.clone(), message).label("unknown state").hint(hint));
         }
         if step.is_none() {
-            let hint = out.suggest(name, steps.iter().map(|(name, _)| name.get_ref().as_str()));
+            let hint = out.suggest_or_list(name, steps.iter().map(|(name, _)| name.get_ref().as_str()));
             out.push(unknown("step", "unknown-step", name, span.clone(), hint));
         }
         if step == Some(at) {
@@ -294,6 +295,17 @@ impl<'a> Graph<'a> {
                 Join::AtLeast((*least).clamp(1, needs.max(1) as i64) as u32)
             }
         };
+        if let (Join::AtLeast(least), true) = (join, is_sure) {
+            let different: HashSet<usize> = self.needs[at].iter().map(|need| need.step).collect();
+            // If all have to be met, that is found as a contradiction.
+            if least as usize > different.len() && (least as usize) < self.needs[at].len() {
+                let message = format!(
+                    "never are {least} of these needs met: a step has one end, and there are {} steps",
+                    different.len()
+                );
+                out.push(Diagnostic::error("dead-join", written.span(), message).label("never met"));
+            }
+        }
         if is_sure {
             let useless =
                 |label: &str| Diagnostic::warning("useless-key", written.span(), label).label("has no effect");
@@ -385,6 +397,28 @@ impl<'a> Graph<'a> {
                     let message = format!("`{}` is never skipped", name.get_ref());
                     let found = Diagnostic::error("impossible-need", need.span.clone(), message).label("can't happen");
                     out.push(found.also(name.span(), "has no `when`, and no need that could fail to be met"));
+                }
+            }
+        }
+    }
+
+    /// An end that is reached ends its workflow or block: what still needs it never starts. Only always-steps see it.
+    fn ended(&self, steps: &Entries<StepSpec>, out: &mut Collector) {
+        for (at, needs) in self.needs.iter().enumerate().filter(|(at, _)| !steps[*at].1.always && self.takes_all(*at)) {
+            for need in needs {
+                let (name, ending) = &steps[need.step];
+                let is_end = match need.state {
+                    NeedState::Succeeded => ending.finish.is_some() || ending.fail.is_some(),
+                    NeedState::Failed => ending.fail.is_some(),
+                    NeedState::Skipped | NeedState::Finished => false,
+                };
+                if is_end && !ending.incomplete && !ending.always {
+                    let (at, end) = (steps[at].0.get_ref(), name.get_ref());
+                    let message = format!("`{at}` can never start: all ends with `{end}`");
+                    let found = Diagnostic::error("impossible-need", need.span.clone(), message)
+                        .label("nothing comes after it");
+                    let hint = "what is to be done nevertheless is an always-step, `[always.NAME]`";
+                    out.push(found.also(name.span(), "an end").hint(hint));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! One step by itself: what it runs with which input, when, how often, for how long and with which bounds.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::declared::duration;
@@ -221,8 +222,8 @@ impl<'a> Resolver<'a, '_, '_> {
         let found = self.declared.pool(pool.get_ref());
         if found.is_none() && !self.spec.left_out.contains(&("pools", pool.get_ref().clone())) {
             self.used.any = true;
-            let hint =
-                self.out.suggest(pool.get_ref(), self.spec.pools.iter().map(|(name, _)| name.get_ref().as_str()));
+            let known = self.spec.pools.iter().map(|(name, _)| name.get_ref().as_str());
+            let hint = self.out.suggest_or_list(pool.get_ref(), known);
             self.out.push(unknown("pool", "unknown-pool", pool.get_ref(), pool.span(), hint));
         }
         found
@@ -331,6 +332,13 @@ impl<'a> Resolver<'a, '_, '_> {
                 }
             },
         };
+        if let (Join::AtLeast(least), Some(Value { kind: ValueKind::List(items), .. })) = (join, &foreach.list)
+            && least as usize > items.len()
+        {
+            let span = foreach.join.as_ref().map_or(foreach.span.clone(), Spanned::span);
+            let message = format!("{least} of {} items can't succeed", items.len());
+            self.out.push(Diagnostic::error("dead-join", span, message).label("never met"));
+        }
         let rest = match foreach.rest.as_ref().map(|rest| (rest.get_ref().as_str(), rest.span())) {
             None | Some(("wait", _)) => Rest::Wait,
             Some(("cancel", _)) => Rest::Cancel,
@@ -395,6 +403,11 @@ impl<'a> Resolver<'a, '_, '_> {
             if who.get_ref().is_empty() {
                 let found = Diagnostic::error("approval", who.span(), "nobody may give the approval");
                 self.out.push(found.hint("name somebody: `approval = [\"ann\"]`"));
+            }
+            let mut known = HashSet::new();
+            for name in who.get_ref().iter().filter(|name| !known.insert(name.get_ref().as_str())) {
+                let message = format!("`{}` is asked twice", name.get_ref());
+                self.out.push(Diagnostic::warning("duplicate", name.span(), message).label("says nothing new"));
             }
             Approval {
                 by: who.get_ref().iter().map(|name| name.get_ref().clone()).collect(),
@@ -473,6 +486,9 @@ impl<'a> Resolver<'a, '_, '_> {
             }
             misfits.into_iter().for_each(|misfit| self.out.push(misfit));
         }
+        let declared = self.declared;
+        let component = spec.plugin.as_ref().and_then(|plugin| declared.plugin(plugin.get_ref()));
+        self.doubt_input(spec, &tree, component.map(|plugin| &plugin.component));
         Template::of(&tree, source)
     }
 
@@ -501,6 +517,7 @@ impl<'a> Resolver<'a, '_, '_> {
             self.out.push(diagnostic.label(found.kinds.to_string()).hint("compare it with something, such as `… > 0`"));
         }
         self.guards = guards(&expression);
+        self.constant_rule(key, &expression, place.span(0..content.len()));
         Some(Rule::from(expression))
     }
 }

@@ -47,11 +47,18 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     pub(crate) label: String,
     pub(crate) hint: Option<String>,
+    pub(crate) is_doubt: bool,
 }
 
 impl Fault {
     pub(super) fn new(code: &'static str, span: Range<usize>, message: impl Into<String>) -> Fault {
-        Fault { span, code, message: message.into(), label: String::new(), hint: None }
+        Fault { span, code, message: message.into(), label: String::new(), hint: None, is_doubt: false }
+    }
+
+    /// It may come out well: a warning.
+    pub(super) fn doubt(mut self) -> Fault {
+        self.is_doubt = true;
+        self
     }
 
     pub(super) fn label(mut self, label: impl Into<String>) -> Fault {
@@ -307,7 +314,7 @@ impl Expr {
         }
     }
 
-    fn any(&self, is: &dyn Fn(&Kind) -> bool) -> bool {
+    pub(super) fn any(&self, is: &dyn Fn(&Kind) -> bool) -> bool {
         is(&self.kind) || self.children().into_iter().any(|child| child.any(is))
     }
 

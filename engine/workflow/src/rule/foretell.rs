@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use super::{Expression, Mention, RuleError, Scope};
+use super::expression::Kind;
+use super::{Expression, Mention, RuleError, Scope, StepView};
 use crate::json::Json;
 
 /// What can be told of an expression.
@@ -41,5 +42,42 @@ impl Expression {
             Err(_) if open => Foretold::Open,
             Err(error) => Foretold::Fault(error),
         }
+    }
+}
+
+impl Expression {
+    /// What it comes to if it looks at nothing of a run at all. `None` also if it can't be evaluated, which is told elsewhere.
+    pub(crate) fn constant(&self) -> Option<Value> {
+        let looks =
+            |kind: &Kind| matches!(kind, Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(_) | Kind::Step(_));
+        match self.root().any(&looks) {
+            true => None,
+            false => self.evaluate(&Nothing).ok().map(|value| value.into_owned()),
+        }
+    }
+}
+
+/// A scope for those who look at nothing.
+struct Nothing;
+
+impl Scope for Nothing {
+    fn inputs(&self) -> &Value {
+        &Value::Null
+    }
+
+    fn step(&self, _name: &str) -> Option<StepView<'_>> {
+        None
+    }
+
+    fn run_id(&self) -> &str {
+        ""
+    }
+
+    fn workflow_name(&self) -> &str {
+        ""
+    }
+
+    fn workflow_directory(&self) -> &str {
+        ""
     }
 }

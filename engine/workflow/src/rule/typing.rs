@@ -51,6 +51,8 @@ pub(crate) enum StepKnown<'s> {
 pub(crate) enum Certainty {
     /// It has ended, and as it is needed if it is.
     Ended,
+    /// It has ended, and any end will do: it is needed as finished.
+    Either,
     /// It has ended, somehow: a join starts its step if others are met.
     Judged,
     /// It may not even have ended.
@@ -290,6 +292,14 @@ impl<'s> Typing<'_, 's> {
         None
     }
 
+    /// The type of a failure, if there may be one.
+    fn failure(&self, may_be: bool) -> Type<'s> {
+        match Type::of_schema(&STEP).member("failure") {
+            Member::Known(failure) if may_be => failure,
+            _ => Type::ANY,
+        }
+    }
+
     /// The step `kpi-gate`, if its `kpi` was found in `steps.kpi-gate`.
     fn dashed(&self, part: &Expr, name: &str) -> Option<String> {
         let rest = self.text.get(part.span.end..)?.strip_prefix('-')?;
@@ -321,11 +331,23 @@ impl<'s> Typing<'_, 's> {
                         let fault = Fault::new("optional-path", part.span.clone(), message);
                         self.fault(fault.label(format!("its {name} may not be there")).hint(hint))
                     }
+                    (_, Some((output, failure, Certainty::Either))) if !self.is_guarded(step, name) => {
+                        let status = if name == "output" { "succeeded" } else { "failed" };
+                        let message = format!("the step `{step}` is needed as `finished`, and may not have {status}");
+                        let (path, of) = (self.text(part), self.text(of));
+                        let hint = format!(
+                            "need it as `{status}`, or ask first: `has({path}) ? {path}… : …`, or \
+                             `{of}.status == '{status}'` in `when`"
+                        );
+                        let fault = Fault::new("optional-path", part.span.clone(), message);
+                        self.faults.push(fault.label(format!("its {name} may not be there")).hint(hint).doubt());
+                        match name {
+                            "output" => output.unwrap_or(Type::ANY),
+                            _ => self.failure(failure),
+                        }
+                    }
                     ("output", Some((Some(output), ..))) => output,
-                    ("failure", Some((_, true, _))) => match Type::of_schema(&STEP).member("failure") {
-                        Member::Known(failure) => failure,
-                        _ => Type::ANY,
-                    },
+                    ("failure", Some((_, true, _))) => self.failure(true),
                     (name, Some(_)) => {
                         let message = format!(
                             "the step `{step}` never has {} here",
@@ -345,7 +367,7 @@ impl<'s> Typing<'_, 's> {
         }
         let before = self.faults.len();
         let container = self.of(of);
-        if self.faults.len() > before {
+        if self.faults[before..].iter().any(|fault| !fault.is_doubt) {
             return Type::ANY;
         }
         if !container.kinds.is_none() && !container.kinds.meets(Kinds::OBJECT) {

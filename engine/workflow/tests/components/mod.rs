@@ -53,7 +53,7 @@ fn component(name: &str) -> Option<Component> {
                 },
                 "required": ["exit-code", "stdout", "lines"],
             }),
-            &[("process", "to run the program"), ("workspace", "as its working directory")],
+            &[("process", "to run the program"), ("workspace", "as its working directory"), ("env", "for the program")],
         ),
         // Judges numbers.
         "gate" => (
@@ -121,6 +121,18 @@ fn component(name: &str) -> Option<Component> {
             }),
             json!({}),
             &[("files", "to read and write"), ("workspace", "to read and write there"), ("clock", "to wait")],
+        ),
+        // Greets.
+        "hello" => (
+            json!({ "type": "object", "properties": { "name": { "type": "string" } }, "required": ["name"], "additionalProperties": false }),
+            json!({ "type": "object", "properties": { "greeting": { "type": "string" } }, "required": ["greeting"] }),
+            &[],
+        ),
+        // Asks a server.
+        "http" => (
+            json!({ "type": "object", "properties": { "url": { "type": "string" } }, "required": ["url"] }),
+            json!({ "type": "object", "properties": { "status": { "type": "integer" } }, "required": ["status"] }),
+            &[("http", "to ask the server")],
         ),
         // Takes and gives anything.
         "any" => (json!({}), json!({}), &[]),
