@@ -81,6 +81,35 @@ fn a_reader_of_check_who_has_had_enough_ends_it() {
 }
 
 #[test]
+fn what_a_code_means_is_told_without_a_file() {
+    let bench = bench();
+    for written in ["unknown-step", "error[unknown-step]"] {
+        let page = bench.run(&["check", "--explain", written]);
+        assert_eq!(page.code, 0, "{}", page.stderr);
+        assert!(page.stdout.starts_with("# `unknown-step`: ") && page.stdout.contains("## Right"), "{}", page.stdout);
+    }
+    let all = bench.run(&["check", "--explain"]);
+    assert!(all.code == 0 && all.stdout.contains("\nunknown-step  "), "{} {}", all.stdout, all.stderr);
+    let wrong = bench.run(&["check", "--explain", "unknown-stpe"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("did you mean `unknown-step`?"), "{}", wrong.stderr);
+    let both = bench.run(&["check", "--explain", "unknown-step", "some.toml"]);
+    assert_eq!(both.code, 2, "{}", both.stderr);
+}
+
+#[test]
+fn warnings_count_in_the_exit_code_where_that_is_asked_for() {
+    let bench = bench();
+    let warned = "name = \"w\"\n[pools]\nrunner = 1\n[steps.pause]\nwait = \"1s\"\n";
+    bench.write("warned.toml", warned);
+    bench.write("allowed.toml", &warned.replace("runner = 1", "runner = 1 # downbeat: allow unused (for later)"));
+    for (file, lenient, strict) in [("warned.toml", 0, 3), ("allowed.toml", 0, 0)] {
+        assert_eq!(bench.run(&["check", file]).code, lenient, "{file}");
+        let answer = bench.run(&["check", "--deny-warnings", file]);
+        assert_eq!(answer.code, strict, "{file}: {}", answer.stderr);
+    }
+}
+
+#[test]
 fn a_file_that_is_too_large_is_refused_with_its_size() {
     let bench = bench();
     bench.write("large.toml", &"#".repeat((16 << 20) + 1));

@@ -76,9 +76,13 @@ fn a_workflow_and_its_run_are_drawn_as_the_documents_say() {
 fn every_workflow_of_the_reference_checks() {
     let bench = bench();
     let repository = repository().display().to_string();
-    let blocks = blocks("docs/workflows.md", "toml");
-    assert!(blocks.len() >= 5);
-    for (index, block) in blocks.iter().enumerate() {
+    let whole = |page: &'static str| {
+        let found = blocks(page, "toml");
+        assert!(!found.is_empty(), "{page}");
+        found.into_iter().enumerate().map(move |(index, block)| (page, index, block))
+    };
+    let pages = ["docs/workflows.md", "docs/coming-from.md", "docs/linters.md"];
+    for (page, index, block) in pages.into_iter().flat_map(whole) {
         // A block that is no whole workflow is completed by what it leaves out.
         let mut text = block.clone();
         for folder in ["plugins", "workflows"] {
@@ -89,7 +93,12 @@ fn every_workflow_of_the_reference_checks() {
         }
         bench.write("example.toml", &text);
         let answer = bench.run(&["check", "example.toml"]);
-        assert_eq!(answer.code, 0, "block {index} of docs/workflows.md:\n{text}\n{}", answer.stderr);
+        assert_eq!(answer.code, 0, "block {index} of {page}:\n{text}\n{}", answer.stderr);
+        assert!(
+            answer.stderr.contains("no errors, no warnings"),
+            "block {index} of {page}:\n{text}\n{}",
+            answer.stderr
+        );
     }
 }
 
@@ -115,6 +124,10 @@ fn links_between_documents_lead_somewhere() {
         "README.md",
         "engine/ARCHITECTURE.md",
         "docs/workflows.md",
+        "docs/coming-from.md",
+        "docs/linters.md",
+        "docs/diagnostics/README.md",
+        "docs/diagnostics/tests.md",
         "docs/testing.md",
         "docs/operators.md",
         "docs/patterns.md",

@@ -96,12 +96,16 @@ pub enum Command {
 
 const CHECK_HELP: &str = "\
 Nothing is executed but the plugins' descriptions of themselves; source folders are built. The \
-exit code is 3 if a file has an error, 0 if there are only warnings.
+exit code is 3 if a file has an error, 0 if there are only warnings (with --deny-warnings also 3).
+
+What is found has a code, `error[unknown-step]`: --explain tells what it means, with an example and how to mend it.
 
 Example:
   downbeat check workflows/release/release.toml
   downbeat check workflows/hello workflows/release    # all in these folders and below
-  downbeat check deploy.toml --json                   # for programs: one finding a line";
+  downbeat check deploy.toml --json                   # for programs: one finding a line
+  downbeat check --explain unknown-step
+  downbeat check --explain                            # all codes";
 
 const PLAN_HELP: &str = "\
 Inputs are given as to `downbeat run`. What they decide is decided: holes are filled, rules evaluated, steps that can't \
@@ -218,11 +222,17 @@ Example:
 #[derive(Debug, Args)]
 pub struct Check {
     /// Workflow files; a folder stands for the workflows in it and below
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "explain", value_name = "FILE")]
     pub workflows: Vec<PathBuf>,
     /// Print the findings as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
+    /// Count warnings as errors in the exit code
+    #[arg(long)]
+    pub deny_warnings: bool,
+    /// Tell what a code means, instead of checking a file; without one, list them all
+    #[arg(long, value_name = "CODE", num_args = 0..=1, conflicts_with_all = ["workflows", "json", "deny_warnings"])]
+    pub explain: Option<Option<String>>,
 }
 
 /// `downbeat plan`

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use downbeat_sandbox::Sandbox;
+use downbeat_workflow::diagnostic::{CODES, Code, did_you_mean};
 
 use crate::arguments::Check;
 use crate::exit::{Exit, Fault};
@@ -12,6 +13,9 @@ use crate::workflow_file;
 
 /// The exit code is the gravest of all that was found: the engine's faults weigh more than those of files.
 pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
+    if let Some(code) = &arguments.explain {
+        return explain(code.as_deref());
+    }
     let sandbox = place.sandbox()?;
     let mut gravest = Exit::Success;
     for path in &arguments.workflows {
@@ -21,7 +25,7 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
         };
         for file in files {
             // One that can't be read does not keep the others from being checked.
-            if let Err(fault) = file.and_then(|file| check_file(&file, &sandbox, arguments.json, &mut gravest)) {
+            if let Err(fault) = file.and_then(|file| check_file(&file, &sandbox, arguments, &mut gravest)) {
                 if fault.is_enough() {
                     return Ok(gravest);
                 }
@@ -34,12 +38,12 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
 }
 
 /// Checks a file and tells what is wrong with it; `gravest` has that, too, before anything is told.
-fn check_file(path: &Path, sandbox: &Sandbox, json: bool, gravest: &mut Exit) -> Result<(), Fault> {
+fn check_file(path: &Path, sandbox: &Sandbox, arguments: &Check, gravest: &mut Exit) -> Result<(), Fault> {
     let checked = workflow_file::check(path, sandbox)?;
-    if checked.plan.is_none() {
+    if checked.plan.is_none() || arguments.deny_warnings && !checked.is_clean() {
         *gravest = (*gravest).max(Exit::Refused);
     }
-    if !json {
+    if !arguments.json {
         checked.print();
         return Ok(());
     }
@@ -48,4 +52,28 @@ fn check_file(path: &Path, sandbox: &Sandbox, json: bool, gravest: &mut Exit) ->
         talk::put_json(&object)?;
     }
     Ok(())
+}
+
+/// Tells what a code means; without one, which there are.
+fn explain(code: Option<&str>) -> Result<Exit, Fault> {
+    let Some(name) = code else {
+        for code in CODES {
+            let title =
+                code.page().lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_, title)| title);
+            talk::put(&format!("{:24} {title}\n", code.name))?;
+        }
+        return Ok(Exit::Success);
+    };
+    // As it is shown: `error[unknown-step]`.
+    let bare = name.trim_start_matches("error").trim_start_matches("warning").trim_matches(['[', ']']);
+    let Some(code) = Code::find(bare) else {
+        let fault = Fault::new(Exit::Usage, format!("there is no diagnostic `{name}`"));
+        let similar = did_you_mean(bare, Code::all().map(|code| code.name));
+        return Err(fault.hint(match similar {
+            Some(similar) => format!("did you mean `{similar}`?"),
+            None => "`downbeat check --explain` lists them all".to_owned(),
+        }));
+    };
+    talk::put(code.page())?;
+    Ok(Exit::Success)
 }

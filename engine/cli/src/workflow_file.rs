@@ -71,6 +71,11 @@ impl Checked {
         talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}` shows them"));
     }
 
+    /// Whether there is nothing to say about it.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.all().next().is_none()
+    }
+
     /// The diagnostics for programs.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let others = self.others.iter().flat_map(|(source, found)| diagnostic::findings(found, source));
