@@ -14,6 +14,9 @@ use crate::json::Json;
 use crate::plan::{Opens, Rest, Rounds, ScopeCount, StepId, StepKind, Verdict};
 use crate::scope::ScopeId;
 
+/// Up to how many characters an item that is a text is told when it fails. 60: a name or a path, and no document.
+const ITEM_NAMED_MAX: usize = 60;
+
 impl Family {
     /// When something begins by the clock: an item that is tried again, the next round.
     pub(super) fn looks_at(&self) -> Option<Timestamp> {
@@ -295,7 +298,13 @@ impl Run {
     fn items_failed(&self, step: StepId, of: u32) -> Failure {
         let family = self.steps[step.index()].family.as_deref().expect("it has one");
         let (index, first) = family.first_failure.clone().expect("one has failed");
-        let message = format!("{} of {of} items failed; the first was item {index}: {}", family.unmet, first.message);
+        let named = match &*family.items[index as usize] {
+            Value::String(name) if is_name(name) => format!(" ({name})"),
+            Value::Number(number) => format!(" ({number})"),
+            _ => String::new(),
+        };
+        let unmet = family.unmet;
+        let message = format!("{unmet} of {of} items failed; the first was item {index}{named}: {}", first.message);
         Failure { details: first.details, ..failure(FailureKind::Scope, message) }
     }
 
@@ -396,4 +405,9 @@ impl Run {
     fn family(&mut self, step: StepId) -> &mut Family {
         self.life(step).family.as_deref_mut().expect("a step that opens scopes has a family")
     }
+}
+
+/// Whether an item is short enough to be told by itself, and on a line.
+fn is_name(item: &str) -> bool {
+    item.chars().count() <= ITEM_NAMED_MAX && !item.contains(char::is_control)
 }
