@@ -238,7 +238,7 @@ pub struct Check {
 /// `downbeat plan`
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// The workflow's TOML file, or a folder with only one workflow
+    /// The workflow's TOML file, or a folder with one workflow, or with one of the folder's name
     #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
     /// An input, as NAME=VALUE or NAME=@FILE; may be repeated
@@ -278,7 +278,7 @@ pub struct Test {
 /// `downbeat run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The workflow's TOML file, or a folder with only one workflow
+    /// The workflow's TOML file, or a folder with one workflow, or with one of the folder's name
     #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
     /// An input, as NAME=VALUE or NAME=@FILE; may be repeated

@@ -108,10 +108,15 @@ fn count(n: usize, word: &str) -> String {
     }
 }
 
-/// The plan of a file, or of the only workflow in a folder, for running it. Errors are printed as they are, warnings in
-/// one line.
+/// The plan of a file, or of a folder's workflow, for running it: the only one, or of several (those that it opens lie
+/// beside it) the one that is called like the folder. Errors are printed as they are, warnings in one line.
 pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
     let mut files = files(path)?;
+    let whole = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    if let Some(own) = files.iter().position(|file| file.file_stem() == whole.file_name()) {
+        files.swap(0, own);
+        files.truncate(1);
+    }
     if files.len() > 1 {
         let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
         let fault = Fault::refused(format!("{}: the folder has several workflows", path.display()));
