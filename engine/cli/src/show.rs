@@ -81,10 +81,9 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
         line("inputs", inputs.as_str());
     }
     page.push('\n');
-    page.push_str(&steps_table(run, history, is_stopped));
-    for (index, step) in history.steps.iter().enumerate() {
-        let id = StepId(index as u32);
-        let name = run.path(id);
+    let steps = in_order(run, history);
+    page.push_str(&steps_table(run, &steps, is_stopped));
+    for (id, name, step) in steps {
         let failed = matches!(run.status(id).0, StepStatus::Failed(_));
         page.push_str(&failure_notes(&name, run.step(id), step, failed));
         if step.attempts.len() > 1 {
@@ -113,15 +112,35 @@ fn state(run: &RunId, history: &History, driver: Option<&Driver>) -> String {
 /// What the table says of an attempt that was in flight when whoever drove the run was killed.
 const INTERRUPTED: &str = "interrupted";
 
+/// The steps as people read them, each with what it is called here: of those that were tried again within others, which time
+/// it was as well.
+fn in_order<'h>(run: &Run, history: &'h History) -> Vec<(StepId, String, &'h StepHistory)> {
+    let (scopes, tries) = (run.scopes(), run.scopes().tries());
+    let step = |id: StepId| {
+        let mut around = Some(scopes.scope(id));
+        let mut name = run.path(id);
+        while let Some(scope) = around {
+            if let Some((time, of)) = tries.get(&scope) {
+                let _ = write!(name, " (time {time} of {of})");
+                break;
+            }
+            around = scopes.place(scope).opener.map(|opener| scopes.scope(opener));
+        }
+        // Those of the scope that was opened last are known once something happens to them.
+        history.steps.get(id.index()).map(|story| (id, name, story))
+    };
+    scopes.in_reading_order(run.plan()).into_iter().filter_map(step).collect()
+}
+
 /// `is_stopped`: nobody drives the run, so that nothing is in flight whatever the records say.
-fn steps_table(run: &Run, history: &History, is_stopped: bool) -> String {
-    let row = |(index, step): (usize, &StepHistory)| {
-        let id = StepId(index as u32);
+fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: bool) -> String {
+    let row = |(id, name, step): &(StepId, String, &StepHistory)| {
+        let id = *id;
         let (status, attempts) = run.status(id);
         let usage = step.attempts.iter().rev().find_map(|attempt| attempt.ended.as_ref()?.1.usage());
         let cell = |read: fn(&Usage) -> String| usage.map_or_else(String::new, read);
         vec![
-            run.path(id),
+            name.clone(),
             match status {
                 StepStatus::Running if is_stopped => INTERRUPTED.to_owned(),
                 _ => status_word(&status).to_owned(),
@@ -134,7 +153,7 @@ fn steps_table(run: &Run, history: &History, is_stopped: bool) -> String {
             why(run, id, is_stopped),
         ]
     };
-    let rows: Vec<Vec<String>> = history.steps.iter().enumerate().map(row).collect();
+    let rows: Vec<Vec<String>> = steps.iter().map(row).collect();
     let headings = ["STEP", "STATE", "ATTEMPTS", "TIME", "CPU", "MEMORY", "IN / OUT", "WHY"];
     table_with(&headings, &rows, 1, state::painted)
 }

@@ -5,6 +5,8 @@
 //! [`Run`](crate::run::Run), because whoever reads records has to name their steps too; nothing here knows how a step
 //! stands.
 
+use std::collections::HashMap;
+
 use crate::event::Event;
 use crate::plan::{Answer, BodyId, Plan, ScopeCount, Step, StepId, StepNo};
 
@@ -122,6 +124,39 @@ impl Scopes {
         let place = self.place(scope);
         let first = place.first.0;
         (first..first + plan.steps_of(place.body).len() as u32).map(StepId)
+    }
+
+    /// All steps as people read them: the workflow's own in the plan's order, behind each what it opened, in the order of items,
+    /// rounds and tries.
+    pub fn in_reading_order(&self, plan: &Plan) -> Vec<StepId> {
+        let mut opened: HashMap<StepId, Vec<ScopeId>> = HashMap::new();
+        for scope in (1..self.count() as u32).map(ScopeId) {
+            opened.entry(self.place(scope).opener.expect("it is not the first")).or_default().push(scope);
+        }
+        for scopes in opened.values_mut() {
+            scopes.sort_by_key(|scope| (self.place(*scope).index, *scope));
+        }
+        let mut order = Vec::with_capacity(self.len());
+        let mut open: Vec<StepId> = self.steps_of(plan, ScopeId::ROOT).rev().collect();
+        while let Some(step) = open.pop() {
+            order.push(step);
+            let scopes = opened.get(&step).into_iter().flatten().rev();
+            open.extend(scopes.flat_map(|scope| self.steps_of(plan, *scope).rev()));
+        }
+        order
+    }
+
+    /// Of the scopes that were opened more than once, as they failed and were tried again, which time each is, from 1, and of
+    /// how many. Their steps have the same paths.
+    pub fn tries(&self) -> HashMap<ScopeId, (u32, u32)> {
+        let mut times: HashMap<(Option<StepId>, u32), Vec<ScopeId>> = HashMap::new();
+        for scope in (1..self.count() as u32).map(ScopeId) {
+            times.entry((self.place(scope).opener, self.place(scope).index)).or_default().push(scope);
+        }
+        let several = times.into_values().filter(|scopes| scopes.len() > 1);
+        several
+            .flat_map(|scopes| (1..).zip(scopes.clone()).map(move |(time, scope)| (scope, (time, scopes.len() as u32))))
+            .collect()
     }
 
     /// How people call a step of the run: `build`, `deploy/push`, `suites[3]`, `poll[0]/ask`.
