@@ -150,7 +150,7 @@ fn a_run_that_nobody_drives_can_be_cancelled() {
 fn a_release_that_was_killed_while_it_measured_is_rolled_back_all_the_same() {
     let bench = bench();
     let release = "{repo}/workflows/release/release.toml";
-    kill_in(&bench, "measure_new", &["run", release, "--input", "commit=slow", "--json"]);
+    kill_in(&bench, "trial/measure_new", &["run", release, "--input", "commit=slow", "--json"]);
     let resumed = bench.run(&["resume"]);
     assert_eq!(resumed.code, 1, "{}", resumed.stderr);
     let outputs: Value = serde_json::from_str(&resumed.stdout).unwrap();

@@ -115,7 +115,15 @@ fn every_workflow_of_the_repository_checks_without_a_warning() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 3);
+    assert_eq!(checked, 4);
+    // Beside the workflow of its name, a folder may have those that it opens.
+    let planned = bench.run(&["plan", "{repo}/workflows/release"]);
+    assert!(
+        planned.code == 0 && planned.stdout.starts_with("workflow  release\n"),
+        "{}{}",
+        planned.stdout,
+        planned.stderr
+    );
 }
 
 #[test]

@@ -62,20 +62,20 @@ fn a_good_commit_is_promoted() {
 
 #[test]
 fn a_commit_that_does_not_compile_is_rejected_with_the_compilers_words() {
-    check("broken-build", "rejected", "1.0.0", &["build"], "error[E0063]");
+    check("broken-build", "rejected", "1.0.0", &["fit", "fit/build"], "error[E0063]");
 }
 
 #[test]
 fn a_commit_whose_test_fails_is_rejected_with_the_tests_name() {
-    check("failing-test", "rejected", "1.0.0", &["test"], "ten_pieces_are_a_tenth_cheaper");
+    check("failing-test", "rejected", "1.0.0", &["fit", "fit/test", "fit/test[0]"], "ten_pieces_are_a_tenth_cheaper");
 }
 
 #[test]
 fn a_commit_with_unsafe_code_is_rejected_by_the_scan() {
-    check("unsafe-code", "rejected", "1.0.0", &["scan"], "may not be released");
+    check("unsafe-code", "rejected", "1.0.0", &["fit", "fit/scan"], "may not be released");
 }
 
 #[test]
 fn a_slow_commit_is_rolled_back() {
-    check("slow", "rolled back", "1.0.0", &["gate"], "is rolled back");
+    check("slow", "rolled back", "1.0.0", &["trial", "trial/gate"], "is rolled back");
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use downbeat_workflow::explain::Account;
 use downbeat_workflow::history::History;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
-use downbeat_workflow::resolve::{Loaded, Surroundings, resolve};
+use downbeat_workflow::resolve::{File, Loaded, Surroundings, resolve};
 use downbeat_workflow::run::{Action, Run};
 use downbeat_workflow::spec::{Source, Spec};
 
@@ -454,9 +455,18 @@ fn example(name: &str) -> Plan {
         let component = Component { digest: Digest::of(name.as_bytes()), description };
         Ok(Loaded { component, path: format!("/{name}.wasm") })
     };
-    let plugins = spec.plugin_paths().map(|(plugin, path)| (plugin.to_owned(), stand_in(path))).collect();
-    let resolution =
-        resolve(&source, &spec, &Surroundings { directory: "/flows".to_owned(), plugins, ..Surroundings::default() });
+    let plugins_of = |spec: &Spec| -> BTreeMap<String, Result<Loaded, String>> {
+        spec.plugin_paths().map(|(plugin, path)| (plugin.to_owned(), stand_in(path))).collect()
+    };
+    let workflows = spec.workflow_paths().into_iter().map(|name| {
+        let path = path.with_file_name(name);
+        let source = Source { path: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap() };
+        let (spec, faults) = Spec::parse(&source);
+        let (plugins, directory) = (plugins_of(spec.as_ref().unwrap()), "/flows".to_owned());
+        (format!("/flows/{name}"), Ok(Arc::new(File { source, spec, faults, directory, plugins })))
+    });
+    let (directory, workflows) = ("/flows".to_owned(), workflows.collect());
+    let resolution = resolve(&source, &spec, &Surroundings { directory, plugins: plugins_of(&spec), workflows });
     diagnostics.extend(resolution.diagnostics);
     resolution.plan.unwrap_or_else(|| panic!("{}", diagnostic::render(&diagnostics, &source, false)))
 }
