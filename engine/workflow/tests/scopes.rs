@@ -848,3 +848,31 @@ fn a_hundred_thousand_items_cost_their_number() {
     let each = played.plan().step_named("each").unwrap();
     assert_eq!(played.status(each).1, 1);
 }
+
+#[test]
+fn steps_are_read_below_what_opened_them_and_tries_are_counted() {
+    let plan = Arc::new(plan(
+        r#"
+        [steps.deploy]
+        retry = { attempts = 2, delay = "1s", jitter = false }
+        [steps.deploy.steps.push]
+        foreach = ["eu", "us"]
+        parallel = 1
+        use = "any"
+        [steps.deploy.steps.switch]
+        needs = ["push"]
+        use = "any"
+        [steps.tell]
+        needs = ["deploy.finished"]
+        use = "any"
+        "#,
+    ));
+    let played = play::Play::of(&plan, &[("switch", "permanent@10")], None);
+    let scopes = played.run.scopes();
+    let order: Vec<String> = scopes.in_reading_order(&plan).into_iter().map(|step| played.run.path(step)).collect();
+    let once = ["deploy/push", "deploy/push[0]", "deploy/push[1]", "deploy/switch"];
+    assert_eq!(order, [&["deploy"], &once[..], &once[..], &["tell"]].concat());
+    let mut tries: Vec<(u32, u32)> = scopes.tries().into_values().collect();
+    tries.sort_unstable();
+    assert_eq!(tries, [(1, 2), (2, 2)], "items that were not tried again themselves are not counted");
+}
