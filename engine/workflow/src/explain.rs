@@ -569,6 +569,10 @@ struct Teller<'p> {
     last_of_steps: Vec<Option<StepId>>,
     /// Of each scope, the last of its steps that have come to their end, without those that were skipped.
     last_end: Vec<Option<StepId>>,
+    /// The same, of its steps and of all within it.
+    last_end_within: Vec<Option<StepId>>,
+    /// Of each scope, how many ends of steps had been recorded when it opened.
+    ends_before: Vec<u32>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -619,6 +623,8 @@ struct Life {
     root: Option<Root>,
     /// The skipped step that it was skipped for.
     skipped_for: Option<StepId>,
+    /// Of a step that undoes another, once it is started: the scope that is undone, its own or one around it.
+    undone_in: Option<ScopeId>,
     /// Of a join that no other join needs any more: one further out, as far as was looked.
     outer: Option<StepId>,
     /// Of a join that was decided: the step whose end did it, and when that was, once somebody has asked.
@@ -641,6 +647,8 @@ impl<'p> Teller<'p> {
             open: Vec::new(),
             last_of_steps: Vec::new(),
             last_end: Vec::new(),
+            last_end_within: Vec::new(),
+            ends_before: Vec::new(),
         };
         teller.grow(None);
         teller
@@ -675,6 +683,7 @@ impl<'p> Teller<'p> {
                 failures: 0,
                 root: None,
                 skipped_for: None,
+                undone_in: None,
                 outer: None,
                 decided: None,
             });
@@ -682,6 +691,8 @@ impl<'p> Teller<'p> {
         self.open.push(open);
         self.last_of_steps.push(None);
         self.last_end.push(None);
+        self.last_end_within.push(None);
+        self.ends_before.push(self.ends);
     }
 
     /// What a step of the run is in the plan.
@@ -861,7 +872,10 @@ impl<'p> Teller<'p> {
         }
         // Its turn came with no step's end alone: something was to be undone first, or is now.
         let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
-        if let Some(last) = self.last_end[self.run.scopes().scope(step).index()].filter(|_| waits) {
+        if self.planned(step).undoes.is_some() && waits {
+            self.lives[step.index()].undone_in = Some(self.undone_scope(step));
+        }
+        if let Some(last) = self.last_before(self.told_in(step)).filter(|_| waits) {
             let ended = self.lives[last.index()].ended.unwrap_or(record.at);
             self.turn_to(step, Part::Engine, ended);
             self.lives[step.index()].turn_after = Some(last);
@@ -870,6 +884,28 @@ impl<'p> Teller<'p> {
             let with = self.planned(step).uses().map(|uses| &uses.with);
             self.steps[step.index()].input = with.and_then(|with| with.render(&self.run.seen_by(step)).ok());
         }
+    }
+
+    /// The scope whose end is the reason that a step is undone: the innermost around it that has not come to its own.
+    fn undone_scope(&self, undo: StepId) -> ScopeId {
+        let scopes = self.run.scopes();
+        let mut scope = scopes.scope(undo);
+        while let Some(opener) = scopes.place(scope).opener.filter(|opener| self.lives[opener.index()].ended.is_some())
+        {
+            scope = scopes.scope(opener);
+        }
+        scope
+    }
+
+    /// The scope whose story a step belongs to: its own, but of one that undoes another that which is undone.
+    fn told_in(&self, step: StepId) -> ScopeId {
+        self.lives[step.index()].undone_in.unwrap_or_else(|| self.run.scopes().scope(step))
+    }
+
+    /// Of what is told in a scope, the last step that has come to its end.
+    fn last_before(&self, scope: ScopeId) -> Option<StepId> {
+        let within = self.last_end_within[scope.index()].filter(|last| self.told_in(*last) == scope);
+        within.or(self.last_end[scope.index()])
     }
 
     /// Asks the step's rule as it was asked when the step's turn came.
@@ -1084,6 +1120,11 @@ impl<'p> Teller<'p> {
         let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
         if end != StepEnd::Skipped {
             self.last_end[scope.index()] = Some(step);
+            let mut around = Some(scope);
+            while let Some(scope) = around {
+                self.last_end_within[scope.index()] = Some(step);
+                around = self.run.scopes().place(scope).opener.map(|opener| self.run.scopes().scope(opener));
+            }
         }
         for (dependent, _) in plan.dependents(no) {
             self.may_have_its_turn(self.beside(step, *dependent), step, at);

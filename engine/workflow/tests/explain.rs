@@ -749,11 +749,13 @@ fn check_played(toml: &str, script: &[(&str, &str)], expected: &str, step: &str,
     let played = Play::of(&plan, script, None);
     for end in 1..=played.records.len() {
         let so_far = Account::of(&plan, &RunId("r".into()), &played.records[..end], Timestamp(0), None).unwrap();
-        // A link takes as long as it says: from its turn to where the next one has its own.
+        // A link takes as long as it says: from its turn to where the next one has its own, or where the next round begins.
         let mut open = vec![&so_far.path];
         while let Some(path) = open.pop() {
+            let is_own = std::ptr::eq(path, &so_far.path);
             for pair in path.windows(2) {
-                assert_eq!(pair[0].after_ms + pair[0].times.total_ms(), pair[1].after_ms, "{path:?}");
+                let end = pair[0].after_ms + pair[0].times.total_ms();
+                assert!(end == pair[1].after_ms || end < pair[1].after_ms && !is_own, "{path:?}");
             }
             open.extend(path.iter().map(|link| &link.within));
         }
@@ -861,6 +863,123 @@ state     skipped
 why       skipped: what it belongs to timed out before its turn
 needs     deploy/wait to succeed: was cancelled after 50 ms
 time      50 ms: 50 ms waiting for its needs
+",
+    );
+}
+
+#[test]
+fn what_is_undone_from_further_out_has_its_turn_when_that_failed() {
+    check_played(
+        r#"
+        [steps.deploy.steps.push]
+        use = "any"
+        undo = { use = "any" }
+        [steps.deploy.steps.switch]
+        needs = ["push"]
+        use = "any"
+        undo = { use = "any" }
+        [steps.probe]
+        needs = ["deploy"]
+        use = "any"
+        [always.tell]
+        use = "any"
+        "#,
+        &[
+            ("push", "ok@10"),
+            ("switch", "ok@20"),
+            ("probe", "permanent@400"),
+            ("push.undo", "ok@7"),
+            ("switch.undo", "ok@3"),
+            ("tell", "ok@5"),
+        ],
+        "
+run r of w: failed after 445 ms
+
+What happened
+   10 ms  deploy/push, deploy/switch, deploy succeeded (until 30 ms)
+  430 ms  probe failed: permanent: scripted; not tried again: a failure of this kind does not go away
+  433 ms  deploy/switch.undo, deploy/push.undo, tell succeeded (until 445 ms)
+
+Where the time went: the steps that the end waited for
+    0 ms  deploy              30 ms in its steps
+    0 ms    deploy/push       10 ms running
+   10 ms    deploy/switch     20 ms running
+   30 ms  probe               400 ms running
+  430 ms  deploy/switch.undo  3 ms running
+  433 ms  deploy/push.undo    7 ms running
+  440 ms  tell                5 ms running
+  most of it: probe, 400 ms running (89 %)
+",
+        "deploy/switch.undo",
+        "
+step      deploy/switch.undo of run r (w)
+state     succeeded
+why       it ran as it needs nothing
+after     probe, the last step to end; this gave it its turn
+input     {}
+time      433 ms: 430 ms waiting for its needs, 3 ms running
+
+attempts
+  #1 after 430 ms: succeeded after 3 ms
+",
+    );
+}
+
+#[test]
+fn every_round_is_on_the_way_to_the_end_and_every_time_that_a_block_was_tried() {
+    check_played(
+        r#"
+        [steps.poll]
+        repeat = { max = 3, delay = "100ms" }
+        use = "any"
+        [steps.deploy]
+        needs = ["poll"]
+        retry = { attempts = 2, delay = "50ms", jitter = false }
+        [steps.deploy.steps.push]
+        use = "any"
+        [steps.two]
+        needs = ["deploy.finished"]
+        foreach = [1, 2, 3, 4]
+        parallel = 2
+        use = "any"
+        "#,
+        &[
+            ("poll", "ok@10"),
+            ("poll[1]", "ok@20"),
+            ("push", "permanent@5"),
+            ("two", "ok@40"),
+            ("two[1]", "ok@1"),
+            ("two[3]", "ok@90"),
+        ],
+        "
+run r of w: failed after 430 ms
+
+What happened
+   10 ms  poll[0] … poll[2], poll succeeded (until 240 ms)
+  245 ms  deploy/push failed: permanent: scripted; not tried again: a failure of this kind does not go away
+  300 ms  deploy/push failed: permanent: scripted; not tried again: a failure of this kind does not go away
+  300 ms  deploy failed: a step within it failed: `deploy/push` failed: scripted
+  301 ms  two[0] … two[3], two succeeded (until 430 ms)
+
+Where the time went: the steps that the end waited for
+    0 ms  poll           240 ms in its steps
+    0 ms    poll[0]      10 ms running
+  110 ms    poll[1]      20 ms running
+  230 ms    poll[2]      10 ms running
+  240 ms  deploy         60 ms in its steps
+  240 ms    deploy/push  5 ms running
+  295 ms    deploy/push  5 ms running
+  300 ms  two            130 ms in its steps
+  300 ms    two[0]       40 ms running
+  340 ms    two[3]       90 ms running
+  most of it: poll, 240 ms in its steps (55 %)
+",
+        "poll",
+        "
+step      poll of run r (w)
+state     succeeded
+why       it ran as it needs nothing
+time      240 ms: 240 ms in its steps
 ",
     );
 }

@@ -177,12 +177,19 @@ impl Account {
         more(page, near.len());
     }
 
+    fn is_skipped(&self, step: &str) -> bool {
+        self.steps.iter().any(|account| account.step == step && account.end == Some(StepEnd::Skipped))
+    }
+
     fn times(&self, page: &mut String) {
         page.push_str("\nWhere the time went: the steps that the end waited for\n");
         let mut links: Vec<(usize, &Link)> = Vec::new();
         let mut open: Vec<(usize, &Link)> = self.path.iter().rev().map(|link| (0, link)).collect();
         while let Some((depth, link)) = open.pop() {
-            links.push((depth, link));
+            // What was skipped at once lies on the way from a failure to what it led to, but nobody waited for it.
+            if link.times.total_ms() > 0 || !self.is_skipped(&link.step) {
+                links.push((depth, link));
+            }
             open.extend(link.within.iter().rev().map(|link| (depth + 1, link)));
         }
         let width = links.iter().map(|(depth, link)| 2 * depth + link.step.chars().count()).max().unwrap_or(0);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Part, Teller, Times};
 use crate::event::Timestamp;
-use crate::plan::StepId;
+use crate::plan::{ScopeCount, StepId};
 use crate::scope::ScopeId;
 
 /// A step on the chain that the end waited for.
@@ -23,7 +23,8 @@ pub struct Link {
     pub after_ms: u64,
     /// Where its time went from then on.
     pub times: Times,
-    /// The same of the steps that it opened: in the item or round that ended last, the chain that its end waited for.
+    /// The same of the steps that it opened: in the item that ended last and in those that had to end before it, in every
+    /// round, and each time that it was tried, the chain that its end waited for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Link>,
 }
@@ -42,53 +43,92 @@ pub struct Bottleneck {
     pub percent: u64,
 }
 
+/// What is known of a run's scopes before its chain is looked for.
+struct Known {
+    /// When the last step that is told in each scope or within it ended, and its place among the ends.
+    ends: Vec<Option<(Timestamp, u32)>>,
+    /// The scopes that each step opened.
+    opened: HashMap<StepId, Vec<ScopeId>>,
+    /// Steps within a scope that were undone as this one was.
+    undone: HashMap<ScopeId, Vec<StepId>>,
+}
+
 impl Teller<'_> {
     /// The chain that the end waited for.
     pub(super) fn path(&self, until: Timestamp) -> Vec<Link> {
-        // Of the scopes of each step the one that ended last, and when. A scope is behind the one that it is within.
         let scopes = self.run.scopes();
-        let mut ends: Vec<Option<(Timestamp, u32)>> = vec![None; scopes.count()];
-        let mut last: HashMap<StepId, ScopeId> = HashMap::new();
-        for scope in (0..scopes.count() as u32).rev().map(ScopeId) {
-            let own = scopes.steps_of(self.plan, scope).map(|step| self.ended(step, until));
-            ends[scope.index()] = ends[scope.index()].max(own.max());
-            let Some(opener) = scopes.place(scope).opener else { continue };
-            let around = scopes.scope(opener).index();
-            ends[around] = ends[around].max(ends[scope.index()]);
-            let known = last.entry(opener).or_insert(scope);
-            if ends[scope.index()] > ends[known.index()] {
-                *known = scope;
+        let mut known = Known { ends: vec![None; scopes.count()], opened: HashMap::new(), undone: HashMap::new() };
+        for step in (0..self.lives.len() as u32).map(StepId) {
+            if let Some(scope) = self.lives[step.index()].undone_in.filter(|scope| *scope != scopes.scope(step)) {
+                known.undone.entry(scope).or_default().push(step);
             }
         }
-        self.path_of(ScopeId::ROOT, until, &last, &ends)
+        // A scope is behind the one that it is within.
+        for scope in (0..scopes.count() as u32).rev().map(ScopeId) {
+            let own = self.told_of(scope, &known).map(|step| self.ended(step, until)).max();
+            known.ends[scope.index()] = known.ends[scope.index()].max(own);
+            let Some(opener) = scopes.place(scope).opener else { continue };
+            let around = scopes.scope(opener).index();
+            known.ends[around] = known.ends[around].max(known.ends[scope.index()]);
+            known.opened.entry(opener).or_default().push(scope);
+        }
+        self.path_of(ScopeId::ROOT, until, &known)
+    }
+
+    /// The steps that are told in a scope.
+    fn told_of<'k>(&'k self, scope: ScopeId, known: &'k Known) -> impl Iterator<Item = StepId> + 'k {
+        let own = self.run.scopes().steps_of(self.plan, scope).filter(move |step| self.told_in(*step) == scope);
+        own.chain(known.undone.get(&scope).into_iter().flatten().copied())
     }
 
     /// That of a scope: from its step that ended last among those which did something, or whose scopes did, back over what
     /// gave each its turn.
-    fn path_of(
-        &self,
-        scope: ScopeId,
-        until: Timestamp,
-        last: &HashMap<StepId, ScopeId>,
-        ends: &[Option<(Timestamp, u32)>],
-    ) -> Vec<Link> {
+    fn path_of(&self, scope: ScopeId, until: Timestamp, known: &Known) -> Vec<Link> {
         let did_something =
             |step: &StepId| !self.steps[step.index()].attempts.is_empty() || self.steps[step.index()].opened;
         let end = |step: &StepId| {
-            let within = last.get(step).and_then(|scope| ends[scope.index()]);
-            Some(self.ended(*step, until)).max(within)
+            let opened = known.opened.get(step).into_iter().flatten();
+            opened.filter_map(|scope| known.ends[scope.index()]).max().max(Some(self.ended(*step, until)))
         };
         let mut path = Vec::new();
-        let mut here = self.run.scopes().steps_of(self.plan, scope).filter(did_something).max_by_key(end);
+        let mut here = self.told_of(scope, known).filter(did_something).max_by_key(end);
         while let Some(step) = here {
             let (account, life) = (&self.steps[step.index()], &self.lives[step.index()]);
-            here = life.turn_after.or(life.skipped_after).filter(|step| self.run.scopes().scope(*step) == scope);
+            here = life.turn_after.or(life.skipped_after).filter(|step| self.told_in(*step) == scope);
             // What waited until the run's end was asked for had nothing before it.
             let needs_ms = if here.is_some() { account.times.needs_ms } else { 0 };
             let times = Times { needs_ms: account.times.needs_ms - needs_ms, ..account.times };
             let after_ms = self.after_ms(life.born) + needs_ms;
-            let within = last.get(&step).map(|scope| self.path_of(*scope, until, last, ends)).unwrap_or_default();
+            let within = self.scopes_on_path(step, known).into_iter();
+            let within = within.flat_map(|scope| self.path_of(scope, until, known)).collect();
             path.push(Link { step: account.step.clone(), after_ms, times, within });
+        }
+        path.reverse();
+        path
+    }
+
+    /// Of the scopes that a step opened, those that its end waited for, in order: the one that ended last, before it the last
+    /// that had ended when it opened, and so on. Items that nothing kept from beginning together have none before them.
+    fn scopes_on_path(&self, step: StepId, known: &Known) -> Vec<ScopeId> {
+        let mut by_end: Vec<(u32, ScopeId)> = known
+            .opened
+            .get(&step)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter_map(|scope| Some((known.ends[scope.index()]?, scope)))
+            .map(|((_, place), scope)| (place, scope))
+            .collect();
+        by_end.sort_unstable();
+        let waits = match self.planned(step).opens().map(|opens| &opens.scopes) {
+            Some(ScopeCount::Each(each)) => each.parallel.is_some() || self.planned(step).retry.attempts > 1,
+            _ => true,
+        };
+        let mut path: Vec<ScopeId> = by_end.last().map(|(_, last)| *last).into_iter().collect();
+        while let Some(here) = path.last().filter(|_| waits) {
+            let before = by_end.partition_point(|(place, _)| *place <= self.ends_before[here.index()]);
+            let Some((_, before)) = before.checked_sub(1).map(|last| by_end[last]) else { break };
+            path.push(before);
         }
         path.reverse();
         path
