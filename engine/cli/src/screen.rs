@@ -141,7 +141,14 @@ impl Screen {
                 _ => (),
             }
         }
-        let done = self.succeeded + self.skipped + self.failed.len();
+        // Of those that are counted as steps: what is within others comes and goes.
+        let is_over = |step: StepId| {
+            let status = self.run.status(step).0;
+            matches!(status, StepStatus::Succeeded(_) | StepStatus::Failed(_) | StepStatus::Skipped(_))
+                || status == StepStatus::Cancelled
+        };
+        let own = (0..self.plan.own_steps().len() as u32).map(StepId);
+        let done = own.filter(|step| self.run.step(*step).undoes.is_none() && is_over(*step)).count();
         let (name, run, steps) = (self.plan.name.bold(), self.id.bold(), steps(&self.plan));
         self.say(&format!("{name} run {run} resumed · {steps}, {done} of them done"));
         Ok(())
@@ -250,7 +257,10 @@ impl Screen {
             }
             Event::StepFailed { step, failure } => {
                 self.failed.insert(*step);
-                self.step_line(*step, &"✗".red().to_string(), &format!("failed: {}", failure.message));
+                // What failed within it has told the rest.
+                let lines = if self.run.step(*step).opens().is_some() { 1 } else { MESSAGE_LINES };
+                let message: Vec<&str> = failure.message.lines().take(lines).collect();
+                self.step_line(*step, &"✗".red().to_string(), &format!("failed: {}", message.join("\n      ")));
             }
             Event::StepSkipped { step, reason } => {
                 self.skipped += 1;
@@ -443,7 +453,7 @@ fn print_outputs(outputs: &Json) -> Result<(), Fault> {
 }
 
 fn steps(plan: &Plan) -> String {
-    let count = plan.own_steps().len();
+    let count = plan.own_steps().iter().filter(|step| step.undoes.is_none()).count();
     format!("{count} step{}", if count == 1 { "" } else { "s" })
 }
 
