@@ -14,6 +14,9 @@ const GAP_BOXES: f64 = 26.0;
 const GAP_LINES: f64 = 14.0;
 /// Between two layers, at least, at most, and what each arrow between them adds.
 const GAP_LAYERS: (f64, f64, f64) = (46.0, 110.0, 2.5);
+/// Between two arrows that enter a box, at least: about as wide as a head. If there is less room, those of one kind enter
+/// together.
+const GAP_HEADS: f64 = 8.0;
 /// Rounds of sorting by barycentres; pictures of 200 boxes stop getting better after some ten.
 const SWEEPS: usize = 16;
 
@@ -439,7 +442,7 @@ impl Layered {
     }
 
     /// Where each arrow leaves its box and where it enters the other. Arrows that share their way leave together, side by
-    /// side with those of other kinds; each enters by itself, in the order in which they come.
+    /// side with those of other kinds; each enters by itself, in the order in which they come, where there is room for it.
     fn ports(&self, links: &[Link], across: &[f64]) -> Vec<(f64, f64)> {
         let mut exits: BTreeMap<usize, BTreeMap<usize, Vec<f64>>> = BTreeMap::new();
         let mut entries: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
@@ -460,9 +463,23 @@ impl Layered {
         }
         for (to, mut comers) in entries {
             comers.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let offsets = spread(comers.len(), self.vertices[to].width);
-            for ((_, index), offset) in comers.into_iter().zip(offsets) {
-                ports[index].1 = across[to] + offset;
+            let width = self.vertices[to].width;
+            let mut entering: Vec<Vec<usize>> = comers.iter().map(|&(_, index)| vec![index]).collect();
+            if apart(entering.len(), width) < GAP_HEADS {
+                let mut kinds: BTreeMap<usize, (f64, Vec<usize>)> = BTreeMap::new();
+                for (at, index) in comers {
+                    let (sum, together) = kinds.entry(links[index].kind).or_default();
+                    *sum += at;
+                    together.push(index);
+                }
+                let mut order: Vec<(f64, Vec<usize>)> =
+                    kinds.into_values().map(|(sum, together)| (sum / together.len() as f64, together)).collect();
+                order.sort_by(|a, b| a.0.total_cmp(&b.0));
+                entering = order.into_iter().map(|(_, together)| together).collect();
+            }
+            let offsets = spread(entering.len(), width);
+            for (together, offset) in entering.into_iter().zip(offsets) {
+                together.into_iter().for_each(|index| ports[index].1 = across[to] + offset);
             }
         }
         for (port, link) in ports.iter_mut().zip(links) {
@@ -472,9 +489,14 @@ impl Layered {
     }
 }
 
+/// How far so many ports are apart on a side of this width.
+fn apart(count: usize, width: f64) -> f64 {
+    (width * 0.8 / count.max(1) as f64).min(18.0)
+}
+
 /// So many ports around the middle of a side of this width.
 fn spread(count: usize, width: f64) -> impl Iterator<Item = f64> {
-    let apart = (width * 0.8 / count.max(1) as f64).min(18.0);
+    let apart = apart(count, width);
     (0..count).map(move |index| (index as f64 - (count as f64 - 1.0) / 2.0) * apart)
 }
 
