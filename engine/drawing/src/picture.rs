@@ -327,6 +327,12 @@ impl Picture {
             arrow.is_unmet = !from.is_empty() && from.iter().all(is_unmet);
             arrow.is_critical = from.iter().zip(to).any(|(from, to)| critical.pairs.contains(&(*from, *to)));
         }
+        // Of two needs of the same step, the end waited for the one that was met.
+        let met: BTreeSet<(usize, usize)> =
+            picture.arrows.iter().filter(|arrow| !arrow.is_unmet).map(|arrow| (arrow.from, arrow.to)).collect();
+        for arrow in picture.arrows.iter_mut().filter(|arrow| arrow.is_unmet) {
+            arrow.is_critical &= !met.contains(&(arrow.from, arrow.to));
+        }
         picture
     }
 
