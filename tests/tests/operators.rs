@@ -73,6 +73,10 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Const("`retry.attempts`", "workflow/src/resolve/step.rs", "ATTEMPTS_MAX", Unit::Count),
             Row::Const("a guest's `retry-after`", "workflow/src/run.rs", "RETRY_AFTER_MAX_MS", Unit::Ms),
             Row::Const("items of a `foreach`", "workflow/src/run.rs", "ITEMS_MAX", Unit::Count),
+            Row::Const("places of a pool", "workflow/src/plan.rs", "POOL_SIZE_MAX", Unit::Count),
+            Row::Const("the number of a `rate`", "workflow/src/spec/quantity.rs", "RATE_COUNT_MAX", Unit::Count),
+            Row::Const("`priority`, either way", "workflow/src/resolve/declared.rs", "PRIORITY_MAX", Unit::Count),
+            Row::Const("the name of a group", "workflow/src/group.rs", "GROUP_BYTES_MAX", Unit::Bytes),
             Row::Const("rounds of a `repeat`", "workflow/src/resolve/step.rs", "ROUNDS_MAX", Unit::Count),
             Row::Const(
                 "answers of a list's items together",

@@ -287,6 +287,9 @@ pub struct Run {
     /// A JSON file with an object of inputs
     #[arg(long, value_name = "FILE")]
     pub inputs: Option<PathBuf>,
+    /// Its place in lines for pools and its group: higher ones come first
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1_000..=1_000))]
+    pub priority: Option<i32>,
     /// Print the run's events as JSON lines on standard output
     #[arg(long)]
     pub json: bool,

@@ -80,6 +80,11 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
         let run = handle.id().clone();
         journal.announce(&run);
         let audience = show(&run, line).map_err(|fault| left_in_flight(&run, fault.message))?;
+        if let Some(first) = handle.ahead().first() {
+            audience.messenger().say(format!(
+                "waits for run {first}, which has the group and is not over; `downbeat cancel {first}` ends it"
+            ));
+        }
         let requests = conductor.clone().serve_requests();
         let messenger = audience.messenger();
         let serving = tokio::spawn(async move {
@@ -173,6 +178,11 @@ fn start_fault(error: StartError) -> Fault {
     match error {
         StartError::Prepare(PrepareError::Component(_)) => Fault::refused(error),
         StartError::Over(_) | StartError::Driven(_) => Fault::new(Exit::Usage, error),
+        StartError::Group(_) => Fault::refused(error),
+        StartError::Busy { ref by, .. } => {
+            let hint = format!("`downbeat resume {by}` takes it to its end, `downbeat cancel {by}` ends it");
+            Fault::new(Exit::Rejected, format!("{error}; nothing was run")).hint(hint)
+        }
         _ => Fault::engine(error),
     }
 }

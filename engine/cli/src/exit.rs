@@ -26,6 +26,8 @@ pub enum Exit {
     Cancelled = 5,
     /// 6: of `plan --diff`: something has changed.
     Changed = 6,
+    /// 7: another run of its group was not over, and the workflow says `when-busy = "reject"`; nothing was run.
+    Rejected = 7,
     /// 130: interrupted (Ctrl-C, SIGTERM) while a run was in flight; it can be resumed.
     Interrupted = 130,
 }
@@ -40,6 +42,7 @@ Exit codes:
     4  the engine could not do its work (journal, disk, another process drives the runs)
     5  the run was cancelled
     6  of plan --diff: something has changed
+    7  another run of its group was not over, and the workflow rejects it then; nothing was run
   130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
 
 impl From<Exit> for ExitCode {

@@ -13,6 +13,7 @@ use downbeat_workflow::run::Run;
 
 use crate::arguments::Explain;
 use crate::exit::{Exit, Fault};
+use crate::group;
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
 use crate::state;
@@ -53,7 +54,10 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
         Some(step) => account.step_page(step.index()),
         None => account.page(),
     };
-    talk::put(&page)?;
+    let run = Run::replay(plan.clone(), found.id.clone(), &records).map_err(Fault::engine)?;
+    let waits_for = group::waits_for(&journal, &run)?;
+    let waits_for = waits_for.map_or_else(String::new, |waits_for| format!("\nrun {} {waits_for}\n", found.id));
+    talk::put(&(page + &waits_for))?;
     Ok(Exit::Success)
 }
 

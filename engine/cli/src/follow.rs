@@ -192,6 +192,8 @@ mod tests {
             plan: digest.clone(),
             inputs: Json::from(serde_json::json!({})),
             seed: 1,
+            priority: 0,
+            group: None,
         };
         let create =
             Create { run: run.clone(), plan: digest, plan_json: Arc::from("{}"), records: vec![record(0, created)] };

@@ -18,6 +18,7 @@ mod explain;
 mod files;
 mod follow;
 mod graph;
+mod group;
 mod list;
 mod logs;
 mod place;

@@ -1,9 +1,12 @@
 //! `downbeat list`: the runs, latest first.
 
+use std::collections::HashSet;
+
 use downbeat_journal::{RunFilter, RunSummary};
 
 use crate::arguments::List;
 use crate::exit::{Exit, Fault};
+use crate::group;
 use crate::place::Place;
 use crate::state;
 use crate::table::table_with;
@@ -20,8 +23,17 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
     let driver = place.driver()?;
     let runs = journal.runs(&newest).map_err(Fault::engine)?;
-    let state = |run: &RunSummary| state::word(run.outcome, &run.id, driver.as_ref());
     let shown = &runs[..runs.len().min(arguments.limit)];
+    let mut in_line = HashSet::new();
+    for run in shown {
+        if group::is_in_line(&journal, run)? {
+            in_line.insert(run.id.clone());
+        }
+    }
+    let state = |run: &RunSummary| match state::word(run.outcome, &run.id, driver.as_ref()) {
+        "running" if in_line.contains(&run.id) => "waiting",
+        word => word,
+    };
     if arguments.json {
         for run in shown {
             let object = serde_json::json!({

@@ -23,7 +23,7 @@ pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let inputs = gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref())?;
     let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
     let driven = Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new() };
-    drive::drive(driven, async |conductor| conductor.start(plan, inputs).await)
+    drive::drive(driven, async |conductor| conductor.start_at(plan, inputs, arguments.priority).await)
 }
 
 /// All inputs, judged; or all that is wrong with them: those of `--input`, and the object in the file of `--inputs`.

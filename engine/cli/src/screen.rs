@@ -222,13 +222,20 @@ impl Screen {
 
     fn happened(&mut self, record: &Record) -> Result<(), Fault> {
         match &record.event {
-            Event::RunCreated { .. } => {
+            Event::RunCreated { group, .. } => {
                 self.began = record.at;
                 let (name, run, steps) = (self.plan.name.bold(), self.id.bold(), steps(&self.plan));
-                self.say(&format!("{name} run {run} · {steps}"));
+                let group = group.as_ref().map_or_else(String::new, |group| format!(" · group {group}"));
+                self.say(&format!("{name} run {run} · {steps}{group}"));
+            }
+            Event::RunAdmitted => {
+                let waited_ms = record.at.0.saturating_sub(self.began.0);
+                if waited_ms > 0 {
+                    self.say(&format!("its turn in the group came after {}", units::duration(waited_ms)));
+                }
             }
             // Most get their place at once; how long they waited is in the record.
-            Event::AttemptQueued { .. } => (),
+            Event::AttemptQueued { .. } | Event::WaitQueued { .. } | Event::ScopeQueued { .. } => (),
             Event::AttemptStarted { step, attempt } => self.started(*step, *attempt, record.at),
             Event::AttemptSucceeded { step, usage, .. } => {
                 self.succeeded += 1;

@@ -13,6 +13,7 @@ use downbeat_workflow::scope::Scopes;
 use crate::arguments::Show;
 use crate::exit::{Exit, Fault};
 use crate::follow::{Follower, pursue};
+use crate::group;
 use crate::place::{Place, find_run};
 use crate::resume::load_plan;
 use crate::screen::{Screen, Style, shortened};
@@ -44,7 +45,8 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     }
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
     let history = History::of(&plan, &records);
-    talk::put_painted(&page(&plan, &run, &history, driver.as_ref()))?;
+    let waits_for = group::waits_for(&journal, &run)?;
+    talk::put_painted(&page(&plan, &run, &history, driver.as_ref(), waits_for.as_deref()))?;
     Ok(Exit::Success)
 }
 
@@ -58,7 +60,7 @@ fn follow(journal: Journal, id: RunId, plan: Arc<Plan>, style: Style) -> Result<
 }
 
 /// The whole page.
-fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> String {
+fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, waits_for: Option<&str>) -> String {
     let mut page = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(page, "{key:10}{value}");
@@ -67,6 +69,12 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>) -> S
     line("workflow", &plan.name);
     let is_stopped = state::word(history.finished.map(|(_, outcome)| outcome), run.id(), driver) == "stopped";
     line("state", &state::painted(&state(run.id(), history, driver)));
+    if let Some(group) = &history.group {
+        line("group", group);
+    }
+    if let Some(waits_for) = waits_for {
+        line("", waits_for);
+    }
     if let Some(created) = history.created {
         line("created", &units::time(created));
         if let Some((finished, _)) = history.finished {
@@ -186,6 +194,10 @@ fn why(run: &Run, step: StepId, is_stopped: bool) -> String {
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
             format!("{}: {}", failure.kind, on_a_line(first, 80))
+        }
+        StepStatus::Queued => {
+            let pool = run.step(step).pool().map(|pool| &run.plan().pools[pool.index()].name);
+            pool.map_or_else(String::new, |pool| format!("in line for the pool `{pool}`"))
         }
         StepStatus::Parked(Some(until)) => format!("until {} at the latest", units::time(until)),
         StepStatus::Delayed(until) => format!("next attempt at {}", units::time(until)),

@@ -8,13 +8,15 @@ use downbeat_journal::{Journal, ReadError, Request, RequestId};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::RunId;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::{Plan, WhenBusy};
 use downbeat_workflow::run::Run;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::drive::{Asked, DriveError, Driver, Ending, Message, Shared};
+use crate::drive::{Asked, DriveError, Driver, Ending, Message, Shared, superseded_reason};
+use crate::group::Groups;
+use crate::holders::Holders;
 use crate::name;
 use crate::parked;
 use crate::perform::{Perform, PrepareError, Watch};
@@ -52,6 +54,7 @@ impl<P> Clone for Conductor<P> {
 pub struct Handle {
     id: RunId,
     mailbox: mpsc::UnboundedSender<Message>,
+    ahead: Vec<RunId>,
     task: JoinHandle<Result<Ending, DriveError>>,
 }
 
@@ -78,6 +81,17 @@ pub enum StartError {
     /// This conductor drives it already.
     #[error("run {0} is already being driven")]
     Driven(RunId),
+    /// The run has no group, though its workflow says that it has one.
+    #[error("{0}")]
+    Group(String),
+    /// Another run of its group is not over, and the workflow says that a run is rejected then.
+    #[error("the group `{group}` is busy: run {by} is not over")]
+    Busy {
+        /// Which.
+        group: String,
+        /// Who has it.
+        by: RunId,
+    },
     /// The system has no randomness to give.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -89,7 +103,9 @@ pub enum StartError {
 impl<P: Perform> Conductor<P> {
     /// A conductor over a journal that this process drives.
     pub fn new(journal: Journal, performer: P, watch: Arc<dyn Watch>, clock: Clock) -> Conductor<P> {
-        let shared = Shared { journal, performer, watch, clock, pools: Pools::default(), plans: Plans::default() };
+        let pools = Pools::new(clock.clone());
+        let (plans, holders) = (Plans::default(), Holders::default());
+        let shared = Shared { journal, performer, watch, clock, pools, plans, holders, groups: Groups::default() };
         let (stop, _) = watch::channel(false);
         Conductor { shared: Arc::new(shared), stop: Arc::new(stop), mailboxes: Arc::default() }
     }
@@ -98,21 +114,78 @@ impl<P: Perform> Conductor<P> {
     ///
     /// `inputs` are those that [`inputs::accept`](downbeat_workflow::inputs::accept) returned for this plan.
     pub async fn start(&self, plan: Arc<Plan>, inputs: Json) -> Result<Handle, StartError> {
+        self.start_at(plan, inputs, None).await
+    }
+
+    /// The same, with this priority in place of the workflow's.
+    pub async fn start_at(&self, plan: Arc<Plan>, inputs: Json, priority: Option<i32>) -> Result<Handle, StartError> {
         let prepared = self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
+        let group = plan.group_of(&inputs).map_err(StartError::Group)?;
+        self.find_holders(&plan)?;
         let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
         let id = name::fresh(self.shared.clock.now(), random()?);
-        let (mut driver, registration) = self.driver(Run::new(plan, id), prepared)?;
-        driver.create(inputs, random()?).await?;
-        Ok(spawn(driver, registration))
+        let when_busy = plan.concurrency.as_ref().map_or(WhenBusy::Queue, |concurrency| concurrency.when_busy);
+        let ahead = match &group {
+            Some(group) if when_busy == WhenBusy::Reject => {
+                let busy = |by| StartError::Busy { group: group.clone(), by };
+                self.shared.groups.join_alone(group, &id).map_err(busy)?;
+                Vec::new()
+            }
+            Some(group) => self.shared.groups.join(group, &id),
+            None => Vec::new(),
+        };
+        let begun = async {
+            let (mut driver, registration) = self.driver(Run::new(plan, id.clone()), prepared)?;
+            driver.create(inputs, random()?, priority).await?;
+            Ok::<_, StartError>((driver, registration))
+        };
+        let (driver, registration) = begun.await.inspect_err(|_| {
+            group.iter().for_each(|group| self.shared.groups.leave(group, &id));
+        })?;
+        if when_busy == WhenBusy::CancelRunning {
+            self.supersede(&ahead, &id).await?;
+        }
+        Ok(self.spawn(driver, registration, ahead))
+    }
+
+    /// Asks for the end of runs that another one of their group wants gone.
+    async fn supersede(&self, runs: &[RunId], by: &RunId) -> Result<(), StartError> {
+        for run in runs {
+            let mailbox = lock(&self.mailboxes).get(run).cloned();
+            match mailbox {
+                Some(mailbox) => drop(mailbox.send(Message::Superseded { by: by.clone() })),
+                None => {
+                    let parked = match replay(&self.shared.journal, &self.shared.plans, run) {
+                        Err(StartError::Over(_)) => continue,
+                        parked => parked?,
+                    };
+                    if parked.may_be_superseded() {
+                        self.end_parked(run, superseded_reason(&parked, by), None).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes up a run that is not over: one that was stopped, or whose engine died.
     pub async fn resume(&self, id: &RunId) -> Result<Handle, StartError> {
         let run = replay(&self.shared.journal, &self.shared.plans, id)?;
         let prepared = self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
+        self.find_holders(run.plan())?;
+        let ahead = run.group().map(|group| self.shared.groups.join(group, id)).unwrap_or_default();
+        let supersedes = run.is_in_line()
+            && run
+                .plan()
+                .concurrency
+                .as_ref()
+                .is_some_and(|concurrency| concurrency.when_busy == WhenBusy::CancelRunning);
         let (mut driver, registration) = self.driver(run, prepared)?;
         driver.recover(self.shared.journal.requests(id)?).await?;
-        Ok(spawn(driver, registration))
+        if supersedes {
+            self.supersede(&ahead, id).await?;
+        }
+        Ok(self.spawn(driver, registration, ahead))
     }
 
     /// Hands its runs what other processes ask of them through the journal, until it is dropped or the journal can't be
@@ -128,7 +201,7 @@ impl<P: Perform> Conductor<P> {
                     }
                     // It may have been taken up or come to its end in between; then somebody else has seen to it.
                     (None, Request::Cancel { reason }) => {
-                        drop(self.end_parked(&pending.run, reason, pending.id).await);
+                        drop(self.end_parked(&pending.run, reason, Some(pending.id)).await);
                     }
                     // Whoever resumes the run is handed it.
                     (None, _) => (),
@@ -137,12 +210,15 @@ impl<P: Perform> Conductor<P> {
         }
     }
 
-    async fn end_parked(&self, run: &RunId, reason: String, request: RequestId) -> Result<(), StartError> {
+    async fn end_parked(&self, run: &RunId, reason: String, request: Option<RequestId>) -> Result<(), StartError> {
         let run = replay(&self.shared.journal, &self.shared.plans, run)?;
         let Shared { journal, watch, clock, .. } = &*self.shared;
-        let driver = parked::driver(journal, run, watch.clone(), clock);
+        let driver = parked::driver(journal, run, watch.clone(), clock, self.shared.pools.clone());
         let _registration = self.register(&driver)?;
-        driver.end_parked(reason, Some(request)).await?;
+        let (id, group) = (driver.id().clone(), driver.group().map(str::to_owned));
+        if let Ending::Finished(_) = driver.end_parked(reason, request).await? {
+            group.iter().for_each(|group| self.shared.groups.leave(group, &id));
+        }
         Ok(())
     }
 
@@ -150,6 +226,26 @@ impl<P: Perform> Conductor<P> {
     /// has come to rest.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    fn find_holders(&self, plan: &Plan) -> Result<(), StartError> {
+        let Shared { journal, plans, pools, groups, clock, holders, .. } = &*self.shared;
+        holders.find(plan, journal, plans, pools, groups, clock.now())
+    }
+
+    fn spawn(&self, driver: Driver<P>, registration: Registration, ahead: Vec<RunId>) -> Handle {
+        let (id, mailbox) = (driver.id().clone(), driver.mailbox());
+        let (shared, group) = (self.shared.clone(), driver.group().map(str::to_owned));
+        let run = id.clone();
+        let task = tokio::spawn(async move {
+            let _registration = registration;
+            let ended = driver.drive().await;
+            if let (Some(group), Ok(Ending::Finished(_))) = (&group, &ended) {
+                shared.groups.leave(group, &run);
+            }
+            ended
+        });
+        Handle { id, mailbox, task, ahead }
     }
 
     fn driver(&self, run: Run, prepared: P::Prepared) -> Result<(Driver<P>, Registration), StartError> {
@@ -170,16 +266,12 @@ impl<P: Perform> Conductor<P> {
     }
 }
 
-fn spawn<P: Perform>(driver: Driver<P>, registration: Registration) -> Handle {
-    let (id, mailbox) = (driver.id().clone(), driver.mailbox());
-    let task = tokio::spawn(async move {
-        let _registration = registration;
-        driver.drive().await
-    });
-    Handle { id, mailbox, task }
-}
-
 impl Handle {
+    /// The runs of its group that were ahead of it when it was begun, the one that had the group first.
+    pub fn ahead(&self) -> &[RunId] {
+        &self.ahead
+    }
+
     /// The run's id.
     pub fn id(&self) -> &RunId {
         &self.id
@@ -204,7 +296,7 @@ impl Handle {
 pub(crate) struct Plans(Mutex<HashMap<Digest, Weak<Plan>>>);
 
 impl Plans {
-    fn of(&self, journal: &Journal, id: &RunId, digest: &Digest) -> Result<Arc<Plan>, StartError> {
+    pub(crate) fn of(&self, journal: &Journal, id: &RunId, digest: &Digest) -> Result<Arc<Plan>, StartError> {
         if let Some(plan) = lock(&self.0).get(digest).and_then(Weak::upgrade) {
             return Ok(plan);
         }

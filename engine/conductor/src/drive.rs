@@ -19,11 +19,13 @@ use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcom
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{PoolId, StepId};
-use downbeat_workflow::run::{Action, Attempt, Misplaced, Run};
+use downbeat_workflow::run::{Action, Attempt, Claim, Misplaced, Run};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::conductor::Plans;
+use crate::group::{self, Groups};
+use crate::holders::Holders;
 use crate::perform::{Order, Perform, Watch};
 use crate::pool::{Place, Pools};
 
@@ -34,7 +36,7 @@ const ATTEMPTS_IN_FLIGHT_MAX: usize = 1024;
 
 /// A run that waits for a time looks at the clock again after this long: timers stand still while the machine sleeps,
 /// the clock does not.
-const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
+pub(crate) const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long an orderly stop waits for cancelled attempts to come home. They are recorded as interrupted by a crash
 /// when the run is resumed otherwise.
@@ -44,10 +46,12 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 pub(crate) enum Message {
     /// An attempt came home. Boxed: a mailbox keeps room for 32 messages, also while its run only waits.
     Ended { step: StepId, attempt: u32, ended: Box<Ended> },
-    /// A queued attempt has its place.
-    Granted { step: StepId, place: Place },
+    /// Somebody in line has their place.
+    Granted { claim: Claim, place: Place },
     /// Somebody asks something of the run.
     Asked(Box<Asked>),
+    /// A later run of its group wants it gone.
+    Superseded { by: RunId },
 }
 
 /// What somebody asks of a run.
@@ -102,6 +106,8 @@ pub(crate) struct Shared<P> {
     pub(crate) clock: Clock,
     pub(crate) pools: Pools,
     pub(crate) plans: Plans,
+    pub(crate) holders: Holders,
+    pub(crate) groups: Groups,
 }
 
 pub(crate) struct Driver<P: Perform> {
@@ -119,7 +125,9 @@ pub(crate) struct Driver<P: Perform> {
     answers: Vec<RequestId>,
     last_request: Option<RequestId>,
     /// Places that came in since the last turn.
-    granted: Vec<(StepId, Place)>,
+    granted: Vec<(Claim, Place)>,
+    /// Whose places the batch makes free.
+    freed: Vec<Claim>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
     in_flight: usize,
@@ -151,6 +159,7 @@ impl<P: Perform> Driver<P> {
             answers: Vec::new(),
             last_request: None,
             granted: Vec::new(),
+            freed: Vec::new(),
             inbox,
             outbox,
             in_flight: 0,
@@ -158,6 +167,11 @@ impl<P: Perform> Driver<P> {
             cut,
             stop,
         }
+    }
+
+    /// The group whose other runs it excludes.
+    pub(crate) fn group(&self) -> Option<&str> {
+        self.run.group()
     }
 
     /// The run's id.
@@ -171,35 +185,57 @@ impl<P: Perform> Driver<P> {
     }
 
     /// Begins a run that the journal does not know yet.
-    pub(crate) async fn create(&mut self, inputs: Json, seed: u64) -> Result<(), DriveError> {
+    pub(crate) async fn create(&mut self, inputs: Json, seed: u64, at: Option<i32>) -> Result<(), DriveError> {
         let (text, digest) = self.run.plan().to_json();
-        let created = Run::creation(self.run.plan(), digest.clone(), inputs, seed);
+        let mut created = Run::creation(self.run.plan(), digest.clone(), inputs, seed);
+        if let (Event::RunCreated { priority, .. }, Some(at)) = (&mut created, at) {
+            *priority = at;
+        }
         self.unknown = Some((digest, text));
         self.record(created)?;
-        self.turn().await.map(drop)
+        self.turn().await?;
+        self.join_group();
+        Ok(())
     }
 
     /// Takes a run up again that something else drove before: what was in flight then is lost. `asked` is what was asked
     /// of it while nobody drove it; it counts before anything is started.
     pub(crate) async fn recover(&mut self, asked: Vec<Pending>) -> Result<(), DriveError> {
+        self.take_up_places();
         self.interrupt_lost()?;
         for Pending { id, request, .. } in asked {
             self.asked(request, Some(id))?;
         }
-        for (step, pool) in self.run.queued() {
-            self.enqueue(step, pool);
+        for (claim, pool) in self.run.queued() {
+            self.enqueue(claim, pool);
         }
-        self.turn().await.map(drop)
+        self.turn().await?;
+        self.join_group();
+        Ok(())
     }
 
     /// Takes a run up again only to end it: nothing is started. If it has always-steps that are still to run, it comes to
     /// rest before them, for whoever resumes it.
     pub(crate) async fn end_parked(mut self, reason: String, request: Option<RequestId>) -> Result<Ending, DriveError> {
+        self.take_up_places();
         self.interrupt_lost()?;
         self.asked(Request::Cancel { reason }, request)?;
         match self.run.has_always_steps_left() {
             true => self.come_to_rest().await,
             false => self.drive().await,
+        }
+    }
+
+    /// Nothing of a scope goes on without the place that it has.
+    fn take_up_places(&self) {
+        self.shared.pools.take_up(&self.run);
+    }
+
+    /// Gets in line for the group of the run, if it has to.
+    fn join_group(&self) {
+        if let Some(group) = self.run.group().filter(|_| self.run.is_in_line()) {
+            let pool = self.shared.pools.named(&group::pool(group));
+            pool.enqueue(self.outbox.clone(), Claim::Run, self.run.priority_of(Claim::Run));
         }
     }
 
@@ -264,20 +300,26 @@ impl<P: Perform> Driver<P> {
                         starting += 1;
                         chores.push(Chore::Start(attempt, None));
                     }
-                    Action::Queue { step, pool, .. } => chores.push(Chore::Queue(step, pool)),
+                    Action::Queue { claim, pool } => chores.push(Chore::Queue(claim, pool)),
                     Action::Record(_) => (),
                 }
             }
-            for (step, place) in std::mem::take(&mut self.granted) {
+            for (claim, place) in std::mem::take(&mut self.granted) {
                 // A place for a step that was ended meanwhile goes back by being dropped.
-                let Some(action) = self.run.start(step) else { continue };
-                if let Some(event) = action.event() {
+                let Some(action) = self.run.start(claim) else { continue };
+                let event = action.event();
+                let is_end = event.as_ref().is_some_and(|event| event.ended_step().is_some());
+                if let Some(event) = event {
                     decided = true;
                     self.note(now, event)?;
                 }
-                if let Action::Start(attempt) = action {
-                    starting += 1;
-                    chores.push(Chore::Start(attempt, Some(place)));
+                match action {
+                    Action::Start(attempt) => {
+                        starting += 1;
+                        chores.push(Chore::Start(attempt, Some(place.used())));
+                    }
+                    _ if !is_end => self.shared.pools.keep(self.run.id(), claim, place),
+                    _ => (),
                 }
             }
             if !decided {
@@ -285,12 +327,13 @@ impl<P: Perform> Driver<P> {
             }
         };
         self.commit().await?;
+        self.release();
         self.cut_unwanted();
         self.in_flight += starting;
         for chore in chores {
             match chore {
                 Chore::Start(attempt, place) => self.start(attempt, place),
-                Chore::Queue(step, pool) => self.enqueue(step, pool),
+                Chore::Queue(claim, pool) => self.enqueue(claim, pool),
             }
         }
         Ok(wake_at)
@@ -320,8 +363,9 @@ impl<P: Perform> Driver<P> {
         match message {
             Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended),
             Message::Asked(asked) => self.asked(asked.request, asked.id),
-            Message::Granted { step, place } => {
-                self.granted.push((step, place));
+            Message::Superseded { by } => self.superseded(&by),
+            Message::Granted { claim, place } => {
+                self.granted.push((claim, place));
                 Ok(())
             }
         }
@@ -351,6 +395,14 @@ impl<P: Perform> Driver<P> {
         event.map_or(Ok(()), |event| self.record(event))
     }
 
+    /// Asks for the run's end, once: what it always does is done.
+    pub(crate) fn superseded(&mut self, by: &RunId) -> Result<(), DriveError> {
+        match self.run.may_be_superseded() {
+            true => self.record(Event::CancelRequested { reason: superseded_reason(&self.run, by) }),
+            false => Ok(()),
+        }
+    }
+
     fn came_home(&mut self, step: StepId, attempt: u32, ended: Ended) -> Result<(), DriveError> {
         self.in_flight -= 1;
         let Ended { end, usage } = ended;
@@ -375,10 +427,12 @@ impl<P: Perform> Driver<P> {
             match message {
                 Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended)?,
                 Message::Asked(asked) => self.asked(asked.request, asked.id)?,
+                Message::Superseded { by } => self.superseded(&by)?,
                 Message::Granted { .. } => (),
             }
         }
         self.commit().await?;
+        self.release();
         Ok(Ending::Stopped)
     }
 
@@ -406,6 +460,7 @@ impl<P: Perform> Driver<P> {
     fn note(&mut self, at: Timestamp, event: Event) -> Result<(), DriveError> {
         let record = Record { at, event };
         self.run.apply(&record)?;
+        self.freed.extend_from_slice(self.run.freed());
         self.batch.push(record);
         Ok(())
     }
@@ -432,9 +487,16 @@ impl<P: Perform> Driver<P> {
         Ok(())
     }
 
-    fn enqueue(&self, step: StepId, pool: PoolId) {
-        let pool = &self.run.plan().pools[pool.index()];
-        self.shared.pools.named(&pool.name, pool.size).enqueue(self.outbox.clone(), step);
+    fn enqueue(&self, claim: Claim, pool: PoolId) {
+        let pool = self.shared.pools.named(&self.run.plan().pools[pool.index()]);
+        pool.enqueue(self.outbox.clone(), claim, self.run.priority_of(claim));
+    }
+
+    /// Gives places back whose scopes and waits are over, by records that are durable.
+    fn release(&mut self) {
+        if !self.freed.is_empty() {
+            self.shared.pools.release(self.run.id(), &std::mem::take(&mut self.freed));
+        }
     }
 
     /// Carries an attempt out: in this task if the run has nothing else to do meanwhile, which saves handing it over and
@@ -474,6 +536,11 @@ impl<P: Perform> Driver<P> {
             tokio::spawn(async move { reply.send(future.await) });
         }
     }
+}
+
+/// Why a run is cancelled, in the words of the one that does it.
+pub(crate) fn superseded_reason(run: &Run, by: &RunId) -> String {
+    format!("run {by} of the same group `{}` takes its place", run.group().unwrap_or_default())
 }
 
 /// An attempt that the run's own task carries out.
@@ -523,7 +590,7 @@ fn broken_down() -> Failure {
 /// What is carried out once it is durable.
 enum Chore {
     Start(Attempt, Option<Place>),
-    Queue(StepId, PoolId),
+    Queue(Claim, PoolId),
 }
 
 /// Resolves when the engine is to stop; never, when nobody is left who could say so.

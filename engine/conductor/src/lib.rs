@@ -5,11 +5,14 @@
 //! behind [`Perform`], with the sandbox as one way to do it ([`Sandboxed`]) and scripts in tests as another.
 //!
 //! In reading order: [`conductor`] (start, resume, stop), `drive` (the life of one run), [`perform`] (attempts),
-//! `pool` (places in pools), `parked` (ending what nobody drives), [`clock`], `name` (run ids).
+//! `pool` (places in pools), `group` (runs that exclude
+//! each other), `holders` (who has a place from before), `parked` (ending what nobody drives), [`clock`], `name` (run ids).
 
 pub mod clock;
 pub mod conductor;
 mod drive;
+mod group;
+mod holders;
 mod name;
 mod parked;
 pub mod perform;

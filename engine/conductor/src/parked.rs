@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::conductor::{Plans, StartError, replay};
 use crate::drive::{Driver, Ending, Shared};
+use crate::group::Groups;
+use crate::holders::Holders;
 use crate::perform::{Nothing, Watch};
 use crate::pool::Pools;
 
@@ -22,19 +24,27 @@ pub async fn end_parked(
     watch: Arc<dyn Watch>,
     clock: &Clock,
 ) -> Result<Ending, StartError> {
-    let driver = driver(journal, replay(journal, &Plans::default(), id)?, watch, clock);
+    let driver = driver(journal, replay(journal, &Plans::default(), id)?, watch, clock, Pools::new(clock.clone()));
     Ok(driver.end_parked(reason.to_owned(), None).await?)
 }
 
 /// A driver that can start nothing.
-pub(crate) fn driver(journal: &Journal, run: Run, watch: Arc<dyn Watch>, clock: &Clock) -> Driver<Nothing> {
+pub(crate) fn driver(
+    journal: &Journal,
+    run: Run,
+    watch: Arc<dyn Watch>,
+    clock: &Clock,
+    pools: Pools,
+) -> Driver<Nothing> {
     let shared = Shared {
         journal: journal.clone(),
         performer: Nothing,
         watch,
         clock: clock.clone(),
-        pools: Pools::default(),
+        pools,
         plans: Plans::default(),
+        holders: Holders::default(),
+        groups: Groups::default(),
     };
     // Nobody can stop it: it only records, and is soon over.
     let (_stop, stopped) = watch::channel(false);

@@ -30,8 +30,8 @@ pub struct Picture {
     pub(crate) frames: Vec<Frame>,
     /// From what is needed to who needs it.
     pub(crate) arrows: Vec<Arrow>,
-    /// The pools' names and sizes.
-    pub(crate) pools: Vec<(String, u32)>,
+    /// The pools' names, and what they let through.
+    pub(crate) pools: Vec<(String, String)>,
     /// Whether it shows a run.
     pub(crate) is_run: bool,
 }
@@ -208,7 +208,7 @@ pub(crate) fn word(state: NeedState) -> &'static str {
 impl Picture {
     /// Of a workflow.
     pub fn of_plan(plan: &Plan) -> Picture {
-        let pools = plan.pools.iter().map(|pool| (in_one_line(&pool.name), pool.size)).collect();
+        let pools = plan.pools.iter().map(|pool| (in_one_line(&pool.name), pool.to_string())).collect();
         let (name, caption) = (in_one_line(&plan.name), in_one_line(&plan.description));
         let (steps, frames, arrows) = (Vec::new(), Vec::new(), Vec::new());
         let mut picture = Picture { name, caption, steps, frames, arrows, pools, is_run: false };
@@ -395,7 +395,7 @@ fn node(plan: &Plan, no: StepNo) -> Node {
         Work::Use(_) | Work::Open(_) | Work::Finish => (),
     }
     let when = step.when.as_ref().map(|rule| in_one_line(rule.source()));
-    let pool = acts.uses().and_then(|uses| uses.pool);
+    let pool = acts.pool();
     let mut notes = vec![step.name.clone()];
     notes.extend(uses.map(|uses| {
         let component = visible(&uses.component.description.name, false);
@@ -420,7 +420,7 @@ fn node(plan: &Plan, no: StepNo) -> Node {
     notes.extend(when.as_ref().map(|when| format!("when {when}")));
     if let Some(pool) = pool {
         let pool = &plan.pools[pool.index()];
-        notes.push(format!("in pool {}, {} at once", in_one_line(&pool.name), pool.size));
+        notes.push(format!("in pool {}, {pool}", in_one_line(&pool.name)));
     }
     let is_attempt = acts.uses().is_some();
     let bound = if is_attempt { "an attempt may take" } else { "it may take" };

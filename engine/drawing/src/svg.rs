@@ -604,9 +604,9 @@ impl Legend {
                         <rect class=\"frame\" x=\"5.5\" y=\"-5.5\" width=\"17\" height=\"11\" rx=\"2.5\"/>";
             entries.push((sign.to_owned(), ALWAYS.to_owned()));
         }
-        for (index, (name, size)) in picture.pools.iter().enumerate() {
+        for (index, (name, places)) in picture.pools.iter().enumerate() {
             let sign = format!("<path class=\"pool{}\" d=\"M13-8V8\"/>", index % POOL_COLOURS);
-            entries.push((sign, format!("pool {name}, {size} at once")));
+            entries.push((sign, format!("pool {name}, {places}")));
         }
         if !picture.is_run && picture.steps.iter().any(|step| step.retries.is_some()) {
             entries.push(("<text class=\"small\" x=\"8\" y=\"4\">↻</text>".to_owned(), "attempts at most".to_owned()));

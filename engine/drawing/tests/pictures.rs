@@ -19,7 +19,7 @@ use downbeat_workflow::history::History;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
 use downbeat_workflow::resolve::{File, Loaded, Surroundings, resolve};
-use downbeat_workflow::run::{Action, Run};
+use downbeat_workflow::run::{Action, Claim, Run};
 use downbeat_workflow::spec::{Source, Spec};
 
 #[path = "../../workflow/tests/plans/mod.rs"]
@@ -586,12 +586,13 @@ fn run_of(plan: Plan, scripts: &[(&str, &str)], records_max: usize) -> Picture {
             };
             match action {
                 Action::Start(attempt) => start(&run, attempt.attempt, attempt.step, 0),
-                Action::Queue { step, attempt, .. } => {
+                Action::Queue { claim: Claim::Attempt(step, attempt), .. } => {
                     // The pool has room after a moment.
                     let started = Event::AttemptStarted { step: *step, attempt: *attempt };
                     take(&mut run, &mut records, now + 1_200, started);
                     start(&run, *attempt, *step, 1_200);
                 }
+                Action::Queue { claim, .. } => panic!("no picture of this yet: {claim:?}"),
                 Action::WakeAt(at) => wake = Some(at.0),
                 Action::Record(_) => (),
             }

@@ -112,7 +112,9 @@ impl Coverage {
             scopes.take_in(plan, &record.event);
             let tried = |step: StepId| scopes.no(step).index();
             match &record.event {
-                Event::AttemptQueued { step, .. } => self.steps[tried(*step)].when.yes = true,
+                Event::AttemptQueued { step, .. } | Event::WaitQueued { step, .. } => {
+                    self.steps[tried(*step)].when.yes = true
+                }
                 Event::AttemptStarted { step, .. } => {
                     let tried = &mut self.steps[tried(*step)];
                     (tried.when.yes, tried.ran) = (true, true);

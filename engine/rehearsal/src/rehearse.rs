@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use downbeat_workflow::event::{Event, Failure, FailureKind, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
+use downbeat_workflow::line::Line;
 use downbeat_workflow::plan::{Plan, PoolId, StepId, StepNo, Work};
-use downbeat_workflow::run::{Action, Attempt, Run, StepStatus};
+use downbeat_workflow::run::{Action, Attempt, Claim, Run, StepStatus};
 
 use crate::path::Named;
 use crate::timeline::duration;
@@ -128,14 +129,15 @@ pub fn rehearse(
     setting: &Setting,
     answer: &mut dyn FnMut(&Asked<'_>) -> Option<Answer>,
 ) -> Rehearsal {
-    let pool = |pool: &downbeat_workflow::plan::Pool| Pool { free: pool.size, size: pool.size, line: VecDeque::new() };
     let mut stage = Stage {
         answer,
         now: setting.begins_ms,
         flights: BTreeMap::new(),
         started: 0,
         nth: HashMap::new(),
-        pools: plan.pools.iter().map(pool).collect(),
+        pools: plan.pools.iter().map(Line::new).collect(),
+        places: HashMap::new(),
+        freed: Vec::new(),
         has_ended: false,
         rehearsal: Rehearsal {
             run: Run::new(plan.clone(), RunId(RUN_ID.into())),
@@ -160,7 +162,12 @@ struct Stage<'a> {
     started: u64,
     /// How many attempts were started at each path.
     nth: HashMap<String, u32>,
-    pools: Vec<Pool>,
+    /// By [`PoolId`].
+    pools: Vec<Line<Claim>>,
+    /// Those of scopes and of waits.
+    places: HashMap<Claim, PoolId>,
+    /// Who does not need theirs any more.
+    freed: Vec<Claim>,
     /// Whether a step came to its end when it was given its place.
     has_ended: bool,
     rehearsal: Rehearsal,
@@ -171,12 +178,6 @@ struct Flight {
     attempt: u32,
     end: Option<Result<Json, Failure>>,
     place: Option<PoolId>,
-}
-
-struct Pool {
-    free: u32,
-    size: u32,
-    line: VecDeque<StepId>,
 }
 
 impl Stage<'_> {
@@ -190,13 +191,14 @@ impl Stage<'_> {
             if self.rehearsal.run.outcome().is_some() || self.rehearsal.endless {
                 break;
             }
-            if self.cut() {
+            if self.cut() || self.release() || self.serve_all() {
                 continue;
             }
+            let lines_open = self.pools.iter().filter_map(Line::opens_at).map(|at| at.0).min();
             let next_end = self.flights.keys().next().map(|(at, _)| *at).filter(|at| *at < u64::MAX);
             let next_heard = to_come.front().map(|(_, happening)| time(happening));
             // What is in flight without an answer, and what waits for nobody, holds up all the rest.
-            let Some(at) = [next_end, wake_at, next_heard].into_iter().flatten().min() else { return };
+            let Some(at) = [next_end, wake_at, next_heard, lines_open].into_iter().flatten().min() else { return };
             let has_passed = at > self.now;
             self.now = self.now.max(at);
             let has_landed = self.land();
@@ -262,6 +264,10 @@ impl Stage<'_> {
 
     /// Lets the run decide until it has nothing more to say at this time; answers when it wants to be asked again.
     fn decide(&mut self) -> Option<u64> {
+        // No other run has the group: there is none.
+        if let Some(action) = self.rehearsal.run.start(Claim::Run) {
+            self.carry_out(action, None);
+        }
         loop {
             let mut wake_at = None;
             let mut decided = false;
@@ -294,8 +300,10 @@ impl Stage<'_> {
                 self.start(attempt, place);
                 return true;
             }
-            Action::Queue { step, pool, .. } => {
-                self.pools[pool.index()].line.push_back(step);
+            Action::Queue { claim, pool } => {
+                // A scope that is tried again at once has given its place back before.
+                self.release();
+                self.pools[pool.index()].join(self.rehearsal.run.priority_of(claim), claim);
                 self.serve(pool);
             }
             Action::Record(_) | Action::WakeAt(_) => (),
@@ -368,28 +376,56 @@ impl Stage<'_> {
 
     fn give_back(&mut self, place: Option<PoolId>) {
         if let Some(pool) = place {
-            self.pools[pool.index()].free += 1;
+            self.pools[pool.index()].give_back();
             self.serve(pool);
         }
     }
 
-    fn serve(&mut self, id: PoolId) {
-        loop {
-            let pool = &mut self.pools[id.index()];
-            if pool.free == 0 {
-                return;
-            }
-            let Some(step) = pool.line.pop_front() else { return };
-            let Some(action) = self.rehearsal.run.start(step) else { continue };
-            if self.carry_out(action, Some(id)) {
-                let pool = &mut self.pools[id.index()];
-                pool.free -= 1;
+    /// Gives back what scopes and waits do not need any more. Answers whether there was something.
+    fn release(&mut self) -> bool {
+        let freed = std::mem::take(&mut self.freed);
+        for claim in &freed {
+            let pool = self.places.remove(claim);
+            self.give_back(pool);
+        }
+        !freed.is_empty()
+    }
+
+    /// Lets in whom rates do not keep out any more. Answers whether there was somebody.
+    fn serve_all(&mut self) -> bool {
+        let mut any = false;
+        for pool in (0..self.pools.len() as u32).map(PoolId) {
+            any |= self.serve(pool);
+        }
+        any
+    }
+
+    fn serve(&mut self, id: PoolId) -> bool {
+        let now = Timestamp(self.now);
+        let mut any = false;
+        while let Some(claim) = self.pools[id.index()].serve(now) {
+            any = true;
+            let action = self.rehearsal.run.start(claim);
+            let begins = |action: &Action| action.event().is_some_and(|event| event.ended_step().is_none());
+            let Some(action) = action else {
+                self.pools[id.index()].decline(now);
+                continue;
+            };
+            if begins(&action) {
                 let peak = &mut self.rehearsal.peaks[id.index()];
-                *peak = (*peak).max(pool.size - pool.free);
+                *peak = (*peak).max(self.pools[id.index()].taken());
+                if !matches!(claim, Claim::Attempt(..)) {
+                    self.places.insert(claim, id);
+                }
+                // What a scope lets start may come before what was decided when it was not open.
+                self.has_ended |= !self.carry_out(action, Some(id));
             } else {
+                self.pools[id.index()].decline(now);
+                self.carry_out(action, None);
                 self.has_ended = true;
             }
         }
+        any
     }
 
     fn record(&mut self, event: Event) {
@@ -403,6 +439,7 @@ impl Stage<'_> {
         if self.rehearsal.run.apply(&record).is_err() {
             return false;
         }
+        self.freed.extend(self.rehearsal.run.freed());
         self.rehearsal.records.push(record);
         self.rehearsal.endless |= self.rehearsal.records.len() >= RECORDS_MAX;
         true

@@ -32,7 +32,11 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
     let plan = run.plan();
     let name = |step: &StepId| run.path(*step);
     Some(match event {
-        Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
+        Event::RunAdmitted
+        | Event::RunCreated { .. }
+        | Event::AttemptQueued { .. }
+        | Event::WaitQueued { .. }
+        | Event::ScopeQueued { .. } => return None,
         Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
         Event::AttemptStarted { step, attempt } => format!("{} started, attempt {attempt}", name(step)),
         Event::AttemptSucceeded { step, output, .. } => format!("{} succeeded: {}", name(step), shown(output.as_str())),

@@ -30,7 +30,7 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Change {
-    /// Where: `steps.build`, `always.release`, `steps.deploy.steps.push`, `steps.build.undo`, `signals.go`, `plugins.http`, `inputs.commit`, `pools.runner`, `outputs.version`, `workflow`, or
+    /// Where: `steps.build`, `always.release`, `steps.deploy.steps.push`, `steps.build.undo`, `signals.go`, `plugins.http`, `inputs.commit`, `pools.runner`, `concurrency`, `outputs.version`, `workflow`, or
     /// `given inputs`.
     pub part: String,
     /// How.
@@ -150,15 +150,24 @@ fn outline(plan: &Plan) -> Vec<(String, Keys)> {
         parts.push((name, keys));
     };
     let timeout = plan.timeout_ms;
+    let priority = Some(plan.priority).filter(|priority| *priority != 0);
     part(
         "workflow".to_owned(),
-        serde_json::json!({ "name": plan.name, "description": plan.description, "timeout-ms": timeout }),
+        serde_json::json!({
+            "name": plan.name, "description": plan.description, "timeout-ms": timeout, "priority": priority,
+        }),
     );
+    if let Some(concurrency) = &plan.concurrency {
+        part("concurrency".to_owned(), to_value(concurrency));
+    }
     for (name, input) in &plan.inputs {
         part(format!("inputs.{name}"), to_value(input));
     }
     for pool in &plan.pools {
-        part(format!("pools.{}", pool.name), serde_json::json!({ "size": pool.size }));
+        part(
+            format!("pools.{}", pool.name),
+            serde_json::json!({ "size": pool.size, "rate": pool.rate.map(|rate| rate.to_string()) }),
+        );
     }
     for plugin in &plan.plugins {
         part(format!("plugins.{}", plugin.name), to_value(&plugin.component));
@@ -235,14 +244,15 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
             }
             members.remove("plugin");
             members.insert("use".to_owned(), plan.plugins[uses.plugin.index()].name.clone().into());
-            if let Some(pool) = uses.pool {
-                members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
-            }
         }
         Work::Open(_) => (),
         Work::Wait(wait) => drop(members.insert("wait".to_owned(), wait_value(plan, wait))),
         Work::Finish => drop(members.insert("finish".to_owned(), true.into())),
         Work::Fail(message) => drop(members.insert("fail".to_owned(), to_value(message))),
+    }
+    members.remove("pool");
+    if let Some(pool) = does.pool() {
+        members.insert("pool".to_owned(), plan.pools[pool.index()].name.clone().into());
     }
     let mut needs: Vec<String> = step.needs.iter().map(|need| need_text(plan, need)).collect();
     needs.sort();
@@ -285,7 +295,7 @@ fn opens_value(plan: &Plan, opens: &Opens) -> serde_json::Map<String, Value> {
 }
 
 fn wait_value(plan: &Plan, wait: &Wait) -> Value {
-    let mut value = to_value(wait);
+    let mut value = to_value(&Wait { pool: None, ..wait.clone() });
     if let (Value::Object(members), Some(signal)) = (&mut value, wait.signal) {
         members.insert("signal".to_owned(), plan.signals[signal.index()].name.clone().into());
     }

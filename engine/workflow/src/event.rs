@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::description::Digest;
 use crate::json::Json;
-use crate::plan::{Plan, PoolId, StepId};
+use crate::plan::{Plan, PoolId, StepId, is_default};
 use crate::scope::Scopes;
 
 /// Milliseconds since the Unix epoch (UTC), always handed in by the caller.
@@ -59,13 +59,37 @@ pub enum Event {
         inputs: Json,
         /// Where the run's jitter comes from.
         seed: u64,
+        /// Of what is in line for a pool and has none of its own.
+        #[serde(default, skip_serializing_if = "is_default")]
+        priority: i32,
+        /// Whose other runs it excludes. It waits until it is admitted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
     },
+    /// The run is the only one of its group from here to its end.
+    RunAdmitted,
     /// The attempt waits for a place in its pool.
     AttemptQueued {
         /// Whose.
         step: StepId,
         /// Which.
         attempt: u32,
+        /// Where.
+        pool: PoolId,
+    },
+    /// A step that waits is in line for a place in its pool, which it has while it waits.
+    WaitQueued {
+        /// Which.
+        step: StepId,
+        /// Where.
+        pool: PoolId,
+    },
+    /// A scope that is to be opened is in line for a place in the pool of its step, which it has until it is over.
+    ScopeQueued {
+        /// The step.
+        step: StepId,
+        /// Which of its items or rounds it is, from 0.
+        index: u32,
         /// Where.
         pool: PoolId,
     },

@@ -122,6 +122,11 @@ pub enum What {
         /// Which.
         signal: String,
     },
+    /// The run is the only one of its group.
+    Admitted {
+        /// Which.
+        group: String,
+    },
     /// Somebody gave their word.
     Answered {
         /// On which step.
@@ -277,7 +282,7 @@ pub struct StepAccount {
     /// The join that it was ended for, since that does not need it any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_needed_by: Option<String>,
-    /// The pool that its attempts queue in.
+    /// The pool that its attempts, its scopes or its waiting queue in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// What its component wants and is not granted.
@@ -342,6 +347,9 @@ pub struct Times {
     /// Its turn had come, but no engine had taken it up: it was stopped, or busy with others.
     #[serde(skip_serializing_if = "is_zero")]
     pub engine_ms: u64,
+    /// While its run was in line for its group.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub group_ms: u64,
     /// In line for its pool.
     #[serde(skip_serializing_if = "is_zero")]
     pub pool_ms: u64,
@@ -368,6 +376,8 @@ pub struct Times {
 pub enum Part {
     /// [`Times::needs_ms`].
     Needs,
+    /// [`Times::group_ms`].
+    Group,
     /// [`Times::engine_ms`].
     Engine,
     /// [`Times::pool_ms`].
@@ -386,8 +396,9 @@ pub enum Part {
 
 impl Times {
     /// Each part with its milliseconds, in the order in which a step usually goes through them.
-    pub fn parts(&self) -> [(Part, u64); 8] {
+    pub fn parts(&self) -> [(Part, u64); 9] {
         [
+            (Part::Group, self.group_ms),
             (Part::Needs, self.needs_ms),
             (Part::Engine, self.engine_ms),
             (Part::Pool, self.pool_ms),
@@ -407,6 +418,7 @@ impl Times {
     fn add(&mut self, part: Part, ms: u64) {
         *match part {
             Part::Needs => &mut self.needs_ms,
+            Part::Group => &mut self.group_ms,
             Part::Engine => &mut self.engine_ms,
             Part::Pool => &mut self.pool_ms,
             Part::Running => &mut self.running_ms,
@@ -654,6 +666,14 @@ impl<'p> Teller<'p> {
         teller
     }
 
+    /// The workflow's own steps may begin.
+    fn begin(&mut self, at: Timestamp) {
+        for index in 0..self.lives.len() {
+            let step = StepId(index as u32);
+            self.turn_to(step, if self.is_ready(step) { Part::Engine } else { Part::Needs }, at);
+        }
+    }
+
     /// Adds the steps of the scope that was opened last, if there are any that are not known.
     fn grow(&mut self, at: Option<Timestamp>) {
         let plan = self.plan;
@@ -666,7 +686,7 @@ impl<'p> Teller<'p> {
                 step: self.name(id),
                 always: step.always,
                 join: step.join,
-                pool: step.uses().and_then(|uses| uses.pool).map(|pool| plan.pools[pool.index()].name.clone()),
+                pool: step.pool().map(|pool| plan.pools[pool.index()].name.clone()),
                 withheld: step.uses().map(|uses| withheld(plan, uses)).unwrap_or_default(),
                 ..StepAccount::default()
             });
@@ -709,9 +729,10 @@ impl<'p> Teller<'p> {
     fn take_in(&mut self, record: &Record) -> Result<(), Misplaced> {
         let at = record.at;
         match &record.event {
-            Event::AttemptQueued { step, .. } | Event::AttemptStarted { step, .. } | Event::StepOpened { step } => {
-                self.about_to_start(*step, record)
-            }
+            Event::AttemptQueued { step, .. }
+            | Event::WaitQueued { step, .. }
+            | Event::AttemptStarted { step, .. }
+            | Event::StepOpened { step } => self.about_to_start(*step, record),
             Event::StepSucceeded { step, .. } | Event::StepFailed { step, .. } => self.ask_rule(*step),
             _ => (),
         }
@@ -719,11 +740,19 @@ impl<'p> Teller<'p> {
         match &record.event {
             Event::RunCreated { .. } => {
                 self.created = at;
-                for index in 0..self.lives.len() {
-                    let ready = self.is_ready(StepId(index as u32));
-                    self.lives[index].doing = Some((if ready { Part::Engine } else { Part::Needs }, at));
-                    self.lives[index].born = at;
+                for life in &mut self.lives {
+                    (life.doing, life.born) = (Some((Part::Group, at)), at);
                 }
+                if !self.run.is_in_line() {
+                    self.begin(at);
+                }
+            }
+            Event::RunAdmitted => {
+                let (group, waited_ms) = (self.run.group().unwrap_or_default().to_owned(), self.after_ms(at));
+                if waited_ms > 0 {
+                    self.tell(at, What::Admitted { group });
+                }
+                self.begin(at);
             }
             Event::AttemptQueued { step, attempt, .. } => {
                 self.turn_to(*step, Part::Pool, at);
@@ -771,7 +800,12 @@ impl<'p> Teller<'p> {
                 self.turn_to(*step, part, at);
                 self.steps[step.index()].opened = true;
             }
-            Event::ScopeOpened { .. } => self.grow(Some(at)),
+            Event::WaitQueued { step, .. } => self.turn_to(*step, Part::Pool, at),
+            Event::ScopeQueued { step, .. } => self.look_at_line(*step, at),
+            Event::ScopeOpened { step, .. } => {
+                self.look_at_line(*step, at);
+                self.grow(Some(at));
+            }
             Event::ScopeTimedOut { step, index } => {
                 let is_one = matches!(self.planned(*step).opens().map(|opens| &opens.scopes), Some(ScopeCount::One));
                 let name = self.name(*step);
@@ -1105,7 +1139,21 @@ impl<'p> Teller<'p> {
         }
     }
 
+    /// Notes whether a step with a pool of its own is in its scopes, or all of them are in line.
+    fn look_at_line(&mut self, step: StepId, at: Timestamp) {
+        if self.planned(step).pool().is_some() {
+            let part = if self.run.is_only_in_line(step) { Part::Pool } else { Part::Scopes };
+            self.turn_to(step, part, at);
+        }
+    }
+
     fn end(&mut self, step: StepId, end: StepEnd, at: Timestamp) {
+        // What was open around it may be over with it, while others are still in line.
+        let scopes = self.run.scopes();
+        let around = scopes.place(scopes.scope(step)).opener;
+        if let Some(around) = around.filter(|around| !self.run.has_ended(*around)) {
+            self.look_at_line(around, at);
+        }
         self.ends += 1;
         let life = &mut self.lives[step.index()];
         life.ended = Some(at);

@@ -13,6 +13,10 @@ pub struct History {
     pub created: Option<Timestamp>,
     /// Its inputs.
     pub inputs: Option<Json>,
+    /// The group whose other runs it excludes.
+    pub group: Option<String>,
+    /// Since when it does; `None` while it waits.
+    pub admitted: Option<Timestamp>,
     /// Who asked for its end, in their words.
     pub cancel: Option<String>,
     /// When and how it ended.
@@ -40,6 +44,8 @@ pub struct StepHistory {
     pub failed: Option<Failure>,
     /// When its scopes, or its waiting, began.
     pub opened: Option<Timestamp>,
+    /// When its waiting got in line for its pool.
+    pub queued: Option<Timestamp>,
 }
 
 /// The story of an attempt.
@@ -98,10 +104,12 @@ impl History {
     pub fn take_in(&mut self, record: &Record) {
         let at = record.at;
         match &record.event {
-            Event::RunCreated { inputs, .. } => {
+            Event::RunCreated { inputs, group, .. } => {
                 self.created = Some(at);
                 self.inputs = Some(inputs.clone());
+                self.group.clone_from(group);
             }
+            Event::RunAdmitted => self.admitted = Some(at),
             Event::AttemptQueued { step, attempt, .. } => self.attempt(*step, *attempt).queued = Some(at),
             Event::AttemptStarted { step, attempt } => {
                 self.attempt(*step, *attempt).started = Some(at);
@@ -136,11 +144,13 @@ impl History {
                 life.skipped = Some(reason.clone());
                 life.ended = Some((at, StepEnd::Skipped));
             }
+            Event::WaitQueued { step, .. } => self.step(*step).queued = Some(at),
             Event::StepOpened { step } => self.step(*step).opened = Some(at),
             Event::StepSucceeded { step, .. } => self.step(*step).ended = Some((at, StepEnd::Succeeded)),
             Event::SignalReceived { signal, data } => self.signals.push((at, signal.clone(), data.clone())),
             // The steps of a scope are known once something happens to them.
             Event::ScopeOpened { .. }
+            | Event::ScopeQueued { .. }
             | Event::ScopeTimedOut { .. }
             | Event::ApprovalGiven { .. }
             | Event::StepCancelRequested { .. } => (),

@@ -12,7 +12,7 @@
 //!
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
-//! follows ([`run`]),
+//! follows ([`run`], and before pools [`line`](mod@line)),
 //! with [`preview`] for those who look ahead, [`answer`] for those who rehearse, [`history`] and [`explain`] for those who
 //! look back.
 
@@ -23,9 +23,11 @@ pub mod diagnostic;
 pub mod difference;
 pub mod event;
 pub mod explain;
+pub mod group;
 pub mod history;
 pub mod inputs;
 pub mod json;
+pub mod line;
 pub mod log;
 pub mod plan;
 pub mod preview;

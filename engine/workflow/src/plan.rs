@@ -83,6 +83,12 @@ pub struct Plan {
     /// The whole run may take this long, in milliseconds since it was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Of its runs, and of what is in line in them and says nothing of its own: higher ones come first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Which runs exclude each other as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
     /// The pools that its steps name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,
@@ -186,8 +192,86 @@ pub enum InputType {
 pub struct Pool {
     /// Its name.
     pub name: String,
-    /// How many attempts may run in it at once; at least 1.
+    /// How many attempts, scopes and waits may be in it at once; at least 1.
     pub size: u32,
+    /// How many may be started in it within a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// So many starts within any window of this length, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rate {
+    /// At least 1.
+    pub count: u32,
+    /// In milliseconds.
+    pub window_ms: u64,
+}
+
+impl Rate {
+    /// What a window may be, as it is written.
+    pub const WINDOWS: [(&'static str, u64); 4] = [("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+    /// Whether it lets fewer through in the long run.
+    pub(crate) fn is_below(self, other: Rate) -> bool {
+        u128::from(self.count) * u128::from(other.window_ms) < u128::from(other.count) * u128::from(self.window_ms)
+    }
+}
+
+impl fmt::Display for Rate {
+    /// As it is written: `10/min`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = Rate::WINDOWS.iter().find(|(_, ms)| *ms == self.window_ms);
+        match window {
+            Some((unit, _)) => write!(f, "{}/{unit}", self.count),
+            None => write!(f, "{}/{}ms", self.count, self.window_ms),
+        }
+    }
+}
+
+/// The most places of a pool, and those of one that has only a rate. 100,000: as many as a workflow has steps at most.
+pub const POOL_SIZE_MAX: u32 = 100_000;
+
+impl fmt::Display for Pool {
+    /// What it lets through: `2 at once, 10/min`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rate {
+            Some(rate) if self.size == POOL_SIZE_MAX => write!(f, "{rate}"),
+            Some(rate) => write!(f, "{} at once, {rate}", self.size),
+            None => write!(f, "{} at once", self.size),
+        }
+    }
+}
+
+/// Which runs exclude each other as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Concurrency {
+    /// A text with holes that mention inputs: runs for which it is the same do.
+    pub group: Template,
+    /// What becomes of a run while another one of its group is not over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when_busy: WhenBusy,
+}
+
+/// What becomes of a run while another one of its group is not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenBusy {
+    /// It waits in line.
+    #[default]
+    Queue,
+    /// Those before it are cancelled; it waits for their end.
+    CancelRunning,
+    /// It does not begin.
+    Reject,
+}
+
+impl WhenBusy {
+    /// How they are written.
+    pub const WORDS: [(&'static str, WhenBusy); 3] =
+        [("queue", WhenBusy::Queue), ("cancel-running", WhenBusy::CancelRunning), ("reject", WhenBusy::Reject)];
 }
 
 /// A plugin as the workflow names it.
@@ -235,6 +319,9 @@ pub struct Step {
     /// The step of its body that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<StepNo>,
+    /// Its place in the line of its pool: higher ones come first. The run's own, if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
 }
 
 /// What a step does.
@@ -284,6 +371,9 @@ pub struct Opens {
     /// Whether the step is over as soon as its scope is open, which then goes on by itself. The run waits for it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub detached: bool,
+    /// In which each of its scopes has a place, from before it opens until all of it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolId>,
 }
 
 /// How many scopes a step opens, and when.
@@ -349,6 +439,9 @@ pub struct Wait {
     /// Somebody's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// In which it has a place while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolId>,
 }
 
 /// Somebody's word on whether it goes on.
@@ -422,6 +515,14 @@ impl Step {
         match &self.work {
             Work::Use(uses) => Some(uses),
             _ => None,
+        }
+    }
+
+    /// Where its attempts, its waiting or its scopes queue.
+    pub fn pool(&self) -> Option<PoolId> {
+        match &self.work {
+            Work::Use(Use { pool, .. }) | Work::Open(Opens { pool, .. }) | Work::Wait(Wait { pool, .. }) => *pool,
+            Work::Finish | Work::Fail(_) => None,
         }
     }
 
@@ -569,6 +670,8 @@ impl Plan {
             directory: String::new(),
             inputs: BTreeMap::new(),
             timeout_ms: None,
+            priority: 0,
+            concurrency: None,
             pools: Vec::new(),
             plugins,
             steps,

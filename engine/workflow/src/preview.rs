@@ -20,7 +20,8 @@ use crate::description::Digest;
 use crate::event::{NeedState, SkipReason, StepEnd};
 use crate::json::Json;
 use crate::plan::{
-    BodyId, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, Work, is_default,
+    BodyId, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, WhenBusy, Work,
+    is_default,
 };
 use crate::rule::{Foretold, RuleError, Scope, StepView, Template};
 use crate::scope::Scopes;
@@ -42,6 +43,9 @@ pub struct Preview {
     /// Of the run, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Its group, and what becomes of it while another run of that is not over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<(String, WhenBusy)>,
     /// The components, in the plan's order.
     pub components: Vec<ComponentPreview>,
     /// By wave, in the file's order within one: a step is in the first wave in which its turn may come. That is the one
@@ -131,9 +135,15 @@ pub struct StepPreview {
     /// The bounds that are not the default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<&'static str, u64>,
-    /// Where its attempts queue, and how many places there are.
+    /// Where its attempts, its scopes or its waiting queue, and how many places there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<(String, u32)>,
+    /// How many may be started in that pool, as it is written: `10/min`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_rate: Option<String>,
+    /// Where it is in the line of its pool, if it says so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// What happens after a failure, if it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -292,10 +302,13 @@ pub fn preview(plan: &Plan, inputs: Json) -> Preview {
         }
     };
     let outputs = plan.outputs.iter().map(|output| (output.name.clone(), output.value.foretell(&known).value));
+    let when_busy = plan.concurrency.as_ref().map(|concurrency| concurrency.when_busy);
+    let group = plan.group_of(&inputs).ok().flatten().zip(when_busy);
     Preview {
         workflow: plan.name.clone(),
         plan: plan.to_json().1,
         inputs,
+        group,
         timeout_ms: plan.timeout_ms,
         components: plan.plugins.iter().map(component).collect(),
         signals: plan.signals.clone(),
@@ -536,7 +549,9 @@ fn step_preview(known: &Known<'_>, id: StepNo, wave: usize, path: &str) -> StepP
         grants: uses.map(|uses| uses.grants.clone()).unwrap_or_default(),
         withheld: uses.map(|uses| withheld(plan, uses)).unwrap_or_default(),
         limits: uses.map(|uses| unusual(&uses.limits)).unwrap_or_default(),
-        pool: pool(plan, uses),
+        pool: does.pool().map(|pool| &plan.pools[pool.index()]).map(|pool| (pool.name.clone(), pool.size)),
+        pool_rate: does.pool().and_then(|pool| plan.pools[pool.index()].rate).map(|rate| rate.to_string()),
+        priority: does.priority,
         retry: Some(does.retry).filter(|retry| retry.attempts > 1),
         timeout_ms: does.timeout_ms,
     }
@@ -555,11 +570,6 @@ fn undo_preview(known: &Known<'_>, undo: StepNo, wave: usize, path: &str, name: 
 /// What the component wants and is not granted.
 pub(crate) fn withheld(plan: &Plan, uses: &Use) -> Vec<String> {
     uses.grants.withheld(&plan.plugins[uses.plugin.index()].component.description.wants)
-}
-
-fn pool(plan: &Plan, uses: Option<&Use>) -> Option<(String, u32)> {
-    let pool = &plan.pools[uses?.pool?.index()];
-    Some((pool.name.clone(), pool.size))
 }
 
 fn opens_preview(plan: &Plan, opens: &Opens) -> OpensPreview {

@@ -2,7 +2,8 @@
 //! before anything runs.
 //!
 //! What is declared comes first (`declared`), then, for the workflow and each body of steps within it (`body`), how steps
-//! hang together (`graph`), and each step by itself (`step`, `grant`); last, what is right and yet hardly meant (`doubt`). Sub-workflows are files of their own, with
+//! hang together (`graph`), and each step by itself (`step`, `grant`); then whether pools can be waited for in vain
+//! (`exclusion`), and last, what is right and yet hardly meant (`doubt`). Sub-workflows are files of their own, with
 //! diagnostics of their own, and end up in the same plan (`draft`). A check that depends on something that already is wrong stays silent, so that one fault is told once. The
 //! work is near linear in the file's size.
 
@@ -10,6 +11,7 @@ mod body;
 mod declared;
 mod doubt;
 mod draft;
+mod exclusion;
 mod grant;
 mod graph;
 mod step;
@@ -21,14 +23,14 @@ use std::sync::Arc;
 
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic, allow, did_you_mean};
-use crate::plan::{BodyId, Join, Output, Plan, PluginId, PoolId, Rest, StepNo};
-use crate::rule::{Certainty, Expression, Fault, Guard, Known, Local, Mention, StepKnown, Tree, infer};
+use crate::plan::{BodyId, Concurrency, Join, Output, Plan, PluginId, PoolId, Rest, StepNo, WhenBusy};
+use crate::rule::{Certainty, Expression, Fault, Guard, Known, Local, Mention, StepKnown, Template, Tree, infer};
 use crate::schema::{Kinds, Type};
-use crate::spec::{Place, Source, Spanned, Spec};
+use crate::spec::{ConcurrencySpec, Place, Source, Spanned, Spec, ValueKind};
 
 use body::Frame;
 use declared::Declared;
-pub(crate) use declared::POOL_SIZE_MAX;
+pub(crate) use declared::{POOL_SIZE_MAX, PRIORITY_MAX};
 use draft::Draft;
 pub use draft::{File, beside};
 use graph::Owner;
@@ -78,6 +80,7 @@ pub fn resolve(source: &Source, spec: &Spec, surroundings: &Surroundings) -> Res
     let own = draft.reserve();
     let unit = Unit { source, spec, directory: &surroundings.directory, plugins: &surroundings.plugins };
     let (workflow, mut out) = file(unit, &mut draft, own);
+    exclusion::check(spec, &surroundings.directory, &surroundings.workflows, &mut out);
     let Draft { others, .. } = &mut draft;
     let others = std::mem::take(others);
     let is_right = out.error_count() == 0 && !spec.incomplete;
@@ -105,8 +108,13 @@ struct Workflow {
     directory: String,
     inputs: BTreeMap<String, crate::plan::Input>,
     timeout_ms: Option<u64>,
+    priority: i32,
     outputs: Vec<Output>,
+    concurrency: Option<Concurrency>,
 }
+
+/// The words of `when-busy`.
+pub(crate) const WHEN_BUSY_WORDS: &[&str] = &["queue", "cancel-running", "reject"];
 
 /// Resolves a file as a body of the draft.
 fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Collector) {
@@ -131,6 +139,7 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
     };
     let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
     let outputs = resolver.body(body, &spec.steps, &spec.outputs, owner);
+    let concurrency = spec.concurrency.as_ref().and_then(|concurrency| resolver.concurrency(concurrency));
     resolver.unused();
     let mut out = resolver.out;
     doubt::file(spec, &source.path, directory, body, &mut out);
@@ -138,8 +147,10 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
         name: spec.name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(),
         directory: directory.to_owned(),
         timeout_ms: declared.timeout_ms,
+        priority: declared.priority,
         inputs: declared.into_inputs(),
         outputs,
+        concurrency,
     };
     (workflow, out)
 }
@@ -247,6 +258,44 @@ impl<'a> Resolver<'a, '_, '_> {
         let wrong = faults.iter().any(|fault| !fault.is_doubt);
         faults.into_iter().for_each(|fault| self.out.push(diagnostic(place, fault)));
         if wrong { Type::ANY } else { found }
+    }
+
+    /// The group is known before anything runs, so that it may mention nothing but inputs.
+    fn concurrency(&mut self, spec: &'a ConcurrencySpec) -> Option<Concurrency> {
+        let when_busy = match &spec.when_busy {
+            None => WhenBusy::Queue,
+            Some(word) => {
+                let known = WhenBusy::WORDS.iter().find(|(known, _)| *known == word.get_ref().as_str());
+                if known.is_none() {
+                    let message = format!("a run can't `{}` when its group is busy", word.get_ref());
+                    let hint = match word.get_ref().as_str() {
+                        "cancel-in-progress" | "cancel" | "replace" => "did you mean `cancel-running`?",
+                        "skip" | "forbid" | "fail" => "did you mean `reject`?",
+                        _ => "it can `queue`, `cancel-running` or `reject`",
+                    };
+                    let found = Diagnostic::error("unknown-when-busy", word.span(), message).label("unknown word");
+                    self.out.push(found.hint(hint));
+                }
+                known.map_or(WhenBusy::Queue, |(_, known)| *known)
+            }
+        };
+        let group = spec.group.as_ref()?;
+        if matches!(&group.kind, ValueKind::String(text) if text.trim().is_empty()) {
+            let found = Diagnostic::error("concurrency-group", group.span.clone(), "the group has no name");
+            self.out.push(found.hint("write for example `group = \"deploy-${inputs.region}\"`"));
+        }
+        let before = self.out.error_count();
+        let tree = self.tree(group);
+        let mut mentions_steps = false;
+        tree.holes(&mut |hole| {
+            mentions_steps |= hole.expression.mentions().any(|mention| matches!(mention, Mention::Step(_)));
+        });
+        if mentions_steps && self.out.error_count() == before {
+            let message = "the group is asked for before any step has run";
+            let found = Diagnostic::error("concurrency-group", group.span.clone(), message).label("mentions a step");
+            self.out.push(found.hint("it may mention inputs: `${inputs.region}`"));
+        }
+        Some(Concurrency { group: Template::of(&tree, group.to_json().into()), when_busy })
     }
 
     fn unused(&mut self) {

@@ -56,15 +56,46 @@ pub enum Action {
     Start(Attempt),
     /// Wait for a place in the pool, then ask [`Run::start`].
     Queue {
-        /// Whose attempt.
-        step: StepId,
-        /// Which.
-        attempt: u32,
+        /// Who.
+        claim: Claim,
         /// Where.
         pool: PoolId,
     },
     /// Ask again at this time, if nothing happened before.
     WakeAt(Timestamp),
+}
+
+/// Who is in line for a place in a pool, or has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claim {
+    /// An attempt of a step: until it comes home.
+    Attempt(StepId, u32),
+    /// A step that waits: until its waiting is over.
+    Wait(StepId),
+    /// The scope of a step for an item or round: until all of it is over, what it undoes and its always-steps included.
+    Scope(StepId, u32),
+    /// The run itself, of its group: until it is over.
+    Run,
+}
+
+impl Claim {
+    /// Whose it is; `None` of the run itself.
+    pub fn step(self) -> Option<StepId> {
+        match self {
+            Claim::Attempt(step, _) | Claim::Wait(step) | Claim::Scope(step, _) => Some(step),
+            Claim::Run => None,
+        }
+    }
+
+    /// The fact that it is in line.
+    fn queued(self, pool: PoolId) -> Event {
+        match self {
+            Claim::Run => unreachable!("a run is in line for its group from its creation, and for no pool"),
+            Claim::Attempt(step, attempt) => Event::AttemptQueued { step, attempt, pool },
+            Claim::Wait(step) => Event::WaitQueued { step, pool },
+            Claim::Scope(step, index) => Event::ScopeQueued { step, index, pool },
+        }
+    }
 }
 
 /// An attempt to be executed.
@@ -86,9 +117,7 @@ impl Action {
             Action::Start(Attempt { step, attempt, .. }) => {
                 Some(Event::AttemptStarted { step: *step, attempt: *attempt })
             }
-            Action::Queue { step, attempt, pool } => {
-                Some(Event::AttemptQueued { step: *step, attempt: *attempt, pool: *pool })
-            }
+            Action::Queue { claim, pool } => Some(claim.queued(*pool)),
             Action::WakeAt(_) => None,
         }
     }
@@ -136,6 +165,11 @@ pub struct Run {
     listening: BTreeSet<(SignalId, StepId)>,
     /// Signals that nobody has waited for yet.
     kept: Vec<(SignalId, Json)>,
+    /// Of what is in line and has none of its own.
+    priority: i32,
+    /// The places that the last record made free.
+    freed: Vec<Claim>,
+    group: Option<Box<str>>,
 }
 
 /// Where a step stands.
@@ -145,7 +179,7 @@ pub enum StepStatus<'a> {
     Waiting,
     /// It is about to be started.
     Ready,
-    /// It waits for a place in its pool.
+    /// It waits for a place in its pool; all of its scopes that there are do.
     Queued,
     /// An attempt is in flight.
     Running,
@@ -189,13 +223,18 @@ impl Run {
             unwanted: BTreeSet::new(),
             listening: BTreeSet::new(),
             kept: Vec::new(),
+            priority: 0,
+            freed: Vec::new(),
+            group: None,
         }
     }
 
     /// The first record of a run: `inputs` as [`inputs::accept`](crate::inputs::accept) returned them, `seed` from
-    /// anywhere.
+    /// anywhere. A plan with a `[concurrency]` whose group can't be made of them has none; see [`Plan::group_of`].
     pub fn creation(plan: &Plan, digest: Digest, inputs: Json, seed: u64) -> Event {
-        Event::RunCreated { workflow: plan.name.clone(), plan: digest, inputs, seed }
+        let group = plan.group_of(&inputs).ok().flatten();
+        let workflow = plan.name.clone();
+        Event::RunCreated { workflow, plan: digest, inputs, seed, priority: plan.priority, group }
     }
 
     /// Rebuilds a run from its journal.
@@ -213,6 +252,7 @@ impl Run {
 
     /// Takes in one fact. A fact that can't follow the earlier ones is refused, and the run stays as it was.
     pub fn apply(&mut self, record: &Record) -> Result<(), Misplaced> {
+        self.freed.clear();
         match self.take_in(record) {
             Some(()) => {
                 self.version += 1;
@@ -231,12 +271,70 @@ impl Run {
         self.select(|life| matches!(life.state, State::Running).then_some(life.attempts))
     }
 
-    /// The attempts that wait for a place in a pool, each with its pool.
-    pub fn queued(&self) -> Vec<(StepId, PoolId)> {
-        self.select(|life| match life.state {
-            State::Queued(pool) => Some(pool),
-            _ => None,
-        })
+    /// Who waits for a place in a pool, each with its pool.
+    pub fn queued(&self) -> Vec<(Claim, PoolId)> {
+        let mut queued = Vec::new();
+        for (index, life) in self.steps.iter().enumerate() {
+            let step = StepId(index as u32);
+            match (&life.state, &life.family) {
+                (State::Queued(pool), _) => queued.push((self.claim(step), *pool)),
+                (State::Open, Some(family)) if !family.line.is_empty() => {
+                    let pool = self.step(step).pool().expect("what is in line is so for a pool");
+                    queued.extend(family.line.iter().map(|index| (Claim::Scope(step, *index), pool)));
+                }
+                _ => (),
+            }
+        }
+        queued
+    }
+
+    /// Who has a place in a pool, but for attempts in flight: the places that it keeps when the engine stops or dies. Whoever
+    /// takes the run up again has to see to it that nobody else has got them meanwhile.
+    pub fn holding(&self) -> Vec<(Claim, PoolId)> {
+        let scopes = (1..self.scopes.len() as u32).map(ScopeId);
+        let scopes = scopes.filter_map(|scope| {
+            let place = self.places.place(scope);
+            let opener = place.opener.filter(|_| !matches!(self.scopes[scope.index()].stage, Stage::Over(_)))?;
+            Some((Claim::Scope(opener, place.index), self.step(opener).pool()?))
+        });
+        let waits = self.select(|life| matches!(life.state, State::Parked(_)).then_some(())).into_iter();
+        let waits = waits.filter_map(|(step, ())| Some((Claim::Wait(step), self.step(step).pool()?)));
+        scopes.chain(waits).collect()
+    }
+
+    /// Those of [`Run::holding`] who needed their places until the last record. They are given back once it is durable.
+    pub fn freed(&self) -> &[Claim] {
+        &self.freed
+    }
+
+    /// Where somebody is in the line of a pool: higher ones come first.
+    pub fn priority_of(&self, claim: Claim) -> i32 {
+        claim.step().and_then(|step| self.step(step).priority).unwrap_or(self.priority)
+    }
+
+    /// The group whose other runs this one excludes.
+    pub fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    /// Whether it waits for its group: nothing of it happens until [`Run::start`] was asked about [`Claim::Run`].
+    pub fn is_in_line(&self) -> bool {
+        self.root().stage == Stage::InLine
+    }
+
+    /// Whether a later run of its group may have it cancelled: nobody has asked for its end yet, and there is something left to
+    /// be ended.
+    pub fn may_be_superseded(&self) -> bool {
+        let root = self.root();
+        root.cut.is_none() && matches!(root.stage, Stage::InLine | Stage::Steps)
+    }
+
+    /// Whose turn it is when the turn of a step is that queues by itself.
+    fn claim(&self, step: StepId) -> Claim {
+        match self.step(step).work {
+            Work::Wait(_) => Claim::Wait(step),
+            _ => Claim::Attempt(step, self.steps[step.index()].attempts + 1),
+        }
     }
 
     /// The steps with an attempt in flight that should be ended: their scope is, or nobody wants them any more.
@@ -327,6 +425,7 @@ impl Run {
             State::Queued(_) => StepStatus::Queued,
             State::Running => StepStatus::Running,
             State::Delayed(until) => StepStatus::Delayed(*until),
+            State::Open if self.is_only_in_line(step) => StepStatus::Queued,
             State::Open => StepStatus::Open,
             State::Parked(parked) => StepStatus::Parked([parked.over_at, parked.late_at].into_iter().flatten().min()),
             State::Succeeded(output) => StepStatus::Succeeded(&output.text),
@@ -335,6 +434,13 @@ impl Run {
             State::Cancelled => StepStatus::Cancelled,
         };
         (status, life.attempts)
+    }
+
+    /// Whether all that it does is to wait for places in its pool, of a step that opens scopes.
+    pub fn is_only_in_line(&self, step: StepId) -> bool {
+        let life = &self.steps[step.index()];
+        let family = life.family.as_deref().filter(|_| matches!(life.state, State::Open));
+        family.is_some_and(|family| family.open == 0 && !family.line.is_empty())
     }
 
     /// The steps that wait for a signal of this name.

@@ -16,8 +16,8 @@ pub use toml::Spanned;
 
 pub(crate) use place::Place;
 pub use quantity::duration_ms;
-pub(crate) use quantity::size_bytes;
-use quantity::{DURATION_PATTERN, SIZE_PATTERN};
+use quantity::{DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN};
+pub(crate) use quantity::{rate, size_bytes};
 
 use crate::diagnostic::Diagnostic;
 
@@ -45,6 +45,10 @@ pub struct Spec {
     pub description: Option<Spanned<String>>,
     /// `timeout`, such as `"1h30m"`.
     pub timeout: Option<Spanned<String>>,
+    /// `priority`.
+    pub priority: Option<Spanned<i64>>,
+    /// `[concurrency]`.
+    pub concurrency: Option<ConcurrencySpec>,
     /// `[inputs]`.
     pub inputs: Entries<InputSpec>,
     /// `[plugins]`: the path of each, as written.
@@ -88,9 +92,24 @@ pub struct InputSpec {
 #[derive(Clone, Debug)]
 pub struct PoolSpec {
     /// `size`, or the number that stands for the table.
-    pub size: Spanned<i64>,
+    pub size: Option<Spanned<i64>>,
+    /// `rate`, such as `"10/min"`.
+    pub rate: Option<Spanned<String>>,
     /// `cost-per-hour` of one place, in any currency. No run depends on it; what is read of runs may be priced with it.
     pub cost_per_hour: Option<Spanned<f64>>,
+}
+
+/// `[concurrency]`.
+#[derive(Clone, Debug)]
+pub struct ConcurrencySpec {
+    /// The table.
+    pub span: Range<usize>,
+    /// `group`: a text with holes.
+    pub group: Option<Value>,
+    /// `when-busy`.
+    pub when_busy: Option<Spanned<String>>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
 }
 
 /// One of `[signals]`.
@@ -143,6 +162,8 @@ pub struct StepSpec {
     pub timeout: Option<Spanned<String>>,
     /// `pool`.
     pub pool: Option<Spanned<String>>,
+    /// `priority`.
+    pub priority: Option<Spanned<i64>>,
     /// `limit`.
     pub limit: LimitSpec,
     /// `grant`.

@@ -56,7 +56,10 @@ fn records(plan: &Arc<Plan>, script: &str) -> Vec<Record> {
                 vec![failed(kind, message, None)]
             }
             "retry" => vec![failed(FailureKind::Transient, "busy", Some(rest.unwrap().parse().unwrap()))],
-            "place" => vec![run.start(step()).unwrap().event().unwrap()],
+            "place" => {
+                let (claim, _) = run.queued().into_iter().find(|(claim, _)| claim.step() == Some(step())).unwrap();
+                vec![run.start(claim).unwrap().event().unwrap()]
+            }
             "crash" => {
                 let lost = run.in_flight().into_iter();
                 lost.map(|(step, attempt)| Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash })

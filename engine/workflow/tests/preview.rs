@@ -228,8 +228,8 @@ fn a_run_does_what_its_preview_says() {
             for event in run.next(Timestamp(0), usize::MAX).iter().filter_map(Action::event).collect::<Vec<_>>() {
                 apply(&mut run, event);
             }
-            for (step, _) in run.queued() {
-                let start = run.start(step).unwrap().event().unwrap();
+            for (claim, _) in run.queued() {
+                let start = run.start(claim).unwrap().event().unwrap();
                 apply(&mut run, start);
             }
             for (step, attempt) in run.in_flight() {

@@ -13,7 +13,7 @@ use downbeat_workflow::event::{
 };
 use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, StepId, StepKind};
+use downbeat_workflow::plan::{Plan, PoolId, StepId, StepKind};
 use downbeat_workflow::run::{Action, Run, StepStatus};
 use proptest::prelude::*;
 
@@ -30,6 +30,7 @@ struct Sketch {
     undo: bool,
     retry: bool,
     always: bool,
+    pool: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -79,9 +80,17 @@ fn step_of(what: BoxedStrategy<What>) -> BoxedStrategy<Sketch> {
     ];
     let states = ["", "", ".failed", ".finished", ".skipped"];
     let need = prop::option::of((any::<prop::sample::Index>(), prop::sample::select(states.to_vec())));
-    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.15));
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     (what, need, again, flags)
-        .prop_map(|(what, need, again, (undo, retry, always))| Sketch { what, need, again, undo, retry, always })
+        .prop_map(|(what, need, again, (undo, retry, always, pool))| Sketch {
+            what,
+            need,
+            again,
+            undo,
+            retry,
+            always,
+            pool,
+        })
         .boxed()
 }
 
@@ -117,6 +126,10 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
         }
         if sketch.undo && !always && matches!(sketch.what, What::Use | What::Block(..)) {
             writeln!(toml, "undo = {{ use = \"any\" }}").unwrap();
+        }
+        if sketch.pool && !is_end {
+            // One for each depth, so that they are taken in the same order everywhere.
+            writeln!(toml, "pool = \"p{}\"\npriority = {}", path.matches('.').count() / 2, at % 2).unwrap();
         }
         match &sketch.what {
             What::Use => writeln!(toml, "use = \"any\"").unwrap(),
@@ -221,6 +234,18 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
         if !next.is_empty() {
             continue;
         }
+        // In any order: what is asked of the run may come before a place, and another place before the first in line.
+        let mut taken: Vec<PoolId> = run.holding().into_iter().map(|(_, pool)| pool).collect();
+        taken.extend(flying.iter().filter_map(|(step, _)| run.step(*step).pool()));
+        let mut may_have = run.queued();
+        may_have.retain(|(claim, pool)| !taken.contains(pool) && run.start(*claim).is_some());
+        if !may_have.is_empty() && fate(4) > 0 {
+            let (claim, _) = may_have[fate(may_have.len())];
+            // Items get their places in the order in which they came.
+            let first = may_have.iter().find(|(other, _)| other.step() == claim.step()).unwrap().0;
+            next.extend(run.start(first).and_then(|action| action.event()));
+            continue;
+        }
         let open: Vec<StepId> =
             (0..run.scopes().len() as u32).map(StepId).filter(|step| !run.has_ended(*step)).collect();
         match fate(24) {
@@ -254,6 +279,9 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
             Action::WakeAt(at) => Some(*at),
             _ => None,
         });
+        if !may_have.is_empty() && flying.is_empty() {
+            continue;
+        }
         if flying.is_empty() || (wake_at.is_some() && fate(6) == 0) {
             match wake_at {
                 Some(at) => now = at,
@@ -296,7 +324,7 @@ proptest! {
         sketches in prop::collection::vec(sketch(), 1..4),
         fates in prop::collection::vec(any::<prop::sample::Index>(), 96),
     ) {
-        let mut toml = String::from("signals.go = {}\n");
+        let mut toml = String::from("signals.go = {}\npools = { p0 = 1, p1 = 1, p2 = 1, p3 = 1 }\n");
         write(&mut toml, "", &sketches);
         let plan = Arc::new(plans::plan(&toml));
         let mut at = 0;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{BodyId, Plan, StepId};
-use downbeat_workflow::run::{Action, Run};
+use downbeat_workflow::run::{Action, Claim, Run};
 use plans::plan;
 use play::{Play, check, crash_everywhere};
 
@@ -326,9 +326,9 @@ fn a_place_that_comes_after_a_cancel_starts_nothing() {
     for action in run.next(Timestamp(0), 9) {
         apply(&mut run, action.event().unwrap());
     }
-    assert!(run.start(StepId(1)).is_some());
+    assert!(run.start(Claim::Attempt(StepId(1), 1)).is_some());
     apply(&mut run, Event::CancelRequested { reason: "enough".into() });
-    assert_eq!(run.start(StepId(1)), None);
+    assert_eq!(run.start(Claim::Attempt(StepId(1), 1)), None);
     // After a crash another step may be first in line, and so the cancelled one: only the ends of the run must agree.
     for crash_after in 0..8 {
         let play = Play::of(&plan, &[("a", "ok@50"), ("b", "ok@50"), ("cancel", "@10")], Some(crash_after));

@@ -7,7 +7,18 @@ use serde_json::{Map, Value, json};
 /// Each event: its name, what it says, its fields beside those that all have.
 const EVENTS: &[(&str, &str, &[&str])] = &[
     ("run-created", "Always the first.", &["workflow", "plan", "inputs", "seed"]),
+    ("run-admitted", "The run is the only one of its group from here to its end.", &[]),
     ("attempt-queued", "The attempt waits for a place in its pool.", &["step", "attempt", "pool"]),
+    (
+        "wait-queued",
+        "A step that waits is in line for a place in its pool, which it has while it waits.",
+        &["step", "pool"],
+    ),
+    (
+        "scope-queued",
+        "A block, an item, a round or a sub-workflow is in line for a place in its pool, which it has until it is over.",
+        &["step", "index", "pool"],
+    ),
     ("attempt-started", "From here on the attempt may have had effects.", &["step", "attempt"]),
     (
         "attempt-logged",
@@ -50,8 +61,13 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// The fields that only some lines of their event have, beside the others.
-const OPTIONAL: &[(&str, &str)] =
-    &[("run-finished", "faults"), ("step-succeeded", "output"), ("approval-given", "note")];
+const OPTIONAL: &[(&str, &str)] = &[
+    ("run-created", "priority"),
+    ("run-created", "group"),
+    ("run-finished", "faults"),
+    ("step-succeeded", "output"),
+    ("approval-given", "note"),
+];
 
 /// The schema, draft 7.
 pub(crate) fn json_schema() -> Value {
@@ -89,6 +105,7 @@ fn shape(event: &str, field: &str) -> Value {
     match (event, field) {
         (_, "usage" | "failure") => json!({ "$ref": format!("#/definitions/{field}") }),
         (_, "attempt") => json!({ "type": "integer", "minimum": 1, "description": "Counts from 1." }),
+        (_, "priority") => json!({ "type": "integer", "description": "In lines for pools; 0 without it." }),
         (_, "seed") => json!({ "type": "integer", "minimum": 0, "description": "Where the run's jitter comes from." }),
         (_, "inputs" | "outputs") => json!({ "type": "object" }),
         (_, "output") => json!({ "description": "What the step answered: any JSON." }),
@@ -263,7 +280,10 @@ mod tests {
     fn name(event: &Event) -> &'static str {
         match event {
             Event::RunCreated { .. } => "run-created",
+            Event::RunAdmitted => "run-admitted",
             Event::AttemptQueued { .. } => "attempt-queued",
+            Event::WaitQueued { .. } => "wait-queued",
+            Event::ScopeQueued { .. } => "scope-queued",
             Event::AttemptStarted { .. } => "attempt-started",
             Event::AttemptSucceeded { .. } => "attempt-succeeded",
             Event::AttemptFailed { .. } => "attempt-failed",
@@ -310,7 +330,17 @@ mod tests {
             retry_after_ms: Some(5),
         };
         let mut events = vec![
-            Event::RunCreated { workflow: "w".into(), plan: Digest::of(b""), inputs: json("{}"), seed: u64::MAX },
+            Event::RunCreated {
+                workflow: "w".into(),
+                plan: Digest::of(b""),
+                inputs: json("{}"),
+                seed: u64::MAX,
+                priority: 5,
+                group: Some("g".into()),
+            },
+            Event::RunAdmitted,
+            Event::WaitQueued { step, pool: PoolId(0) },
+            Event::ScopeQueued { step, index: 3, pool: PoolId(0) },
             Event::AttemptQueued { step, attempt, pool: PoolId(0) },
             Event::AttemptStarted { step, attempt },
             Event::AttemptSucceeded { step, attempt, output: json("null"), usage: usage.clone() },

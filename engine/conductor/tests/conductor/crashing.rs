@@ -44,7 +44,7 @@ fn storm() -> Plan {
     let needs: Vec<Vec<&str>> = steps.iter().map(|(_, needs)| needs.iter().map(String::as_str).collect()).collect();
     let steps: Vec<(&str, &[&str])> = steps.iter().zip(&needs).map(|((name, _), needs)| (&**name, &**needs)).collect();
     let mut plan = plan(&steps);
-    plan.pools = vec![Pool { name: "narrow".into(), size: 2 }];
+    plan.pools = vec![Pool { name: "narrow".into(), size: 2, rate: None }];
     for step in &mut plan.steps {
         step.retry.delay_ms = 1;
         let lane = step.name.trim_start_matches(char::is_alphabetic).chars().nth(1);

@@ -251,7 +251,7 @@ async fn a_pool_holds_over_all_runs() {
     let house = House::new();
     let pooled = || {
         let mut plan = plan(&[("sleep1", &[]), ("sleep2", &[]), ("sleep3", &[])]);
-        plan.pools = vec![Pool { name: "runner".into(), size: 2 }];
+        plan.pools = vec![Pool { name: "runner".into(), size: 2, rate: None }];
         for step in &mut plan.steps {
             if let Work::Use(uses) = &mut step.work {
                 uses.pool = Some(PoolId(0));

@@ -150,6 +150,7 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         timeout_ms: None,
         undo: None,
         undoes: None,
+        priority: None,
     };
     Plan::new("scripted", vec![plugin], steps.iter().map(step).collect())
 }

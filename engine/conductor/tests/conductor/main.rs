@@ -7,6 +7,8 @@ mod clocks;
 mod crashing;
 mod crowd;
 mod driving;
+mod exclusion;
+mod groups;
 mod house;
 mod patterns;
 #[allow(dead_code, reason = "another room's tests need the rest of it")]

@@ -15,7 +15,7 @@ use downbeat_workflow::spec::{Source, Spec};
 use super::house::{House, no_inputs, plan as plan_of_steps};
 
 /// The plan of a workflow whose only plugin is `any`.
-fn plan(toml: &str) -> Plan {
+pub(crate) fn plan(toml: &str) -> Plan {
     let any = plan_of_steps(&[("any", &[])]).plugins.remove(0);
     let anything = || Json::from(serde_json::json!({}));
     let mut component = any.component;

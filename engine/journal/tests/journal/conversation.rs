@@ -104,6 +104,9 @@ fn one_of_each() -> Vec<Event> {
         Event::StepCancelled { step },
         Event::StepFailed { step, failure: bare },
         Event::StepOpened { step },
+        Event::RunAdmitted,
+        Event::WaitQueued { step, pool: PoolId(1) },
+        Event::ScopeQueued { step, index: 7, pool: PoolId(1) },
         Event::ScopeOpened { step, index: 99_999 },
         Event::ScopeTimedOut { step, index: 0 },
         Event::StepSucceeded { step, output: None },
@@ -140,6 +143,9 @@ fn one_of_each() -> Vec<Event> {
             | Event::StepFailed { .. }
             | Event::StepSkipped { .. }
             | Event::StepOpened { .. }
+            | Event::RunAdmitted
+            | Event::WaitQueued { .. }
+            | Event::ScopeQueued { .. }
             | Event::ScopeOpened { .. }
             | Event::ScopeTimedOut { .. }
             | Event::StepSucceeded { .. }

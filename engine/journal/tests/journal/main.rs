@@ -31,7 +31,14 @@ fn plan() -> (Digest, Arc<str>) {
 
 fn created(workflow: &str) -> Event {
     let inputs = Json::parse(r#"{"who": "world"}"#).unwrap();
-    Event::RunCreated { workflow: workflow.to_owned(), plan: plan().0, inputs, seed: u64::MAX }
+    Event::RunCreated {
+        workflow: workflow.to_owned(),
+        plan: plan().0,
+        inputs,
+        seed: u64::MAX,
+        priority: -7,
+        group: Some("eu".to_owned()),
+    }
 }
 
 fn started(step: u32) -> Event {

@@ -259,6 +259,10 @@ impl StepAccount {
             (false, _) => met,
         };
         let ran = !self.attempts.is_empty() || self.opened;
+        let in_line = match &self.pool {
+            Some(pool) => format!("it is in line for a place in the pool `{pool}`"),
+            None => "it waits for a place in its pool".to_owned(),
+        };
         match (&self.failure, !ran, self.state) {
             (Some(failure), _, _) if self.opened => {
                 format!("it ran as {needs}{rule}, and failed: {}", failure.message)
@@ -268,13 +272,17 @@ impl StepAccount {
                 "it was ended with what it belongs to".to_owned()
             }
             (_, true, "cancelled") => "it was ended with its run".to_owned(),
+            (_, true, "waiting") if self.times.group_ms == self.times.total_ms() && self.times.group_ms > 0 => {
+                "its run waits for its group: another one of it is not over".to_owned()
+            }
             (_, true, "waiting") if self.always && steps_open => "it waits for the end of all steps".to_owned(),
             (_, true, "waiting") => format!("it waits for {}", self.missing()),
+            (_, _, "queued") if self.attempts.is_empty() => format!("{needs}{rule}; {in_line}"),
             (_, true, _) => format!("{needs}{rule}; no attempt was started yet"),
             (_, false, "queued")
                 if !self.attempts.is_empty() && self.attempts.iter().all(|attempt| attempt.after_ms.is_none()) =>
             {
-                format!("{needs}{rule}; it waits for a place in its pool")
+                format!("{needs}{rule}; {in_line}")
             }
             _ => match &self.not_needed_by {
                 Some(join) => format!("it ran as {needs}{rule}; then {join} did not need it any more"),
@@ -422,6 +430,7 @@ impl What {
             What::Skipped { because, steps } => {
                 format!("{} skipped, because {}", names(steps), because.in_brief(steps))
             }
+            What::Admitted { group } => format!("it was its turn in the group `{}`", in_one_line(group)),
             What::Signalled { signal } => format!("the signal `{signal}` came"),
             What::Answered { step, approved, by, note } => {
                 let word = if *approved { "approved" } else { "rejected" };
@@ -523,6 +532,7 @@ impl Part {
         let ms = duration(ms);
         match (self, pool) {
             (Part::Needs, _) => format!("{ms} waiting for its needs"),
+            (Part::Group, _) => format!("{ms} in line for the group of its run"),
             (Part::Engine, _) => format!("{ms} until an engine took it up"),
             (Part::Pool, Some(pool)) => format!("{ms} in line for the pool `{pool}`"),
             (Part::Pool, None) => format!("{ms} in line"),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
-use crate::plan::{Join, Rest};
+use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
 use crate::units::{duration, size};
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
@@ -25,6 +25,14 @@ impl Preview {
         line("inputs", &shortened(self.inputs.as_str()));
         if let Some(timeout) = self.timeout_ms {
             line("timeout", &duration(timeout));
+        }
+        if let Some((group, when_busy)) = &self.group {
+            let what = match when_busy {
+                WhenBusy::Queue => "waits while another run of it is not over",
+                WhenBusy::CancelRunning => "other runs of it are cancelled, and waited for",
+                WhenBusy::Reject => "rejected while another run of it is not over",
+            };
+            line("group", &format!("{}; {what}", shortened(group)));
         }
         for (index, component) in self.components.iter().enumerate() {
             let key = if index == 0 { "plugins" } else { "" };
@@ -134,7 +142,13 @@ impl StepPreview {
             line("withheld", &format!("{}: wanted, but not granted", self.withheld.join(", ")));
         }
         if let Some((pool, places)) = &self.pool {
-            line("pool", &format!("{pool} ({places} at once)"));
+            let places = match &self.pool_rate {
+                Some(rate) if *places == POOL_SIZE_MAX => rate.clone(),
+                Some(rate) => format!("{places} at once, {rate}"),
+                None => format!("{places} at once"),
+            };
+            let priority = self.priority.map_or_else(String::new, |priority| format!(", priority {priority}"));
+            line("pool", &format!("{pool} ({places}){priority}"));
         }
         if let Some(retry) = &self.retry {
             line("retry", &format!("{} attempts, the first delay {}", retry.attempts, duration(retry.delay_ms)));

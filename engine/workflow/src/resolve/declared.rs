@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::draft::{Draft, beside};
-use super::{Loaded, NAME_BYTES_MAX, STEPS_MAX};
+use super::{Loaded, NAME_BYTES_MAX};
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::inputs::{check, fits};
@@ -13,14 +13,18 @@ use crate::json::Json;
 use crate::plan::{Input, InputType, Plugin, PluginId, Pool, PoolId};
 use crate::rule::regex;
 use crate::schema::is_bounded;
-use crate::spec::{BlockSpec, Entries, InputSpec, Spanned, Spec, StepSpec, duration_ms, scheme};
+use crate::spec::{BlockSpec, Entries, InputSpec, Spanned, Spec, StepSpec, duration_ms, rate, scheme};
 
-/// The largest pool. 100,000 attempts at once are as many as a workflow has steps.
-pub(crate) const POOL_SIZE_MAX: i64 = STEPS_MAX as i64;
+/// The largest pool.
+pub(crate) const POOL_SIZE_MAX: i64 = crate::plan::POOL_SIZE_MAX as i64;
+
+/// The highest priority, and the lowest without its sign. 1,000: people order things by a dozen grades, and leave gaps.
+pub(crate) const PRIORITY_MAX: i64 = 1_000;
 
 /// What is declared, as far as it is right.
 pub(super) struct Declared<'a> {
     pub(super) timeout_ms: Option<u64>,
+    pub(super) priority: i32,
     pub(super) inputs: BTreeMap<&'a str, DeclaredInput>,
     plugins: HashMap<&'a str, DeclaredPlugin>,
     plugin_names: HashSet<&'a str>,
@@ -73,6 +77,7 @@ impl<'a> Declared<'a> {
             ),
         }
         let timeout_ms = spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, out));
+        let priority = spec.priority.as_ref().map_or(0, |number| priority(number, out));
         names("input", spec.inputs.iter().map(|(name, _)| name), out);
         names("plugin", spec.plugins.iter().map(|(name, _)| name), out);
         names("pool", spec.pools.iter().map(|(name, _)| name), out);
@@ -80,6 +85,7 @@ impl<'a> Declared<'a> {
         let inputs = spec.inputs.iter().map(|(name, input)| (name.get_ref().as_str(), declared_input(input, out)));
         let mut declared = Declared {
             timeout_ms,
+            priority,
             inputs: inputs.collect(),
             plugins: HashMap::new(),
             plugin_names: spec.plugins.iter().map(|(name, _)| name.get_ref().as_str()).collect(),
@@ -143,16 +149,25 @@ impl<'a> Declared<'a> {
 
     fn pools(&mut self, spec: &'a Spec, out: &mut Collector) {
         for (name, pool) in &spec.pools {
-            let size = *pool.size.get_ref();
-            if !(1..=POOL_SIZE_MAX).contains(&size) {
+            let size = pool.size.as_ref().map_or(POOL_SIZE_MAX, |size| *size.get_ref());
+            if let Some(written) = pool.size.as_ref().filter(|_| !(1..=POOL_SIZE_MAX).contains(&size)) {
                 let message = format!("a pool's size is 1 to {POOL_SIZE_MAX}, not {size}");
-                out.push(Diagnostic::error("number-range", pool.size.span(), message));
+                out.push(Diagnostic::error("number-range", written.span(), message));
             }
+            let rate = pool.rate.as_ref().and_then(|text| match rate(text.get_ref()) {
+                Ok(rate) => Some(rate),
+                Err(reason) => {
+                    let message = format!("`{}` is no rate", text.get_ref());
+                    out.push(Diagnostic::error("rate", text.span(), message).hint(reason));
+                    None
+                }
+            });
             if let Some(cost) = pool.cost_per_hour.as_ref().filter(|cost| *cost.get_ref() < 0.0) {
                 out.push(Diagnostic::error("number-range", cost.span(), "a cost is not negative"));
             }
             self.pools.insert(name.get_ref(), PoolId(self.plan_pools.len() as u32));
-            self.plan_pools.push(Pool { name: name.get_ref().clone(), size: size.clamp(1, POOL_SIZE_MAX) as u32 });
+            let size = size.clamp(1, POOL_SIZE_MAX) as u32;
+            self.plan_pools.push(Pool { name: name.get_ref().clone(), size, rate });
         }
     }
 
@@ -327,6 +342,16 @@ fn schema_name(kind: InputType) -> &'static str {
         InputType::List => "array",
         kind => kind.name(),
     }
+}
+
+/// A place in the line of a pool.
+pub(super) fn priority(number: &Spanned<i64>, out: &mut Collector) -> i32 {
+    let value = *number.get_ref();
+    if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&value) {
+        let message = format!("`priority` is -{PRIORITY_MAX} to {PRIORITY_MAX}, not {value}");
+        out.push(Diagnostic::error("number-range", number.span(), message));
+    }
+    value.clamp(-PRIORITY_MAX, PRIORITY_MAX) as i32
 }
 
 /// A duration's milliseconds, at least so many.

@@ -128,7 +128,12 @@ impl<'f> Draft<'f> {
         let mut diagnostics = found.faults.clone();
         if let Some(spec) = &found.spec {
             let unit = Unit { source: &found.source, spec, directory: &found.directory, plugins: &found.plugins };
-            let (workflow, out) = file(unit, self, body);
+            let (workflow, mut out) = file(unit, self, body);
+            if let Some(concurrency) = &spec.concurrency {
+                let message = "it holds for runs of this workflow, not for where another one opens it";
+                let warning = Diagnostic::warning("useless-key", concurrency.span.clone(), message);
+                out.push(warning.label("has no effect there").hint("give the step that opens it a `pool`"));
+            }
             diagnostics.extend(allow(&found.source, out.finish(), !spec.incomplete));
             let Workflow { name, directory, inputs, timeout_ms, .. } = workflow;
             if let Some(body) = &mut self.bodies[body.index()] {
@@ -161,6 +166,8 @@ impl<'f> Draft<'f> {
         plan.directory = own.directory;
         plan.inputs = own.inputs;
         plan.timeout_ms = own.timeout_ms;
+        plan.priority = own.priority;
+        plan.concurrency = own.concurrency;
         plan.outputs = own.outputs;
         plan.pools = self.pools;
         plan.signals = self.signals;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::declared::duration;
+use super::declared::{duration, priority};
 use super::draft::beside;
 use super::grant::grants;
 use super::graph::Owner;
@@ -61,6 +61,7 @@ impl<'a> Resolver<'a, '_, '_> {
         let does = self.does(name, spec);
         let retry = retry(spec.retry.as_ref(), &mut self.out);
         let timeout_ms = spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out));
+        let priority = spec.priority.as_ref().map(|number| priority(number, &mut self.out));
         let undo = spec.undo.as_ref().map(|undo| self.undo(name, &undo.1));
         let scopes = match (list, &spec.repeat) {
             (Some((list, _)), _) => Some(ScopeCount::Each(self.each(list, spec))),
@@ -80,6 +81,7 @@ impl<'a> Resolver<'a, '_, '_> {
             timeout_ms,
             undo: None,
             undoes: None,
+            priority,
         };
         let (mut step, undo) = match (does, scopes) {
             (Does::Alone(work), None) => (alone(work, retry, timeout_ms), undo),
@@ -92,11 +94,12 @@ impl<'a> Resolver<'a, '_, '_> {
                 }
                 let body = self.draft.reserve();
                 self.draft.put(body, inner, Answer::Step);
-                let opens = Opens { body, scopes, with: None, detached: false };
+                let opens = Opens { body, scopes, with: None, detached: false, pool: None };
                 (alone(Work::Open(opens), Retry::default(), None), None)
             }
             (Does::Opens { body, with, detached }, scopes) => {
-                let opens = Opens { body, scopes: scopes.unwrap_or(ScopeCount::One), with, detached };
+                let pool = self.pool(spec);
+                let opens = Opens { body, scopes: scopes.unwrap_or(ScopeCount::One), with, detached, pool };
                 (alone(Work::Open(opens), retry, timeout_ms), undo)
             }
         };
@@ -141,11 +144,15 @@ impl<'a> Resolver<'a, '_, '_> {
             }
         };
         without("with", spec.with.as_ref().map(|with| with.span.clone()), &["use", "workflow"]);
-        without("pool", spec.pool.as_ref().map(Spanned::span), &["use"]);
+        without("pool", spec.pool.as_ref().map(Spanned::span), &["use", "steps", "workflow", "wait"]);
         without("retry", spec.retry.as_ref().map(|retry| retry.span.clone()), &["use", "steps", "workflow"]);
         without("timeout", spec.timeout.as_ref().map(Spanned::span), &["use", "steps", "workflow", "wait"]);
         without("undo", spec.undo.as_ref().map(|undo| undo.0.clone()), &["use", "steps", "workflow"]);
         without("detached", spec.detached.as_ref().map(Spanned::span), &["workflow"]);
+        if let Some(priority) = spec.priority.as_ref().filter(|_| spec.pool.is_none() && !spec.incomplete) {
+            let message = "`priority` is a place in the line of a pool, and the step has none".to_owned();
+            self.out.push(useless(priority.span(), message));
+        }
         let again = spec.foreach.as_ref().map(|foreach| ("foreach", foreach.span.clone()));
         let again = again.or(spec.repeat.as_ref().map(|repeat| ("repeat", repeat.span.clone())));
         if let Some((key, span)) = again.filter(|_| work == "finish" || work == "fail") {
@@ -195,7 +202,7 @@ impl<'a> Resolver<'a, '_, '_> {
             return self.sub_workflow(name, spec, path);
         }
         Does::Alone(match spec {
-            StepSpec { wait: Some(wait), .. } => Work::Wait(self.wait(wait)),
+            StepSpec { wait: Some(wait), .. } => Work::Wait(Wait { pool: self.pool(spec), ..self.wait(wait) }),
             StepSpec { finish: Some(_), .. } => Work::Finish,
             StepSpec { fail: Some(message), .. } => Work::Fail(self.text(message)),
             _ => Work::Use(self.uses(name, spec)),
@@ -210,12 +217,13 @@ impl<'a> Resolver<'a, '_, '_> {
         Use {
             plugin: plugin.and_then(|id| self.plugin_ids.get(id.index()).copied()).unwrap_or(PluginId(0)),
             with,
-            pool: self.pool(spec).and_then(|id| self.pool_ids.get(id.index()).copied()),
+            pool: self.pool(spec),
             limits: limits(&spec.limit, &mut self.out),
             grants: grants(&spec.grant, component, name.span(), &mut self.out),
         }
     }
 
+    /// Its place in the plan.
     fn pool(&mut self, spec: &'a StepSpec) -> Option<PoolId> {
         let pool = spec.pool.as_ref()?;
         self.used.pools.insert(pool.get_ref());
@@ -226,7 +234,7 @@ impl<'a> Resolver<'a, '_, '_> {
             let hint = self.out.suggest_or_list(pool.get_ref(), known);
             self.out.push(unknown("pool", "unknown-pool", pool.get_ref(), pool.span(), hint));
         }
-        found
+        self.pool_ids.get(found?.index()).copied()
     }
 
     /// What undoes a step: it sees the step, which has succeeded.
@@ -248,6 +256,7 @@ impl<'a> Resolver<'a, '_, '_> {
             timeout_ms: spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out)),
             undo: None,
             undoes: None,
+            priority: spec.priority.as_ref().map(|number| priority(number, &mut self.out)),
         }
     }
 
@@ -423,7 +432,7 @@ impl<'a> Resolver<'a, '_, '_> {
             let found = Diagnostic::error("missing-key", spec.span.clone(), "it waits for nothing");
             self.out.push(found.hint("wait `for` a duration, `until` a time, for a `signal` or an `approval`"));
         }
-        Wait { for_ms, until, signal, approval }
+        Wait { for_ms, until, signal, approval, pool: None }
     }
 
     /// A string with holes.

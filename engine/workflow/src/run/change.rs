@@ -1,7 +1,7 @@
 //! How a fact changes a run. Only [`Run::apply`] gets here.
 
 use super::life::{Cut, Given, Parked, Stage, State, StepLife};
-use super::{RETRY_AFTER_MAX_MS, Run, SIGNALS_KEPT_MAX};
+use super::{Claim, RETRY_AFTER_MAX_MS, Run, SIGNALS_KEPT_MAX};
 use crate::event::{Event, Failure, FailureKind, Outcome, Record, SkipReason, StepEnd, Timestamp};
 use crate::json::Json;
 use crate::plan::{Rest, Retry, StepId, StepKind, StepNo, Verdict, Wait, Work};
@@ -11,22 +11,35 @@ impl Run {
     pub(super) fn take_in(&mut self, record: &Record) -> Option<()> {
         let at = record.at;
         match &record.event {
-            Event::RunCreated { inputs, seed, .. } => {
+            Event::RunCreated { inputs, seed, priority, group, .. } => {
                 (self.root().stage == Stage::Blank).then_some(())?;
                 self.inputs = Given::new(inputs.clone());
-                self.seed = *seed;
-                let root = &mut self.scopes[0];
-                (root.stage, root.opened) = (Stage::Steps, at);
-                if let Some(ms) = self.plan.timeout_ms {
-                    self.deadlines.insert((at.plus_ms(ms), ScopeId::ROOT));
+                (self.seed, self.priority) = (*seed, *priority);
+                match group {
+                    Some(group) => {
+                        self.group = Some(group.as_str().into());
+                        self.scopes[0].stage = Stage::InLine;
+                    }
+                    None => self.opens(at),
                 }
-                self.begin(ScopeId::ROOT, at);
+            }
+            Event::RunAdmitted => {
+                self.is_in_line().then_some(())?;
+                self.opens(at);
             }
             Event::AttemptQueued { step, attempt, pool } => {
                 self.startable(*step, *attempt)?;
                 self.settle(*step);
                 self.life(*step).state = State::Queued(*pool);
             }
+            Event::WaitQueued { step, pool } => {
+                let life = self.steps.get(step.index())?;
+                (matches!(life.state, State::Ready) && self.may_start(*step)).then_some(())?;
+                matches!(&self.step_in(*step)?.work, Work::Wait(wait) if wait.pool == Some(*pool)).then_some(())?;
+                self.settle(*step);
+                self.life(*step).state = State::Queued(*pool);
+            }
+            Event::ScopeQueued { step, index, pool } => self.scope_queued(*step, *index, *pool, at)?,
             Event::AttemptStarted { step, attempt } => {
                 self.startable(*step, *attempt)?;
                 self.settle(*step);
@@ -112,6 +125,11 @@ impl Run {
                 // When all is over but the last record, it is too late to change anything.
                 if !matches!(self.root().stage, Stage::Over(_)) {
                     let is_cut = self.root().cut.is_some();
+                    if self.is_in_line() {
+                        // Nothing has begun, and nothing may: another run has the group.
+                        self.give_up(ScopeId::ROOT);
+                        self.opens(at);
+                    }
                     // The second time, or when there is nothing else left to be cancelled.
                     if is_cut || self.root().stage == Stage::Always {
                         self.give_up(ScopeId::ROOT);
@@ -126,9 +144,20 @@ impl Run {
             Event::RunFinished { outcome, .. } => {
                 matches!(self.root().stage, Stage::Over(_)).then_some(())?;
                 self.scopes[0].stage = Stage::Finished(*outcome);
+                self.freed.extend(self.group.is_some().then_some(Claim::Run));
             }
         }
         Some(())
+    }
+
+    /// The workflow's own steps may begin.
+    fn opens(&mut self, at: Timestamp) {
+        let root = &mut self.scopes[0];
+        (root.stage, root.opened) = (Stage::Steps, at);
+        if let Some(ms) = self.plan.timeout_ms {
+            self.deadlines.insert((at.plus_ms(ms), ScopeId::ROOT));
+        }
+        self.begin(ScopeId::ROOT, at);
     }
 
     /// Whether the run has begun and is not over.
@@ -191,6 +220,9 @@ impl Run {
                     self.delayed.remove(&(at, step));
                 }
                 let Work::Wait(wait) = &self.plan.step(self.places.no(step)).work else { return };
+                if wait.pool.is_some() {
+                    self.freed.push(Claim::Wait(step));
+                }
                 if let Some(signal) = wait.signal {
                     self.listening.remove(&(signal, step));
                 }
@@ -429,7 +461,12 @@ impl Run {
 
     fn step_opened(&mut self, step: StepId, at: Timestamp) -> Option<()> {
         let life = self.steps.get(step.index())?;
-        (matches!(life.state, State::Ready) && life.attempts == 0 && self.may_start(step)).then_some(())?;
+        // What has a pool gets there by its line.
+        let is_next = match self.step_in(step)?.work {
+            Work::Wait(Wait { pool: Some(_), .. }) => matches!(life.state, State::Queued(_)),
+            _ => matches!(life.state, State::Ready),
+        };
+        (is_next && life.attempts == 0 && self.may_start(step)).then_some(())?;
         let plan = self.plan.clone();
         let planned = self.step_in(step)?.clone();
         match &planned.work {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::life::{Cut, Family, Parked, Stage, State};
 use super::seen::Seen;
-use super::{Action, Attempt, ITEMS_MAX, RUN_STEPS_MAX, Run, SCOPE_DEPTH_MAX};
+use super::{Action, Attempt, Claim, ITEMS_MAX, RUN_STEPS_MAX, Run, SCOPE_DEPTH_MAX};
 use crate::event::{Event, Failure, FailureKind, SkipReason, Timestamp};
 use crate::inputs;
 use crate::json::Json;
@@ -21,7 +21,7 @@ impl Run {
     /// must be applied before this is asked again; then nothing is answered twice, and an answer without events means: wait.
     pub fn next(&self, now: Timestamp, mut room: usize) -> Vec<Action> {
         match self.root().stage {
-            Stage::Blank | Stage::Finished(_) => return Vec::new(),
+            Stage::Blank | Stage::InLine | Stage::Finished(_) => return Vec::new(),
             Stage::Over(_) => return vec![Action::Record(self.finish())],
             Stage::Steps | Stage::Undo | Stage::Always => (),
         }
@@ -52,11 +52,38 @@ impl Run {
         actions
     }
 
-    /// What follows once a queued attempt has its place: [`Action::Start`], or a record that its input can't be made.
-    /// `None` if the step is not queued any more, or nothing is started any more.
-    pub fn start(&self, step: StepId) -> Option<Action> {
-        let waits = self.may_start(step) && matches!(self.steps[step.index()].state, State::Queued(_));
-        waits.then(|| self.attempt(step))
+    /// What follows once somebody in line has their place: [`Action::Start`], the record of what begins, or one that says why
+    /// it can't. `None` if they are not in line any more, or nothing is started any more.
+    pub fn start(&self, claim: Claim) -> Option<Action> {
+        let Some(step) = claim.step() else {
+            return self.is_in_line().then_some(Action::Record(Event::RunAdmitted));
+        };
+        let life = self.steps.get(step.index()).filter(|_| self.may_start(step))?;
+        match (claim, &life.state) {
+            (Claim::Scope(_, index), State::Open) => {
+                let family = life.family.as_deref()?;
+                self.waits_in_line(family, index).then_some(Action::Record(Event::ScopeOpened { step, index }))
+            }
+            (Claim::Wait(_), State::Queued(_)) => match &self.step(step).work {
+                Work::Wait(wait) => Some(self.begin_wait(step, wait)),
+                _ => None,
+            },
+            (Claim::Attempt(_, attempt), State::Queued(_)) if attempt == life.attempts + 1 => Some(self.attempt(step)),
+            _ => None,
+        }
+    }
+
+    /// Whether an item or round waits for its place, and is still wanted.
+    pub(super) fn waits_in_line(&self, family: &Family, index: u32) -> bool {
+        let is_again = (index as usize) < family.scopes.len();
+        family.line.contains(&index) && (is_again || family.verdict.is_none())
+    }
+
+    fn begin_wait(&self, step: StepId, wait: &Wait) -> Action {
+        match self.wait_until(step, wait) {
+            Ok(_) => Action::Record(Event::StepOpened { step }),
+            Err(failure) => Action::Record(Event::StepFailed { step, failure: *failure }),
+        }
     }
 
     /// Whether something that the step waits for by the clock is over: then it is among the delayed ones.
@@ -107,7 +134,7 @@ impl Run {
         }
         match &plan.work {
             Work::Use(uses) => match uses.pool {
-                Some(pool) => Action::Queue { step, attempt: life.attempts + 1, pool },
+                Some(pool) => Action::Queue { claim: Claim::Attempt(step, life.attempts + 1), pool },
                 None => self.attempt(step),
             },
             Work::Open(opens) => match self.items(step, opens).and_then(|_| self.inputs_for(step, opens)) {
@@ -118,9 +145,9 @@ impl Run {
                 Ok(_) => Action::Record(Event::StepOpened { step }),
                 Err(failure) => Action::Record(Event::StepFailed { step, failure: *failure }),
             },
-            Work::Wait(wait) => match self.wait_until(step, wait) {
-                Ok(_) => Action::Record(Event::StepOpened { step }),
-                Err(failure) => Action::Record(Event::StepFailed { step, failure: *failure }),
+            Work::Wait(wait) => match wait.pool {
+                Some(pool) => Action::Queue { claim: Claim::Wait(step), pool },
+                None => self.begin_wait(step, wait),
             },
             Work::Finish => Action::Record(Event::StepSucceeded { step, output: None }),
             Work::Fail(message) => match text(message, &seen) {
@@ -250,19 +277,25 @@ impl Run {
             if *room == 0 {
                 break;
             }
-            if self.steps.len() + (count + 1) * size > RUN_STEPS_MAX {
+            if self.steps.len() + (family.line.len() + count + 1) * size > RUN_STEPS_MAX {
                 if family.open == 0 && actions.len() == opened {
                     let message = format!("a run has at most {RUN_STEPS_MAX} steps, over all scopes that it opens");
                     actions.push(failed(step, FailureKind::Limit { limit: "steps".to_owned() }, message));
                 }
                 break;
             }
-            *room -= 1;
-            actions.push(Action::Record(Event::ScopeOpened { step, index }));
+            actions.push(match opens.pool {
+                // Those in line take no room: how many get in is the pool's to say.
+                Some(pool) => Action::Queue { claim: Claim::Scope(step, index), pool },
+                None => {
+                    *room -= 1;
+                    Action::Record(Event::ScopeOpened { step, index })
+                }
+            });
         }
     }
 
-    /// The items or rounds that may begin now, in their order.
+    /// The items or rounds that may begin now, or get in line, in their order.
     pub(super) fn openings<'f>(
         &self,
         opens: &'f Opens,
@@ -270,7 +303,7 @@ impl Run {
         now: Timestamp,
     ) -> impl Iterator<Item = u32> + use<'f> {
         let again = family.again.iter().take_while(move |(at, _)| *at <= now).map(|(_, index)| *index);
-        let next = family.scopes.len() as u32;
+        let next = (family.scopes.len() as u32).max(family.line.last().map_or(0, |last| last + 1));
         let fresh = match &opens.scopes {
             _ if family.verdict.is_some() => 0..0,
             ScopeCount::One => next..1,
@@ -282,7 +315,8 @@ impl Run {
             ScopeCount::Each(each) => each.parallel.unwrap_or(u32::MAX),
             ScopeCount::One | ScopeCount::Rounds(_) => 1,
         };
-        again.chain(fresh).take(parallel.saturating_sub(family.open) as usize)
+        let begun = family.open.saturating_add(family.line.len() as u32);
+        again.chain(fresh).take(parallel.saturating_sub(begun) as usize)
     }
 
     /// Whether a step whose scopes have a verdict may end: none of those that it waits for is open.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Run;
 use super::change::delay_ms;
 use super::decide::{failure, rule_failure};
 use super::life::{Cut, Family, Given, Locals, ScopeLife, Stage, State, StepLife};
 use super::seen::Seen;
+use super::{Claim, Run};
 use crate::event::{Failure, FailureKind, Outcome, Timestamp};
 use crate::json::Json;
-use crate::plan::{Opens, Rest, Rounds, ScopeCount, StepId, StepKind, Verdict};
+use crate::plan::{Opens, PoolId, Rest, Rounds, ScopeCount, StepId, StepKind, Verdict};
 use crate::scope::ScopeId;
 
 /// Up to how many characters an item that is a text is told when it fails. 60: a name or a path, and no document.
@@ -21,6 +21,15 @@ impl Family {
     /// When something begins by the clock: an item that is tried again, the next round.
     pub(super) fn looks_at(&self) -> Option<Timestamp> {
         self.again.first().map(|(at, _)| *at).into_iter().chain(self.next_round).min()
+    }
+
+    /// An item or round does not wait for its time any more.
+    fn begins(&mut self, index: u32) {
+        self.next_round = None;
+        let again = self.again.iter().find(|(_, failed)| *failed == index).copied();
+        if let Some(again) = again {
+            self.again.remove(&again);
+        }
     }
 }
 
@@ -45,15 +54,33 @@ impl Run {
         Some(())
     }
 
+    /// An item or round gets in line for its pool, the next one, or one that failed and is tried again.
+    pub(super) fn scope_queued(&mut self, step: StepId, index: u32, pool: PoolId, at: Timestamp) -> Option<()> {
+        let plan = self.plan.clone();
+        let opens = self.places.step(&plan, step)?.opens().filter(|opens| opens.pool == Some(pool))?;
+        let life = self.steps.get(step.index())?;
+        let family = life.family.as_deref().filter(|_| matches!(life.state, State::Open))?;
+        let may_queue = self.may_start(step) && self.openings(opens, family, at).any(|may| may == index);
+        may_queue.then_some(())?;
+        self.settle(step);
+        let family = self.family(step);
+        family.line.insert(index);
+        family.begins(index);
+        self.look_again(step);
+        Some(())
+    }
+
     /// A step opens a scope: the next one, or one that failed and is tried again.
     pub(super) fn scope_opened(&mut self, step: StepId, index: u32, at: Timestamp) -> Option<()> {
         let plan = self.plan.clone();
         let opens = self.places.step(&plan, step)?.opens()?;
         let life = self.steps.get(step.index())?;
         let family = life.family.as_deref().filter(|_| matches!(life.state, State::Open))?;
-        let may_open = self.may_start(step) && self.openings(opens, family, at).any(|may| may == index);
-        may_open.then_some(())?;
-        let again = family.again.iter().find(|(_, failed)| *failed == index).copied();
+        let is_next = match opens.pool {
+            Some(_) => self.waits_in_line(family, index),
+            None => self.openings(opens, family, at).any(|may| may == index),
+        };
+        (is_next && self.may_start(step)).then_some(())?;
         let locals = match &opens.scopes {
             ScopeCount::One => None,
             ScopeCount::Each(_) => Some(Locals {
@@ -85,12 +112,10 @@ impl Run {
         self.scopes[parent.index()].children.insert(scope);
         let family = self.family(step);
         family.open += 1;
-        family.next_round = None;
-        match again {
-            Some(again) => {
-                family.again.remove(&again);
-                family.scopes[index as usize] = scope;
-            }
+        family.line.remove(&index);
+        family.begins(index);
+        match family.scopes.get_mut(index as usize) {
+            Some(failed) => *failed = scope,
             None => family.scopes.push(scope),
         }
         if opens.detached {
@@ -121,7 +146,9 @@ impl Run {
         let plan = self.plan.clone();
         for step in self.places.steps_of(&plan, scope) {
             let planned = plan.step(self.places.no(step));
-            if planned.needs.is_empty() && planned.kind() == StepKind::Ordinary {
+            // Somebody may have asked for its end while the run waited for its group.
+            let is_wanted = self.steps[step.index()].unwanted.is_none();
+            if planned.needs.is_empty() && planned.kind() == StepKind::Ordinary && is_wanted {
                 self.make_due(step, State::Ready);
             }
         }
@@ -164,6 +191,9 @@ impl Run {
             let around = &mut self.scopes[holder.index()];
             around.any_failed[kind as usize] = true;
             around.first_failed = around.first_failed.or(failed.filter(|_| kind == StepKind::Ordinary));
+        }
+        if self.step(opener).pool().is_some() {
+            self.freed.push(Claim::Scope(opener, place.index));
         }
         self.scope_closed(opener, place.index, ended, at);
         self.advance(holder, at);

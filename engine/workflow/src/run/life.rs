@@ -118,6 +118,8 @@ pub(super) struct Family {
     pub(super) items: Vec<Arc<Value>>,
     /// By item or round, the latest.
     pub(super) scopes: Vec<ScopeId>,
+    /// Those that are in line for a place in the step's pool, before they open.
+    pub(super) line: BTreeSet<u32>,
     /// How many of them are open.
     pub(super) open: u32,
     /// How many items have succeeded, and how many will not any more.
@@ -223,6 +225,8 @@ pub(super) struct Locals {
 pub(super) enum Stage {
     /// Before its first record.
     Blank,
+    /// The run waits for its group.
+    InLine,
     /// Ordinary steps run.
     Steps,
     /// None of them is left; what they did is taken back.

@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{DURATION_PATTERN, SIZE_PATTERN};
+use super::{DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN};
 use crate::capability::Limits;
 use crate::plan::{InputType, Retry};
 use crate::resolve::{
-    ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, REST_WORDS, ROUNDS_MAX, STEPS_MAX,
+    ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, PRIORITY_MAX, REST_WORDS, ROUNDS_MAX,
+    STEPS_MAX, WHEN_BUSY_WORDS,
 };
 use crate::run::ITEMS_MAX;
 
@@ -23,6 +24,7 @@ pub(super) enum Table {
     Input,
     Plugin,
     Pool,
+    Concurrency,
     Signal,
     Step,
     Undo,
@@ -80,11 +82,12 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 15] = [
+    pub(super) const ALL: [Table; 16] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
         Table::Pool,
+        Table::Concurrency,
         Table::Signal,
         Table::Step,
         Table::Undo,
@@ -105,6 +108,7 @@ impl Table {
             Table::Input => "an input",
             Table::Plugin => "a plugin",
             Table::Pool => "a pool",
+            Table::Concurrency => "`concurrency`",
             Table::Signal => "a signal",
             Table::Step => "a step",
             Table::Undo => "`undo`",
@@ -126,6 +130,7 @@ impl Table {
             Table::Input => INPUT,
             Table::Plugin => PLUGIN,
             Table::Pool => POOL,
+            Table::Concurrency => CONCURRENCY,
             Table::Signal => SIGNAL,
             Table::Step => STEP.get_or_init(|| [&WORK[..2], STEP_ALONE, &WORK[2..]].concat()),
             Table::Undo => WORK,
@@ -151,7 +156,8 @@ impl Table {
             Table::Workflow => &["name", "steps"],
             Table::Input => &["type"],
             Table::Plugin | Table::File => &["path"],
-            Table::Pool => &["size"],
+            Table::Pool => &[],
+            Table::Concurrency => &["group"],
             Table::Undo => &["use"],
             Table::Foreach => &["in"],
             Table::Repeat => &["max"],
@@ -169,6 +175,7 @@ impl Table {
             Table::Input => "input",
             Table::Plugin => "plugin",
             Table::Pool => "pool",
+            Table::Concurrency => "concurrency",
             Table::Signal => "signal",
             Table::Step => "step",
             Table::Undo => "undo",
@@ -194,6 +201,9 @@ impl Table {
             members.insert("required".to_owned(), self.required().into());
         }
         members.insert("properties".to_owned(), properties.into());
+        if self == Table::Pool {
+            members.insert("anyOf".to_owned(), json!([{ "required": ["size"] }, { "required": ["rate"] }]));
+        }
         members
     }
 }
@@ -322,8 +332,21 @@ const WORKFLOW: &[Key] = &[
         "pools",
         Shape::Named(&Shape::Either(&Shape::Integer(1, POOL_SIZE_MAX), &Shape::Table(Table::Pool))),
         r#"{"runner": 4}"#,
-        "How many attempts may be in flight at once, over all runs of the process.",
+        "How much may go on at once, over all runs of the process.",
     ),
+    key(
+        "concurrency",
+        Shape::Table(Table::Concurrency),
+        r#"{"group": "deploy"}"#,
+        "Which runs exclude each other as a whole.",
+    ),
+    key(
+        "priority",
+        Shape::Integer(-PRIORITY_MAX, PRIORITY_MAX),
+        "10",
+        "Of what its runs have in line for pools, unless a step says otherwise: higher ones are served first.",
+    )
+    .by_default(|| 0.into()),
     key(
         "signals",
         Shape::Named(&Shape::Table(Table::Signal)),
@@ -377,8 +400,24 @@ const PLUGIN: &[Key] = &[key(
 )];
 
 const POOL: &[Key] = &[
-    key("size", Shape::Integer(1, POOL_SIZE_MAX), "4", "How many attempts may be in flight at once."),
+    key(
+        "size",
+        Shape::Integer(1, POOL_SIZE_MAX),
+        "4",
+        "How many attempts, blocks, sub-workflows and waits may be in it at once. Without it: as many as the rate lets in.",
+    ),
+    key(
+        "rate",
+        Shape::Pattern(RATE_PATTERN),
+        r#""10/min""#,
+        "How many may be started in it, at most, within any second, minute, hour or day: `5/s`, `10/min`, `100/h`, `1000/d`.",
+    ),
     key("cost-per-hour", Shape::Number(0.0, None), "0.48", "Of one place, in any currency. No run depends on it."),
+];
+
+const CONCURRENCY: &[Key] = &[
+    key("group", Shape::Text, r#""deploy-${inputs.region}""#, "Runs with the same text, of whatever workflow, exclude each other. It may have holes that mention inputs."),
+    key("when-busy", Shape::OneOf(WHEN_BUSY_WORDS), r#""cancel-running""#, "What a run does when another one of its group is not over: it waits in line (`queue`), has those before it cancelled (`cancel-running`), or does not begin at all (`reject`).").by_default(|| "queue".into()),
 ];
 
 const SIGNAL: &[Key] = &[key(
@@ -429,7 +468,18 @@ const WORK: &[Key] = &[
         "Of one attempt; of a step with `steps`, `workflow` or `wait`, of each time that it is tried.",
     )
     .by_default(|| duration(Limits::default().time_ms)),
-    key("pool", Shape::Text, r#""runner""#, "Where the step's attempts queue: one of `[pools]`."),
+    key(
+        "pool",
+        Shape::Text,
+        r#""runner""#,
+        "Where the step waits for a place, one of `[pools]`: each of its attempts has one; so does a block, a sub-workflow (each item and round of them), or a `wait`, from its beginning until all of it is over.",
+    ),
+    key(
+        "priority",
+        Shape::Integer(-PRIORITY_MAX, PRIORITY_MAX),
+        "10",
+        "Of the step in the line of its pool: higher ones are served first, and first come, first served among equals. Without it, the run's.",
+    ),
     key("limit", Shape::Table(Table::Limit), "", "The bounds of one attempt."),
     key("grant", Shape::Table(Table::Grant), "", "What the step's attempts may reach. Without it: nothing."),
     key("description", Shape::Text, r#""Builds the image""#, "For people."),
@@ -556,6 +606,7 @@ mod tests {
             Table::Input => "[inputs.a]\n",
             Table::Plugin => "[plugins.a]\npath = \"p\"\n",
             Table::Pool => "[pools.a]\nsize = 1\n",
+            Table::Concurrency => "[concurrency]\ngroup = \"g\"\n",
             Table::Signal => "[signals.a]\n",
             Table::Step => "[steps.a]\n",
             Table::Undo => "[steps.a.undo]\n",

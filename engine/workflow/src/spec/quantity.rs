@@ -1,4 +1,6 @@
-//! Durations and sizes, as people write them: `"1m30s"`, `"64MiB"`.
+//! Durations, sizes and rates, as people write them: `"1m30s"`, `"64MiB"`, `"10/min"`.
+
+use crate::plan::Rate;
 
 /// The longest duration. A hundred years in milliseconds: sums of a few of them with a clock's time do not overflow.
 const DURATION_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
@@ -62,6 +64,28 @@ pub(crate) fn size_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(*factor).ok_or_else(|| "that is more bytes than there are".to_owned())
 }
 
+/// The largest count of a rate. 10,000: the time of each start is kept, and a second has not many more starts of anything.
+const RATE_COUNT_MAX: u64 = 10_000;
+
+/// What [`rate`] takes, as a regular expression for editors; besides, the number is 1 to 10,000.
+pub(crate) const RATE_PATTERN: &str = "^[0-9]+/(s|min|h|d)$";
+
+/// So many in a second, minute, hour or day. The error is for a person.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    const EXAMPLES: &str = "write a rate such as `5/s`, `10/min`, `100/h` or `1000/d`";
+    let (count, rest) = leading_number(text).ok_or(EXAMPLES)?;
+    let unit = rest.strip_prefix('/').ok_or(EXAMPLES)?;
+    let known = Rate::WINDOWS.iter().find(|(name, _)| *name == unit);
+    let (_, window_ms) = known.ok_or_else(|| match unit {
+        "m" => "`m` may be a minute or a month; write `/min`".to_owned(),
+        _ => format!("there is no unit `/{unit}`; {EXAMPLES}"),
+    })?;
+    match count {
+        1..=RATE_COUNT_MAX => Ok(Rate { count: count as u32, window_ms: *window_ms }),
+        _ => Err(format!("its number is 1 to {RATE_COUNT_MAX}")),
+    }
+}
+
 fn leading_number(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..digits].parse().ok()?, &text[digits..]))
@@ -70,6 +94,16 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_a_number_and_a_window_and_are_written_as_they_are_read() {
+        for text in ["5/s", "10/min", "100/h", "10000/d"] {
+            assert_eq!(rate(text).unwrap().to_string(), text);
+        }
+        for text in ["", "10", "10/", "10/m", "10 /min", "0/min", "10001/s", "1.5/s", "-1/s", "10/week"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_sums_of_units() {

@@ -159,6 +159,8 @@ impl Reader {
                 "name" => spec.name = self.string("name", value),
                 "description" => spec.description = self.string("description", value),
                 "timeout" => spec.timeout = self.duration("timeout", value),
+                "priority" => spec.priority = self.integer("priority", value),
+                "concurrency" => spec.concurrency = self.concurrency(value),
                 "inputs" => spec.inputs = self.entries("inputs", value, Reader::input),
                 "plugins" => spec.plugins = self.entries("plugins", value, Reader::plugin),
                 "pools" => spec.pools = self.entries("pools", value, Reader::pool),
@@ -224,22 +226,42 @@ impl Reader {
     fn pool(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<PoolSpec> {
         if value.get_ref().is_integer() {
             let size = self.integer(name.get_ref(), value)?;
-            return Some(PoolSpec { size, cost_per_hour: None });
+            return Some(PoolSpec { size: Some(size), rate: None, cost_per_hour: None });
         }
         let table = self.table(name.get_ref(), "a size, or a table such as `{ size = 4 }`", value)?;
-        let (mut size, mut cost_per_hour) = (None, None);
+        let (mut size, mut rate, mut cost_per_hour) = (None, None, None);
         let before = self.out.error_count();
         for (key, value) in self.known(Table::Pool, table) {
             match key.get_ref().as_ref() {
                 "size" => size = self.integer("size", value),
+                "rate" => rate = self.string("rate", value),
                 "cost-per-hour" => cost_per_hour = self.number("cost-per-hour", value),
                 word => unread(word),
             }
         }
-        if size.is_none() && self.out.error_count() == before {
+        let is_whole = self.out.error_count() == before;
+        if size.is_none() && rate.is_none() && is_whole {
             self.out.push(missing_key(Table::Pool, "size", name.span()));
         }
-        Some(PoolSpec { size: size?, cost_per_hour })
+        (size.is_some() || rate.is_some()).then_some(PoolSpec { size, rate, cost_per_hour })
+    }
+
+    fn concurrency(&mut self, value: &Item<'_>) -> Option<ConcurrencySpec> {
+        let before = self.out.error_count();
+        let table = self.table("concurrency", "a table with `group`", value)?;
+        let mut concurrency = ConcurrencySpec { span: value.span(), group: None, when_busy: None, incomplete: false };
+        for (key, value) in self.known(Table::Concurrency, table) {
+            match key.get_ref().as_ref() {
+                "group" => concurrency.group = self.string("group", value).and_then(|_| self.value(value, 1)),
+                "when-busy" => concurrency.when_busy = self.string("when-busy", value),
+                word => unread(word),
+            }
+        }
+        concurrency.incomplete = self.out.error_count() > before;
+        if concurrency.group.is_none() && !concurrency.incomplete {
+            self.out.push(missing_key(Table::Concurrency, "group", value.span()));
+        }
+        Some(concurrency)
     }
 
     fn signal(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<SignalSpec> {
@@ -321,6 +343,7 @@ impl Reader {
             "retry" => step.retry = self.retry(key, value),
             "timeout" => step.timeout = self.duration("timeout", value),
             "pool" => step.pool = self.string("pool", value),
+            "priority" => step.priority = self.integer("priority", value),
             "limit" => step.limit = self.limit(value),
             "grant" => step.grant = self.grant(value),
             "description" => step.description = self.string("description", value),

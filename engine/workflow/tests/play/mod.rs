@@ -8,8 +8,9 @@ use std::sync::Arc;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::inputs;
 use downbeat_workflow::json::Json;
+use downbeat_workflow::line::{self, Line};
 use downbeat_workflow::plan::{Plan, PoolId, StepId};
-use downbeat_workflow::run::{Action, Run, StepStatus};
+use downbeat_workflow::run::{Action, Claim, Run, StepStatus};
 
 use crate::plans::plan;
 
@@ -18,7 +19,7 @@ use crate::plans::plan;
 /// A script is a list of ends: `ok`, `ok={"json":1}`, `transient`, `transient:500` (with a retry-after of 500 ms), `permanent`,
 /// `timeout`, each with `@ms` for how long the attempt takes (default 0). A step without a script succeeds at once.
 /// The script `cancel @ms` cancels the run; `cancel PATH @ms` a step, `signal NAME @ms` sends a signal, `approve PATH @ms`
-/// and `reject PATH @ms` give somebody's word. A step in a scope has the script of its path, or else of its name.
+/// and `reject PATH @ms` give somebody's word; `admit @ms` is when no other run of its group is left, which is at once without it. A step in a scope has the script of its path, or else of its name.
 pub(crate) fn check(toml: &str, script: &[(&str, &str)], expected: &str) {
     check_plan(&Arc::new(plan(toml)), script, expected);
 }
@@ -62,8 +63,10 @@ pub(crate) struct Play {
     outside: VecDeque<(u64, String)>,
     /// Attempts in flight by when they end.
     flying: BTreeMap<(u64, u32), u32>,
-    pools: HashMap<PoolId, (u32, VecDeque<StepId>)>,
-    places: HashMap<StepId, PoolId>,
+    pools: BTreeMap<PoolId, Line<Claim>>,
+    places: BTreeMap<Claim, PoolId>,
+    /// Places that scopes and waits do not need any more.
+    freed: Vec<Claim>,
     failures: HashMap<StepId, usize>,
     performed: usize,
     lost: usize,
@@ -71,13 +74,11 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn of(plan: &Arc<Plan>, script: &[(&str, &str)], crash_after: Option<usize>) -> Play {
-        let pools = plan.pools.iter().enumerate();
-        let pools = pools.map(|(index, pool)| (PoolId(index as u32), (pool.size, VecDeque::new()))).collect();
         let ends = |ends: &str| ends.split_whitespace().map(str::to_owned).collect();
         let scripts: HashMap<String, Vec<String>> =
             script.iter().map(|(step, list)| ((*step).to_owned(), ends(list))).collect();
         let is_outside =
-            |key: &str| ["cancel", "signal", "approve", "reject"].contains(&key.split(' ').next().unwrap());
+            |key: &str| ["cancel", "signal", "approve", "reject", "admit"].contains(&key.split(' ').next().unwrap());
         let outside = scripts.iter().filter(|(key, _)| is_outside(key));
         let mut outside: Vec<(u64, String)> = outside
             .flat_map(|(key, times)| times.iter().map(|at| (at.trim_start_matches('@').parse().unwrap(), key.clone())))
@@ -92,8 +93,9 @@ impl Play {
             now: 0,
             outside: outside.into(),
             flying: BTreeMap::new(),
-            pools,
-            places: HashMap::new(),
+            pools: lines(plan),
+            places: BTreeMap::new(),
+            freed: Vec::new(),
             failures: HashMap::new(),
             performed: 0,
             lost: 0,
@@ -101,7 +103,12 @@ impl Play {
         let mut crash_after = crash_after;
         let inputs = inputs::accept(plan, serde_json::Map::new()).unwrap();
         play.record(Run::creation(plan, plan.to_json().1, inputs, 1));
+        // Without a word on when, no other run has the group.
+        let is_admitted = play.outside.iter().all(|(_, what)| what != "admit");
         for _ in 0..10_000 {
+            if is_admitted && let Some(action) = play.run.start(Claim::Run) {
+                play.record(action.event().unwrap());
+            }
             let mut wake_at = None;
             loop {
                 let actions = play.run.next(Timestamp(play.now), usize::MAX);
@@ -133,11 +140,13 @@ impl Play {
             if play.run.outcome().is_some() {
                 return play;
             }
-            if play.cut() {
+            if play.cut() || play.release() || play.serve_all() {
                 continue;
             }
+            play.check_places();
             let next_end = play.flying.keys().next().map(|(at, _)| *at);
-            let at = [next_end, wake_at, play.outside.front().map(|(at, _)| *at)]
+            let lines_open = play.pools.values().filter_map(Line::opens_at).map(|at| at.0).min();
+            let at = [next_end, wake_at, lines_open, play.outside.front().map(|(at, _)| *at)]
                 .into_iter()
                 .flatten()
                 .min()
@@ -157,6 +166,7 @@ impl Play {
         let record = Record { at: Timestamp(self.now), event };
         self.log.extend(self.line(&record.event));
         self.run.apply(&record).unwrap();
+        self.freed.extend(self.run.freed());
         if let Event::AttemptFailed { step, .. } = record.event {
             *self.failures.entry(step).or_default() += 1;
         }
@@ -166,26 +176,69 @@ impl Play {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start(attempt) => self.fly(attempt.step, attempt.attempt),
-            Action::Queue { step, pool, .. } => {
-                self.pools.get_mut(&pool).unwrap().1.push_back(step);
+            Action::Queue { claim, pool } => {
+                // A scope that is tried again at once has given its place back before.
+                self.release();
+                self.get_in_line(claim, pool);
                 self.serve(pool);
             }
             Action::Record(_) | Action::WakeAt(_) => (),
         }
     }
 
-    fn serve(&mut self, pool: PoolId) {
-        loop {
-            let (free, line) = self.pools.get_mut(&pool).unwrap();
-            if *free == 0 {
-                return;
+    fn get_in_line(&mut self, claim: Claim, pool: PoolId) {
+        let priority = self.run.priority_of(claim);
+        self.pools.get_mut(&pool).unwrap().join(priority, claim);
+    }
+
+    fn serve(&mut self, pool: PoolId) -> bool {
+        let mut any = false;
+        while let Some(claim) = self.pools.get_mut(&pool).unwrap().serve(Timestamp(self.now)) {
+            any = true;
+            let Some(action) = self.run.start(claim) else {
+                self.pools.get_mut(&pool).unwrap().decline(Timestamp(self.now));
+                continue;
+            };
+            let event = action.event().unwrap();
+            let needs_place = event.ended_step().is_none();
+            if needs_place {
+                self.places.insert(claim, pool);
+            } else {
+                self.pools.get_mut(&pool).unwrap().decline(Timestamp(self.now));
             }
-            let Some(step) = line.pop_front() else { return };
-            let Some(action) = self.run.start(step) else { continue };
-            *free -= 1;
-            self.places.insert(step, pool);
-            self.record(action.event().unwrap());
+            self.record(event);
             self.carry_out(action);
+        }
+        any
+    }
+
+    fn serve_all(&mut self) -> bool {
+        let mut any = false;
+        for pool in (0..self.plan.pools.len() as u32).map(PoolId) {
+            any |= self.serve(pool);
+        }
+        any
+    }
+
+    /// Gives back what scopes and waits do not need any more; whether there was anything.
+    fn release(&mut self) -> bool {
+        let freed = std::mem::take(&mut self.freed);
+        freed.iter().for_each(|claim| self.give_back(*claim));
+        !freed.is_empty()
+    }
+
+    /// No pool has more in it than its size, and who needs a place has one.
+    fn check_places(&self) {
+        let mut holding = self.run.holding();
+        holding.sort();
+        let are_attempts = |claim: &Claim| matches!(claim, Claim::Attempt(..));
+        let have: Vec<(Claim, PoolId)> =
+            self.places.iter().filter(|(claim, _)| !are_attempts(claim)).map(|(claim, pool)| (*claim, *pool)).collect();
+        assert_eq!(have, holding, "{:#?}", self.log);
+        for (pool, line) in &self.pools {
+            let taken = self.places.values().filter(|taken| *taken == pool).count();
+            assert_eq!(taken, line.taken() as usize, "{:#?}", self.log);
+            assert!(taken <= self.plan.pools[pool.index()].size as usize, "{:#?}", self.log);
         }
     }
 
@@ -226,7 +279,7 @@ impl Play {
             "permanent" => Event::AttemptFailed { step, attempt, failure: fail(FailureKind::Permanent, None), usage },
             other => panic!("no such end: {other}"),
         });
-        self.give_back(step);
+        self.give_back(Claim::Attempt(step, attempt));
     }
 
     fn hear(&mut self, what: &str) {
@@ -237,6 +290,11 @@ impl Play {
         let event = match word {
             "cancel" if rest.is_empty() => Some(Event::CancelRequested { reason: "enough".into() }),
             "cancel" => step().map(|step| Event::StepCancelRequested { step, reason: "enough".into() }),
+            // It may have been cancelled before its turn.
+            "admit" => match self.run.start(Claim::Run) {
+                Some(action) => action.event(),
+                None => return,
+            },
             "signal" => Some(Event::SignalReceived { signal: rest.to_owned(), data: Json::parse("1").unwrap() }),
             "approve" => step().map(|step| Event::ApprovalGiven { step, approved: true, by, note }),
             "reject" => step().map(|step| Event::ApprovalGiven { step, approved: false, by, note }),
@@ -245,9 +303,9 @@ impl Play {
         self.record(event.unwrap_or_else(|| panic!("there is no step `{rest}`")));
     }
 
-    fn give_back(&mut self, step: StepId) {
-        if let Some(pool) = self.places.remove(&step) {
-            self.pools.get_mut(&pool).unwrap().0 += 1;
+    fn give_back(&mut self, claim: Claim) {
+        if let Some(pool) = self.places.remove(&claim) {
+            self.pools.get_mut(&pool).unwrap().give_back();
             self.serve(pool);
         }
     }
@@ -260,7 +318,7 @@ impl Play {
             let (step, attempt) = (StepId(key.1), self.flying[key]);
             self.flying.remove(key);
             self.record(Event::AttemptCancelled { step, attempt, usage: Usage::default() });
-            self.give_back(step);
+            self.give_back(Claim::Attempt(step, attempt));
         }
         !cut.is_empty()
     }
@@ -272,20 +330,22 @@ impl Play {
         self.run = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
         self.flying.clear();
         self.places.clear();
-        for (index, (free, line)) in &mut self.pools {
-            *free = self.plan.pools[index.index()].size;
-            line.clear();
+        self.freed.clear();
+        self.pools = lines(&self.plan);
+        for (pool, at) in line::starts(&self.records) {
+            self.pools.get_mut(&pool).unwrap().started(at);
+        }
+        for (claim, pool) in self.run.holding() {
+            self.pools.get_mut(&pool).unwrap().hold();
+            self.places.insert(claim, pool);
         }
         for (step, attempt) in self.run.in_flight() {
             self.record(Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash });
         }
-        for (step, pool) in self.run.queued() {
-            self.pools.get_mut(&pool).unwrap().1.push_back(step);
+        for (claim, pool) in self.run.queued() {
+            self.get_in_line(claim, pool);
         }
-        let pools: Vec<PoolId> = self.pools.keys().copied().collect();
-        for pool in pools {
-            self.serve(pool);
-        }
+        self.serve_all();
     }
 
     /// The journal alone gives the run that is live.
@@ -295,7 +355,7 @@ impl Play {
             let steps: Vec<String> =
                 (0..run.scopes().len()).map(|step| format!("{:?}", run.status(StepId(step as u32)))).collect();
             let next = run.next(Timestamp(self.now), usize::MAX);
-            (steps, run.version(), run.outcome(), run.in_flight(), run.queued(), next)
+            (steps, run.version(), run.outcome(), run.in_flight(), run.queued(), run.holding(), next)
         };
         assert_eq!(look(&replayed), look(&self.run));
     }
@@ -335,11 +395,19 @@ impl Play {
     }
 }
 
+fn lines(plan: &Plan) -> BTreeMap<PoolId, Line<Claim>> {
+    plan.pools.iter().enumerate().map(|(index, pool)| (PoolId(index as u32), Line::new(pool))).collect()
+}
+
 /// What an event says, in words. Nothing of a run's creation, and of how its attempts queue.
 pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
     let name = |step: &StepId| run.path(*step);
     Some(match event {
-        Event::RunCreated { .. } | Event::AttemptQueued { .. } => return None,
+        Event::RunAdmitted => format!("admitted to {}", run.group().unwrap_or("?")),
+        Event::RunCreated { .. }
+        | Event::AttemptQueued { .. }
+        | Event::WaitQueued { .. }
+        | Event::ScopeQueued { .. } => return None,
         Event::AttemptStarted { step, attempt } => format!("{}#{attempt}", name(step)),
         Event::AttemptSucceeded { step, .. } => format!("{} succeeded", name(step)),
         Event::AttemptFailed { step, failure, .. } => format!("{} failed: {:?}", name(step), failure.kind),

@@ -1,0 +1,51 @@
+//! For whom a run waits that is in line for its group. No record of its own says that: it is another run that has the group.
+
+use std::sync::Arc;
+
+use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
+use downbeat_workflow::event::RunId;
+use downbeat_workflow::run::Run;
+
+use crate::exit::Fault;
+use crate::resume::load_plan;
+
+/// Up to so many records a run may have that still waits for its group: its creation, and what it was sent meanwhile. Those
+/// with more are not looked at by lists.
+const RECORDS_LOOKED_AT: u64 = 16;
+
+/// The run that has a group.
+pub(crate) fn holder(journal: &Journal, group: &str, but: &RunId) -> Result<Option<RunId>, Fault> {
+    let open = RunFilter { state: StateFilter::Open, ..RunFilter::default() };
+    for found in journal.runs(&open).map_err(Fault::engine)?.iter().filter(|found| found.id != *but) {
+        if let Some(run) = in_a_group(journal, found)?.filter(|run| run.group() == Some(group) && !run.is_in_line()) {
+            return Ok(Some(run.id().clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// In words, what a run waits for that waits for its group.
+pub(crate) fn waits_for(journal: &Journal, run: &Run) -> Result<Option<String>, Fault> {
+    let Some(group) = run.group().filter(|_| run.is_in_line()) else { return Ok(None) };
+    Ok(Some(match holder(journal, group, run.id())? {
+        Some(holder) => format!("waits for run {holder}, which has the group `{group}` and is not over"),
+        None => format!("is next in the group `{group}`"),
+    }))
+}
+
+/// Whether a run of a list waits for its group.
+pub(crate) fn is_in_line(journal: &Journal, found: &RunSummary) -> Result<bool, Fault> {
+    if found.outcome.is_some() || found.version > RECORDS_LOOKED_AT {
+        return Ok(false);
+    }
+    Ok(in_a_group(journal, found)?.is_some_and(|run| run.is_in_line()))
+}
+
+fn in_a_group(journal: &Journal, found: &RunSummary) -> Result<Option<Run>, Fault> {
+    let plan = Arc::new(load_plan(journal, &found.id)?);
+    if plan.concurrency.is_none() {
+        return Ok(None);
+    }
+    let records = journal.load(&found.id).map_err(Fault::engine)?.records;
+    Ok(Some(Run::replay(plan, found.id.clone(), &records).map_err(Fault::engine)?))
+}
