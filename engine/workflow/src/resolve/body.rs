@@ -11,7 +11,7 @@ use super::{Resolver, StepKnown};
 use crate::event::NeedState;
 use crate::plan::{Answer, BodyId, Join, Output, StepNo};
 use crate::rule::{Certainty, Template};
-use crate::schema::Type;
+use crate::schema::{Kinds, Type};
 use crate::spec::{Entries, StepSpec};
 
 /// A body, while one of its steps is looked at.
@@ -101,6 +101,10 @@ impl<'a> Declared<'a> {
     fn output_of_one(&'a self, spec: &StepSpec) -> Type<'a> {
         if let Some(plugin) = spec.plugin.as_ref().and_then(|name| self.plugin(name.get_ref())) {
             return Type::of_schema(&plugin.output);
+        }
+        if spec.detached.as_ref().is_some_and(|detached| *detached.get_ref()) {
+            // It is over before there is anything to answer.
+            return Type::of_kinds(Kinds::NULL);
         }
         let block = spec.block.as_ref().and_then(|block| self.block(block));
         let workflow = spec.workflow.as_ref().and_then(|path| self.workflow(path.get_ref()));
