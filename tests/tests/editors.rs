@@ -67,7 +67,7 @@ fn faults_of_shape_do_not_fit_the_schema() {
     let schema = schema();
     let mut found = Vec::new();
     for file in toml_files(&repository().join("engine/workflow/tests/diagnostics")) {
-        let source = Source { path: file.display().to_string(), text: fs::read_to_string(&file).unwrap() };
+        let source = Source::new(file.display().to_string(), fs::read_to_string(&file).unwrap());
         // What the reader refuses by itself is a fault of shape. A text that is no TOML is refused before by an editor.
         let (Some(_), diagnostics) = Spec::parse(&source) else { continue };
         if diagnostics.iter().any(Diagnostic::is_error) {

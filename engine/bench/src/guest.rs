@@ -119,7 +119,7 @@ pub(crate) fn described() -> Loaded {
 
 /// The plan of one of these workflows.
 pub(crate) fn plan(toml: String, echo: Loaded) -> Result<Plan> {
-    let source = Source { path: "bench.toml".into(), text: toml };
+    let source = Source::new("bench.toml", toml);
     let (spec, mut diagnostics) = Spec::parse(&source);
     let plugins = [("echo".to_owned(), Ok(echo))].into();
     let resolution = spec.map(|spec| {

@@ -81,7 +81,7 @@ struct Played {
 impl Session<'_> {
     fn file(&mut self, path: &Path) -> Result<(), Fault> {
         let text = read_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))?;
-        let source = Source { path: path.display().to_string(), text };
+        let source = Source::new(path.display().to_string(), text);
         let (file, mut found) = TestFile::parse(&source);
         let Some((plan, suite)) = file.and_then(|file| self.suite(path, &file, &mut found)) else {
             return self.refuse(&source, &found);

@@ -208,7 +208,7 @@ fn has_steps(text: &str) -> bool {
 /// Reads and judges a file.
 pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
     let text = read(path)?;
-    let source = Source { path: path.display().to_string(), text };
+    let source = Source::new(path.display().to_string(), text);
     let (spec, mut diagnostics) = Spec::parse(&source);
     let (mut plan, mut others) = (None, Vec::new());
     if let Some(spec) = spec {
@@ -254,7 +254,7 @@ fn sub_workflows(
                 continue;
             }
         };
-        let source = Source { path: whole.clone(), text };
+        let source = Source::new(whole.clone(), text);
         let (spec, mut faults) = Spec::parse(&source);
         let around = Path::new(&whole).parent().map(Path::to_path_buf).unwrap_or_default();
         let around = around.canonicalize().unwrap_or(around);
@@ -288,7 +288,7 @@ pub(crate) fn changed_since(plan: &Plan) -> Option<PathBuf> {
     let mut changed = None;
     for path in files(Path::new(&plan.directory)).ok()? {
         let Ok(text) = read(&path) else { continue };
-        let source = Source { path: path.display().to_string(), text };
+        let source = Source::new(path.display().to_string(), text);
         let (Some(spec), _) = Spec::parse(&source) else { continue };
         if spec.name.as_ref().is_none_or(|name| *name.get_ref() != plan.name) {
             continue;

@@ -436,7 +436,7 @@ fn the_picture_in_the_documents_is_the_release_workflow_as_it_is() {
 /// The plan of a workflow in `workflows/`, its plugins replaced by ones of the same names that may do everything.
 fn example(name: &str) -> Plan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../workflows/{name}/{name}.toml"));
-    let source = Source { path: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap() };
+    let source = Source::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
     let (spec, mut diagnostics) = Spec::parse(&source);
     let spec = spec.unwrap();
     let every = ["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];

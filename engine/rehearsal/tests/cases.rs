@@ -27,7 +27,7 @@ use downbeat_workflow::run::Run;
 use downbeat_workflow::spec::{Source, Spec};
 
 fn plan(toml: String) -> Arc<Plan> {
-    let source = Source { path: "workflow.toml".into(), text: toml };
+    let source = Source::new("workflow.toml", toml);
     let (plan, diagnostics) = components::check(&source);
     Arc::new(plan.unwrap_or_else(|| panic!("{}", render(&diagnostics, &source, false))))
 }
@@ -36,7 +36,7 @@ fn plan(toml: String) -> Arc<Plan> {
 fn plan_in(folder: &Path) -> Arc<Plan> {
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path).unwrap();
-        let source = Source { path: path.file_name().unwrap().to_string_lossy().into_owned(), text };
+        let source = Source::new(path.file_name().unwrap().to_string_lossy().into_owned(), text);
         let (spec, faults) = Spec::parse(&source);
         (source, spec, faults)
     };
@@ -63,7 +63,7 @@ fn plan_in(folder: &Path) -> Arc<Plan> {
 fn story(folder: &Path) -> String {
     let plan = plan_in(folder);
     let text = std::fs::read_to_string(folder.join("workflow.test.toml")).unwrap();
-    let source = Source { path: "workflow.test.toml".into(), text };
+    let source = Source::new("workflow.test.toml", text);
     let (file, mut diagnostics) = TestFile::parse(&source);
     let mut suite = None;
     if let Some(file) = file {
@@ -221,7 +221,7 @@ fn expectations_of_many_items_cost_their_number() {
          each = {{ opened = 10000 }}\n\"each/a\" = {{ end = \"succeeded\", attempts = 1, before = [\"last\"] }}\n",
         items.join(", ")
     );
-    let (file, found) = TestFile::parse(&Source { path: "w.test.toml".into(), text });
+    let (file, found) = TestFile::parse(&Source::new("w.test.toml", text));
     assert!(found.is_empty());
     let suite = suite::resolve(&file.unwrap(), &plan).0.unwrap();
     let played = rehearse(&plan, &suite.tests[0].setting, &mut |asked| suite.tests[0].answer(asked));

@@ -396,7 +396,7 @@ mod tests {
     fn source() -> Source {
         let text =
             "name = \"x\"\n\n[steps.ä]\nuse = \"b\"\n".to_owned() + &"# far\n".repeat(40) + "[steps.z]\nuse = 1\n";
-        Source { path: "w.toml".to_owned(), text }
+        Source::new("w.toml", text)
     }
 
     #[test]
@@ -426,7 +426,7 @@ hint: did you mean `a`?\\u{1b}[31m
         let at = text.find("\"nope\"").expect("it is there");
         let found =
             Diagnostic::error("unknown-step", at..at + 6, "no such step").label("here").also(20..23, "far away");
-        let picture = render(&[found], &Source { path: "w.toml".to_owned(), text }, false);
+        let picture = render(&[found], &Source::new("w.toml", text), false);
         assert!(picture.contains("w.toml:2:5000010"), "{picture}");
         assert!(picture.contains("\"nope\"") && picture.contains("here"), "{picture}");
         assert!(picture.len() < 4 * CUT_BYTES, "{} bytes", picture.len());
@@ -460,7 +460,7 @@ hint: did you mean `a`?\\u{1b}[31m
         let found = Diagnostic::error("unknown-step", 1_000_000..2_000_000, "m");
         render(std::slice::from_ref(&found), &source, true);
         findings(&[found], &source);
-        let empty = Source { path: "w.toml".to_owned(), text: String::new() };
+        let empty = Source::new("w.toml", String::new());
         render(&[Diagnostic::error("unknown-step", 5..9, "m")], &empty, false);
     }
 

@@ -33,6 +33,13 @@ pub struct Source {
     pub text: String,
 }
 
+impl Source {
+    /// A file.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Source {
+        Source { path: path.into(), text: text.into() }
+    }
+}
+
 /// Named things, in the order of the file.
 pub type Entries<T> = Vec<(Spanned<String>, T)>;
 

@@ -55,7 +55,7 @@ fn completed(text: &str) -> String {
 }
 
 fn check((text, others): (String, Vec<(String, String)>)) -> (Source, Vec<Diagnostic>, String) {
-    let source = Source { path: "example.toml".to_owned(), text };
+    let source = Source::new("example.toml", text);
     let (spec, mut found) = Spec::parse(&source);
     let mut told = String::new();
     if let Some(spec) = spec {
@@ -63,7 +63,7 @@ fn check((text, others): (String, Vec<(String, String)>)) -> (Source, Vec<Diagno
         let itself = (source.path.clone(), source.text.clone());
         let others = others.into_iter().chain(spec.workflow_paths().contains(&"example.toml").then_some(itself));
         for (name, text) in others {
-            let source = Source { path: name.clone(), text };
+            let source = Source::new(name.clone(), text);
             let (spec, faults) = Spec::parse(&source);
             let plugins = spec.as_ref().map(components::surroundings).unwrap_or_default().plugins;
             let file = File { source, spec, faults, directory: surroundings.directory.clone(), plugins };

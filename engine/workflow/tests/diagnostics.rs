@@ -24,7 +24,7 @@ fn every_fault_is_told_with_its_line_and_a_hint() {
     let mut wrong = String::new();
     for name in names {
         let text = std::fs::read_to_string(directory.join(format!("{name}.toml"))).unwrap();
-        let source = Source { path: format!("{name}.toml"), text };
+        let source = Source::new(format!("{name}.toml"), text);
         let (plan, diagnostics) = components::check(&source);
         let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
         assert_eq!(plan.is_none(), errors > 0, "{name}: a plan if and only if there is no error");

@@ -24,7 +24,7 @@ fn plan() -> Plan {
         use = "any"
         with = { all = "${inputs}" }
     "#;
-    let (plan, diagnostics) = components::check(&Source { path: "inputs.toml".into(), text: text.into() });
+    let (plan, diagnostics) = components::check(&Source::new("inputs.toml", text));
     assert_eq!(diagnostics, []);
     plan.unwrap()
 }

@@ -22,7 +22,7 @@ fn cases() -> Vec<String> {
 }
 
 fn digest(text: String, colour: bool) -> (Option<Plan>, String) {
-    let source = Source { path: "x.toml".to_owned(), text };
+    let source = Source::new("x.toml", text);
     let (plan, diagnostics) = components::check(&source);
     assert!(diagnostics.iter().all(|found| found.span.end <= source.text.len().max(1)), "{diagnostics:?}");
     findings(&diagnostics, &source);

@@ -21,7 +21,7 @@ pub(crate) fn plan(toml: &str) -> Plan {
     let mut component = any.component;
     (component.description.input_schema, component.description.output_schema) = (anything(), anything());
     let text = format!("name = \"w\"\nplugins.any = \"any.wasm\"\n{toml}");
-    let source = Source { path: "w.toml".into(), text };
+    let source = Source::new("w.toml", text);
     let (spec, faults) = Spec::parse(&source);
     assert_eq!(faults, []);
     let plugins = [("any".to_owned(), Ok(Loaded { component, path: any.path }))].into();

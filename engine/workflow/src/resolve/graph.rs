@@ -652,7 +652,7 @@ mod tests {
         for (name, needs) in needs {
             text += &format!("[steps.{name}]\nuse = \"p\"\nneeds = {needs:?}\n");
         }
-        let (spec, faults) = Spec::parse(&Source { path: "x.toml".into(), text });
+        let (spec, faults) = Spec::parse(&Source::new("x.toml", text));
         assert_eq!(faults, []);
         let owner = Owner { path: None, span: 0..0, incomplete: false };
         check(&Graph::of(&spec.expect("it is TOML").steps, owner, &mut Collector::default()));

@@ -595,7 +595,7 @@ mod tests {
     use crate::spec::{Source, Spec};
 
     fn codes(text: String) -> Vec<&'static str> {
-        let source = Source { path: "w.toml".to_owned(), text };
+        let source = Source::new("w.toml", text);
         Spec::parse(&source).1.iter().map(|found| found.code).collect()
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn plan_of(text: &str, files: &[(&str, &str)]) -> Plan {
     let component = Component { digest: Digest::of(b"any"), description };
     let any = Loaded { component, path: "/any.wasm".into() };
     let plugins = BTreeMap::from([("any".to_owned(), Ok(any))]);
-    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let source = |path: &str, text: &str| Source::new(path, text);
     let file = |(path, text): &(&str, &str)| {
         let source = source(path, text);
         let (spec, faults) = Spec::parse(&source);

@@ -44,7 +44,7 @@ impl Pattern {
         let text = |file: &str| {
             fs::read_to_string(directory.join(file)).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"))
         };
-        let (about, faults) = document(&Source { path: folder.clone(), text: text("pattern.toml") });
+        let (about, faults) = document(&Source::new(folder.clone(), text("pattern.toml")));
         assert!(faults.is_empty(), "{folder}/pattern.toml: {faults:?}");
         let about = about.unwrap().to_json();
         let said = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
