@@ -460,7 +460,7 @@ fn example(name: &str) -> Plan {
     };
     let workflows = spec.workflow_paths().into_iter().map(|name| {
         let path = path.with_file_name(name);
-        let source = Source { path: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap() };
+        let source = Source::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
         let (spec, faults) = Spec::parse(&source);
         let (plugins, directory) = (plugins_of(spec.as_ref().unwrap()), "/flows".to_owned());
         (format!("/flows/{name}"), Ok(Arc::new(File { source, spec, faults, directory, plugins })))

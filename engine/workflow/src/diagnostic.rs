@@ -7,14 +7,15 @@
 mod allow;
 mod code;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-use crate::spec::Source;
+use crate::spec::{Origins, Source};
 use crate::text::visible;
 
 pub(crate) use allow::allow;
@@ -117,24 +118,73 @@ impl Diagnostic {
     }
 }
 
+/// In how many places a fault in words that are taken over is shown beside its own. Three: one knows then whom it concerns,
+/// the others are counted.
+const TAKEN_OVER_SHOWN_MAX: usize = 3;
+
 /// Collects diagnostics, up to [`DIAGNOSTICS_MAX`].
 #[derive(Debug, Default)]
 pub struct Collector {
     kept: Vec<Diagnostic>,
+    /// Where words that are taken over stand.
+    origins: Arc<Origins>,
+    /// Those that speak of such words, by place, kind and message: which it is of `kept`, and how often it was told.
+    taken_over: HashMap<(usize, &'static str, String), (usize, usize)>,
     errors: usize,
     over: usize,
     names: usize,
 }
 
 impl Collector {
+    /// One for a text whose words stand there.
+    pub(crate) fn over(origins: Arc<Origins>) -> Collector {
+        Collector { origins, ..Collector::default() }
+    }
+
+    /// Counts an error that has been told.
+    pub(crate) fn has_been_told(&mut self) {
+        self.errors += 1;
+    }
+
     /// Adds one.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.is_error());
+        if !self.origins.is_empty() && self.is_another(&mut diagnostic) {
+            return;
+        }
         if self.kept.len() < DIAGNOSTICS_MAX {
             self.kept.push(diagnostic);
         } else {
             self.over += 1;
         }
+    }
+
+    /// Brings its places to where the words stand. Whether it is one that has been told, of words that several take over.
+    fn is_another(&mut self, diagnostic: &mut Diagnostic) -> bool {
+        let mut takers = self.origins.taken_over(&diagnostic.span).map(|(span, label)| (span, label.to_owned()));
+        let nearest = takers.next();
+        let is_taken_over = nearest.is_some();
+        let farther: Vec<_> = takers.collect();
+        diagnostic.span = self.origins.written(&diagnostic.span);
+        for (span, _) in &mut diagnostic.secondary {
+            *span = self.origins.written(span);
+        }
+        let key = (diagnostic.span.start, diagnostic.code, diagnostic.message.clone());
+        let Some((index, count)) = self.taken_over.get_mut(&key) else {
+            diagnostic.secondary.extend(nearest.into_iter().chain(farther));
+            self.taken_over.insert(key, (self.kept.len(), usize::from(is_taken_over)));
+            return false;
+        };
+        let Some((known, (span, label))) = self.kept.get_mut(*index).zip(nearest) else { return is_taken_over };
+        *count += 1;
+        if *count <= TAKEN_OVER_SHOWN_MAX {
+            known.secondary.push((span, label));
+        } else if let Some((_, last)) = known.secondary.last_mut() {
+            let one = last.split(", and in ").next().unwrap_or_default();
+            let more = *count - TAKEN_OVER_SHOWN_MAX;
+            *last = format!("{one}, and in {more} more place{}", if more == 1 { "" } else { "s" });
+        }
+        true
     }
 
     /// How many errors there were, also if they were not kept.
@@ -250,7 +300,11 @@ fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) ->
     for (kind, span, label) in std::iter::once(primary).chain(secondary) {
         let span = lines.within(&source.text, &span);
         let (first, last) = (lines.line(span.start), lines.line(span.end));
-        let near = windows.iter().find(|(from, (to, _))| first <= to + NEAR_LINES && last + NEAR_LINES >= **from);
+        let file = lines.line(source.file(span.start).1.start);
+        let near = windows.iter().find(|(from, (to, inside))| {
+            let is_same = lines.line(source.file(inside[0].1.start).1.start) == file;
+            is_same && first <= to + NEAR_LINES && last + NEAR_LINES >= **from
+        });
         match near.map(|(from, _)| *from) {
             Some(from) => {
                 let (to, mut inside) = windows.remove(&from).expect("it was just found");
@@ -266,8 +320,10 @@ fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) ->
     let mut group = Group::with_title(level.primary_title(printable(&diagnostic.message)).id(diagnostic.code));
     for (from, (to, mut inside)) in windows {
         let mut range = lines.range(&source.text, from, to);
+        let (file, text) = source.file(inside[0].1.start);
+        let above = lines.line(text.start);
         let mut snippet_from = from;
-        let mut path = Some(source.path.as_str());
+        let mut path = Some(file);
         if range.len() > PICTURE_BYTES_MAX {
             let place = &inside[0].1;
             let (start, (line, column)) = (place.start, lines.position(&source.text, place.start));
@@ -278,9 +334,9 @@ fn picture<'a>(diagnostic: &'a Diagnostic, source: &'a Source, lines: &Lines) ->
             snippet_from = lines.line(range.start);
             // Columns are counted from the line's start, which is not shown.
             path = None;
-            group = group.element(Origin::path(source.path.as_str()).line(line).char_column(column));
+            group = group.element(Origin::path(file).line(line - above).char_column(column));
         }
-        let snippet = Snippet::source(&source.text[range.clone()]).path(path).line_start(snippet_from + 1);
+        let snippet = Snippet::source(&source.text[range.clone()]).path(path).line_start(snippet_from + 1 - above);
         group = group.element(snippet.annotations(inside.into_iter().map(|(kind, span, label)| {
             let span = span.start - range.start..span.end - range.start;
             let label = printable(label);
@@ -334,11 +390,13 @@ pub fn findings(diagnostics: &[Diagnostic], source: &Source) -> Vec<Finding> {
         let span = lines.within(&source.text, &diagnostic.span);
         let (line, column) = lines.position(&source.text, span.start);
         let (end_line, end_column) = lines.position(&source.text, span.end);
+        let (file, text) = source.file(span.start);
+        let above = lines.line(text.start);
         Finding {
-            file: source.path.clone(),
-            line,
+            file: file.to_owned(),
+            line: line - above,
             column,
-            end_line,
+            end_line: end_line - above,
             end_column,
             severity: diagnostic.severity,
             code: diagnostic.code,

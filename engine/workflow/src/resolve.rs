@@ -119,7 +119,7 @@ pub(crate) const WHEN_BUSY_WORDS: &[&str] = &["queue", "cancel-running", "reject
 /// Resolves a file as a body of the draft.
 fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Collector) {
     let Unit { source, spec, directory, plugins } = unit;
-    let mut out = Collector::default();
+    let mut out = Collector::over(spec.origins.clone());
     let declared = Declared::of(spec, directory, plugins, draft, &mut out);
     let (plugin_ids, pool_ids) = draft.adopt(&declared);
     let mut resolver = Resolver {
@@ -217,7 +217,9 @@ impl<'a> Resolver<'a, '_, '_> {
     /// Compiles a value's holes and finds their types, seen from the step at hand or from the end of the body.
     fn tree(&mut self, value: &'a crate::spec::Value) -> Tree {
         let mut faults = Vec::new();
-        let tree = Tree::of_spec(value, &self.source.text, &mut |place, fault| faults.push(diagnostic(place, fault)));
+        let tree = Tree::of_spec(value, &self.spec.words(self.source), &mut |place, fault| {
+            faults.push(diagnostic(place, fault))
+        });
         self.used.any |= !faults.is_empty();
         faults.into_iter().for_each(|fault| self.out.push(fault));
         tree.holes(&mut |hole| {
@@ -318,6 +320,9 @@ impl<'a> Resolver<'a, '_, '_> {
         }
         for (name, _) in spec.signals.iter().filter(|(name, _)| !self.used.signals.contains(name.get_ref().as_str())) {
             self.out.push(unused("signal", name));
+        }
+        for short in spec.for_short.iter().filter(|short| !short.is_used) {
+            self.out.push(unused(short.kind, &short.name));
         }
         for (name, _) in spec.pools.iter().filter(|(name, _)| !self.used.pools.contains(name.get_ref().as_str())) {
             self.out.push(unused("pool", name));

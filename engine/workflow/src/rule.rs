@@ -27,8 +27,9 @@ pub use expression::{
 pub(crate) use expression::{Expression, Fault, Mention};
 pub use foretell::{Foretold, Outline};
 pub(crate) use function::regex;
+pub(crate) use scan::{TokenKind, Tokens};
 pub use template::Template;
-pub(crate) use template::{Hole, Part, Text, Tree, TreeKind};
+pub(crate) use template::{Hole, Part, Text, Tree, TreeKind, hole_end};
 pub(crate) use typing::{Certainty, Guard, Known, StepKnown, guards, infer};
 
 use crate::event::Failure;

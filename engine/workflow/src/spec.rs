@@ -3,23 +3,34 @@
 //! A [`Spec`] judges nothing beyond its shape: which keys there are and what types their values have. Whether names
 //! exist, durations make sense or rules are rules is `resolve`'s to say. Nothing outside of this module knows TOML.
 
+mod expand;
 mod keys;
+mod layers;
+mod origins;
 mod place;
+mod print;
 mod quantity;
 mod read;
+mod vars;
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use keys::json_schema;
+pub use layers::Overlay;
 pub use toml::Spanned;
 
+pub(crate) use expand::ForShort;
+pub use expand::{TAKEN_OVER_BYTES_MAX, TEMPLATES_CHAINED_MAX};
+pub(crate) use origins::Origins;
 pub(crate) use place::Place;
 pub use quantity::duration_ms;
 use quantity::{DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN};
 pub(crate) use quantity::{rate, size_bytes};
+pub use vars::VARS_CHAINED_MAX;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Collector, Diagnostic};
 
 /// The largest file that is read. 16 MiB: a hundred thousand generated steps of 160 bytes each.
 pub const SOURCE_BYTES_MAX: usize = 16 << 20;
@@ -29,15 +40,10 @@ pub const SOURCE_BYTES_MAX: usize = 16 << 20;
 pub struct Source {
     /// As the user named it.
     pub path: String,
-    /// All of it.
+    /// All of it, with what is laid over it behind.
     pub text: String,
-}
-
-impl Source {
-    /// A file.
-    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { path: path.into(), text: text.into() }
-    }
+    /// What is laid over it, in this order.
+    pub overlays: Vec<Overlay>,
 }
 
 /// Named things, in the order of the file.
@@ -72,6 +78,23 @@ pub struct Spec {
     pub(crate) incomplete: bool,
     /// What is declared and had to be left out, as table and name: it is not unknown.
     pub(crate) left_out: HashSet<(&'static str, String)>,
+    /// Where the words stand that it has from templates and the like.
+    pub(crate) origins: Arc<Origins>,
+    /// `[vars]` and `[templates]`, of which nothing but the names is left.
+    pub(crate) for_short: Vec<ForShort>,
+}
+
+/// A file's text, and where the words stand that its mirror has.
+pub(crate) struct Words<'w> {
+    text: &'w str,
+    origins: &'w Origins,
+}
+
+impl Words<'_> {
+    /// The place of a string's content; `None` if something in it is wrong, and told.
+    pub(crate) fn place(&self, span: &Range<usize>, content: &str) -> Option<Place> {
+        self.origins.place(self.text, span, content)
+    }
 }
 
 /// One of `[inputs]`.
@@ -356,6 +379,24 @@ impl Spec {
     /// TOML; what could not be read is left out of it, and [`resolve`](crate::resolve::resolve) makes no plan of it then.
     pub fn parse(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
         read::spec(source)
+    }
+
+    /// The workflow written out, as one file that says the same without overlays, templates, defaults and vars; and what is
+    /// wrong with these. With origins, each line says where its values were written, if not in its place of the lowest file.
+    pub fn written_out(source: &Source, origins: bool) -> (Option<String>, Vec<Diagnostic>) {
+        read::written_out(source, origins)
+    }
+
+    /// The words of the file that this mirrors.
+    pub(crate) fn words<'w>(&'w self, source: &'w Source) -> Words<'w> {
+        Words { text: &source.text, origins: &self.origins }
+    }
+
+    /// Brings diagnostics about places in this mirror to where the words stand that it has from templates and the like.
+    pub fn written(&self, diagnostics: impl IntoIterator<Item = Diagnostic>) -> Vec<Diagnostic> {
+        let mut out = Collector::over(self.origins.clone());
+        diagnostics.into_iter().for_each(|found| out.push(found));
+        out.finish()
     }
 
     /// The files of the sub-workflows that its steps open, as written.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use downbeat_workflow::diagnostic::{findings, render};
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::rule::{Rule, Template};
-use downbeat_workflow::spec::Source;
+use downbeat_workflow::spec::{Source, Spec};
 use proptest::prelude::*;
 
 fn cases() -> Vec<String> {
@@ -22,10 +22,19 @@ fn cases() -> Vec<String> {
 }
 
 fn digest(text: String, colour: bool) -> (Option<Plan>, String) {
-    let source = Source::new("x.toml", text);
+    look(Source::new("x.toml", text), colour)
+}
+
+fn look(source: Source, colour: bool) -> (Option<Plan>, String) {
     let (plan, diagnostics) = components::check(&source);
     assert!(diagnostics.iter().all(|found| found.span.end <= source.text.len().max(1)), "{diagnostics:?}");
     findings(&diagnostics, &source);
+    let (out, _) = Spec::written_out(&source, colour);
+    if let Some((plan, out)) = plan.as_ref().zip(out) {
+        let (again, found) = components::check(&Source::new("out.toml", out.clone()));
+        let again = again.unwrap_or_else(|| panic!("{out}\n{found:?}"));
+        assert_eq!(again.to_json(), plan.to_json(), "{out}");
+    }
     (plan, render(&diagnostics, &source, colour))
 }
 
@@ -72,6 +81,13 @@ const SCRAPS: &[&str] = &[
     ".map(x, x)",
     "0x",
     "inf",
+    "[templates.a]\n",
+    "[defaults]\n",
+    "[vars]\n",
+    "like = \"base\"\n",
+    "vars.what = \"${vars.",
+    "${vars.host}",
+    "remove = [\"steps.a\"]\n",
 ];
 
 proptest! {
@@ -79,7 +95,8 @@ proptest! {
 
     #[test]
     fn a_file_with_something_cut_out_or_put_in_is_told_about(
-        case in 0..16_usize,
+        case in 0..32_usize,
+        over in prop::option::of(0..32_usize),
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, prop::sample::select(SCRAPS)), 1..6),
         colour: bool,
     ) {
@@ -96,7 +113,11 @@ proptest! {
             let end = floor(&text, (start + cut).min(text.len())).max(start);
             text.replace_range(start..end, scrap);
         }
-        let (plan, _) = digest(text, colour);
+        let mut source = Source::new("x.toml", text);
+        if let Some(over) = over {
+            source = source.with("over.toml", &cases[over % cases.len()]);
+        }
+        let (plan, _) = look(source, colour);
         if let Some(plan) = plan {
             let (json, digest) = plan.to_json();
             prop_assert_eq!(Plan::from_json(&json).unwrap().to_json(), (json, digest));

@@ -81,6 +81,9 @@ impl<'a> Declared<'a> {
         names("input", spec.inputs.iter().map(|(name, _)| name), out);
         names("plugin", spec.plugins.iter().map(|(name, _)| name), out);
         names("pool", spec.pools.iter().map(|(name, _)| name), out);
+        for kind in ["template", "var"] {
+            names(kind, spec.for_short.iter().filter(|short| short.kind == kind).map(|short| &short.name), out);
+        }
         names("signal", spec.signals.iter().map(|(name, _)| name), out);
         let inputs = spec.inputs.iter().map(|(name, input)| (name.get_ref().as_str(), declared_input(input, out)));
         let mut declared = Declared {

@@ -19,8 +19,8 @@ use crate::rule::{Expression, Rule, Template, Text, Tree, TreeKind, guards};
 use crate::run::ITEMS_MAX;
 use crate::schema::{Kinds, Type, fit};
 use crate::spec::{
-    ForeachSpec, JoinSpec, LimitSpec, Place, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind,
-    WaitSpec, size_bytes,
+    ForeachSpec, JoinSpec, LimitSpec, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, WaitSpec,
+    size_bytes,
 };
 
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
@@ -504,7 +504,10 @@ impl<'a> Resolver<'a, '_, '_> {
     /// A rule: `when`, `while` or `until`. What it makes sure of is kept in `guards`.
     fn rule(&mut self, key: &str, text: &'a Spanned<String>) -> Option<Rule> {
         let content = text.get_ref();
-        let place = Place::of(&self.source.text, &text.span(), content);
+        let Some(place) = self.spec.words(self.source).place(&text.span(), content) else {
+            self.used.any = true;
+            return None;
+        };
         if let Some(inner) = content.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
             let found = Diagnostic::error("rule-syntax", text.span(), "a rule is written without `${…}`");
             self.out.push(found.hint(format!("write `{key} = {:?}`", inner.trim())));

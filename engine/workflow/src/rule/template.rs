@@ -16,7 +16,7 @@ use super::scan::{TokenKind, Tokens};
 use super::{Foretold, Outline, RuleError, Scope};
 use crate::json::{Json, member, write_inside, write_string, write_value};
 use crate::schema::Kinds;
-use crate::spec::{self, Place, ValueKind};
+use crate::spec::{self, Place, ValueKind, Words};
 
 /// How long a value may get when its holes are filled, in bytes of JSON. 16 MiB, like the limit `output` by default: a few
 /// holes must not multiply a large output into gigabytes.
@@ -358,11 +358,11 @@ pub(crate) struct Hole {
 
 impl Tree {
     /// Of a value of the file. Faults are given with the text that they are in and its place.
-    pub(crate) fn of_spec(value: &spec::Value, source: &str, fault: &mut dyn FnMut(&Place, Fault)) -> Tree {
+    pub(crate) fn of_spec(value: &spec::Value, source: &Words<'_>, fault: &mut dyn FnMut(&Place, Fault)) -> Tree {
         let kind = match &value.kind {
             ValueKind::String(content) if content.contains('$') => {
-                let place = Place::of(source, &value.span, content);
-                TreeKind::Text(Text::of(content, &place, fault))
+                let place = source.place(&value.span, content);
+                TreeKind::Text(place.map_or(Text::Faulty, |place| Text::of(content, &place, fault)))
             }
             ValueKind::String(content) => TreeKind::Text(Text::Plain(content.clone())),
             ValueKind::List(items) => {
@@ -516,7 +516,7 @@ impl Text {
 
 /// Where the `}` of the hole is whose expression starts at this byte. Braces within the expression and its strings do
 /// not count.
-fn hole_end(content: &str, start: usize) -> Option<usize> {
+pub(crate) fn hole_end(content: &str, start: usize) -> Option<usize> {
     let mut depth = 0;
     for token in Tokens::from(content, start) {
         match (token.kind, &content[token.span.clone()]) {

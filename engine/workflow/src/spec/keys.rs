@@ -36,6 +36,7 @@ pub(super) enum Table {
     Limit,
     Grant,
     File,
+    Defaults,
 }
 
 /// A key of a table.
@@ -82,7 +83,7 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 16] = [
+    pub(super) const ALL: [Table; 17] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
@@ -99,6 +100,7 @@ impl Table {
         Table::Limit,
         Table::Grant,
         Table::File,
+        Table::Defaults,
     ];
 
     /// As a sentence calls it.
@@ -120,6 +122,7 @@ impl Table {
             Table::Limit => "`limit`",
             Table::Grant => "`grant`",
             Table::File => "a grant of `files`",
+            Table::Defaults => "`[defaults]`",
         }
     }
 
@@ -142,6 +145,11 @@ impl Table {
             Table::Limit => LIMIT,
             Table::Grant => GRANT,
             Table::File => FILE,
+            Table::Defaults => DEFAULTS.get_or_init(|| {
+                let keys = WORK.iter().filter(|key| DEFAULT_NAMES.contains(&key.name));
+                // What holds without them is said with the step.
+                keys.map(|key| Key { default: None, ..*key }).collect()
+            }),
         }
     }
 
@@ -164,7 +172,7 @@ impl Table {
             Table::Step | Table::Signal | Table::Wait => &[],
             Table::Join => &["at-least"],
             Table::Retry => &["attempts"],
-            Table::Limit | Table::Grant => &[],
+            Table::Limit | Table::Grant | Table::Defaults => &[],
         }
     }
 
@@ -187,6 +195,7 @@ impl Table {
             Table::Limit => "limit",
             Table::Grant => "grant",
             Table::File => "file",
+            Table::Defaults => "defaults",
         }
     }
 
@@ -209,8 +218,26 @@ impl Table {
 }
 
 impl Key {
+    /// Whether it is CEL in a string.
+    pub(super) fn is_rule(&self) -> bool {
+        matches!(self.shape, Shape::Rule)
+    }
+
+    /// The table of the language that may stand there.
+    pub(super) fn table(&self) -> Option<Table> {
+        match self.shape {
+            Shape::Table(table) => Some(table),
+            Shape::Either(_, Shape::Table(table)) => Some(*table),
+            _ => None,
+        }
+    }
+
     fn schema(&self) -> Value {
         let mut schema = self.shape.schema();
+        // A whole table or list may be a var as well.
+        if matches!(self.shape, Shape::Table(_) | Shape::List(_) | Shape::Object) {
+            schema = json!({ "anyOf": [schema, { "type": "string", "pattern": VAR_PATTERN }] });
+        }
         // Beside a reference, draft 7 reads nothing.
         if schema.get("$ref").is_some() {
             schema = json!({ "allOf": [schema] });
@@ -238,17 +265,28 @@ impl Shape {
     fn schema(&self) -> Value {
         match self {
             Shape::Text | Shape::Rule => json!({ "type": "string" }),
-            Shape::Pattern(pattern) => json!({ "type": "string", "pattern": pattern }),
-            Shape::Duration => json!({ "type": "string", "minLength": 2, "pattern": DURATION_PATTERN }),
+            Shape::Pattern(pattern) => json!({ "type": "string", "pattern": or_var(pattern) }),
+            Shape::Duration => json!({ "type": "string", "minLength": 2, "pattern": or_var(DURATION_PATTERN) }),
             Shape::Size => json!({ "anyOf": [
-                { "type": "string", "pattern": SIZE_PATTERN },
+                { "type": "string", "pattern": or_var(SIZE_PATTERN) },
                 { "type": "integer", "minimum": 0 },
             ] }),
-            Shape::Boolean => json!({ "type": "boolean" }),
-            Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-            Shape::Number(least, None) => json!({ "type": "number", "minimum": least }),
-            Shape::Number(least, Some(most)) => json!({ "type": "number", "minimum": least, "maximum": most }),
-            Shape::OneOf(words) => json!({ "enum": words }),
+            // A pattern is for strings alone, as bounds are for numbers.
+            Shape::Boolean => json!({ "type": ["boolean", "string"], "pattern": VAR_PATTERN }),
+            Shape::Integer(least, most) => {
+                json!({ "type": ["integer", "string"], "minimum": least, "maximum": most, "pattern": VAR_PATTERN })
+            }
+            Shape::Number(least, most) => {
+                let mut schema = json!({ "type": ["number", "string"], "minimum": least, "pattern": VAR_PATTERN });
+                if let Some(most) = most {
+                    schema["maximum"] = (*most).into();
+                }
+                schema
+            }
+            Shape::OneOf(words) => json!({ "anyOf": [
+                { "enum": words },
+                { "type": "string", "pattern": VAR_PATTERN },
+            ] }),
             Shape::InputType => json!({ "enum": InputType::ALL.map(InputType::name) }),
             Shape::Any => json!({}),
             Shape::Object => json!({ "type": "object" }),
@@ -262,6 +300,14 @@ impl Shape {
             Shape::Either(short, full) => json!({ "anyOf": [short.schema(), full.schema()] }),
         }
     }
+}
+
+/// A string in which a var is put in, as a regular expression for editors: what becomes of it is for `downbeat check`.
+const VAR_PATTERN: &str = r"\$\{\s*vars\b";
+
+/// What has this pattern, or a var in it.
+fn or_var(pattern: &str) -> String {
+    format!("{pattern}|{VAR_PATTERN}")
 }
 
 /// The JSON Schema of workflow files, draft 7, which is what editors of TOML read.
@@ -354,6 +400,24 @@ const WORKFLOW: &[Key] = &[
         "What may be sent to a run from outside, and is waited for by steps.",
     ),
     key(
+        "vars",
+        Shape::Named(&Shape::Any),
+        r#"{"region": "eu"}"#,
+        "Values with a name: any, put in where `${vars.NAME}` stands in a string, or `vars.NAME` in a rule.",
+    ),
+    key(
+        "defaults",
+        Shape::Table(Table::Defaults),
+        "",
+        "What holds for each step with `use`, and each `undo`, that does not say otherwise.",
+    ),
+    key(
+        "templates",
+        Shape::Named(&Shape::Table(Table::Step)),
+        "",
+        "Parts of steps, which steps take over with `like`. None runs by itself.",
+    ),
+    key(
         "steps",
         Shape::Named(&Shape::Table(Table::Step)),
         "",
@@ -430,8 +494,15 @@ const SIGNAL: &[Key] = &[key(
 
 static STEP: OnceLock<Vec<Key>> = OnceLock::new();
 
+static DEFAULTS: OnceLock<Vec<Key>> = OnceLock::new();
+
+/// The keys of a step that may be said for all of them. Not `grant`: a step's own lines say what it may reach.
+const DEFAULT_NAMES: &[&str] = &["retry", "timeout", "pool", "limit"];
+
 /// The keys of a step beside those that it shares with `undo`.
 const STEP_ALONE: &[Key] = &[
+    key("like", Shape::Text, r#""base""#, "One of `[templates]`: what the step does not say itself, it has from there. Tables are merged, everything else is replaced."),
+    key("vars", Shape::Named(&Shape::Any), r#"{"region": "eu"}"#, "Vars of the step and what is within it, before those of the workflow: what a template leaves open."),
     key("steps", Shape::Named(&Shape::Table(Table::Step)), "", "Steps within the step: a scope of their own, which is retried, timed, undone and cancelled as a whole."),
     key("always", Shape::Named(&Shape::Table(Table::Step)), "", "What is done at the end of its steps, whatever became of them."),
     key("outputs", Shape::Named(&Shape::Any), r#"{"digest": "${steps.build.output.digest}"}"#, "The output of a step with `steps`: any values, strings may have holes `${…}`."),
@@ -618,10 +689,13 @@ mod tests {
             Table::Limit => "[steps.a.limit]\n",
             Table::Grant => "[steps.a.grant]\n",
             Table::File => "[[steps.a.grant.files]]\npath = \"p\"\n",
+            Table::Defaults => "[defaults]\n",
         };
         // A key that the opening has already is replaced by the one to be tried.
         let opening: Vec<&str> = opening.lines().filter(|line| !line.starts_with(&format!("{key} ="))).collect();
-        format!("{}\n{key} = {value}\n", opening.join("\n"))
+        // What a step may be like.
+        let base = if key == "like" { "[templates.base]\n" } else { "" };
+        format!("{}\n{key} = {value}\n{base}", opening.join("\n"))
     }
 
     fn toml(value: &Value) -> String {

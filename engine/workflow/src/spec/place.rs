@@ -11,7 +11,7 @@ pub(crate) enum Place {
     /// Byte `n` of the content is byte `n` from here.
     From(usize),
     /// With escapes: the place of each byte, and of the end.
-    Each(Vec<u32>),
+    Each(Vec<usize>),
 }
 
 impl Place {
@@ -36,7 +36,7 @@ impl Place {
     /// at the start.
     fn escaped(inner: &str, start: usize, len: usize) -> Place {
         let mut places = Vec::with_capacity(len + 1);
-        let mut push = |at: usize, bytes: usize| places.extend(std::iter::repeat_n((start + at) as u32, bytes));
+        let mut push = |at: usize, bytes: usize| places.extend(std::iter::repeat_n(start + at, bytes));
         let mut at = match inner.as_bytes() {
             [b'\n', ..] => 1,
             [b'\r', b'\n', ..] => 2,
@@ -67,7 +67,7 @@ impl Place {
         push(inner.len(), 1);
         match places.len() == len + 1 {
             true => Place::Each(places),
-            false => Place::Each(vec![start as u32; len + 1]),
+            false => Place::Each(vec![start; len + 1]),
         }
     }
 
@@ -77,9 +77,18 @@ impl Place {
             Place::Nowhere => 0..0,
             Place::From(start) => start + part.start..start + part.end,
             Place::Each(places) => {
-                let at = |index: usize| places.get(index).or(places.last()).map_or(0, |place| *place as usize);
+                let at = |index: usize| places.get(index).or(places.last()).map_or(0, |place| *place);
                 at(part.start)..at(part.end).max(at(part.start))
             }
+        }
+    }
+
+    /// The same with each byte somewhere else.
+    pub(crate) fn moved(&self, to: impl Fn(usize) -> usize) -> Place {
+        match self {
+            Place::Nowhere => Place::Nowhere,
+            Place::From(start) => Place::From(to(*start)),
+            Place::Each(places) => Place::Each(places.iter().map(|at| to(*at)).collect()),
         }
     }
 

@@ -3,17 +3,21 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
+use super::expand::{Expanded, expand};
 use super::keys::Table;
+use super::layers::{lay, moved};
+use super::print::Printer;
 use super::*;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::JSON_DEPTH_MAX;
 
 /// How deeply steps nest in steps. 16: the scopes that a run opens nest twice as deep, and people lose count at four.
-const BLOCKS_NESTED_MAX: usize = 16;
+pub(super) const BLOCKS_NESTED_MAX: usize = 16;
 
 /// Words of the language that this version does not speak yet.
 const LATER: &[(Table, &str)] = &[
@@ -63,42 +67,74 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Repeat, "interval", "delay"),
 ];
 
-type Key<'i> = Spanned<DeString<'i>>;
-type Item<'i> = Spanned<DeValue<'i>>;
+pub(super) type Key<'i> = Spanned<DeString<'i>>;
+pub(super) type Item<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn spec(source: &Source) -> (Option<Spec>, Vec<Diagnostic>) {
-    read(source, |reader, document| {
-        let mut spec = reader.workflow(document);
+    read(source, |reader, document, mut found| {
+        let Expanded { document, origins, faults, for_short, templates, defaults } = expand(&source.text, document);
+        reader.origins = Arc::new(origins);
+        reader.out = Collector::over(reader.origins.clone());
+        found.extend(faults);
+        found.into_iter().for_each(|fault| reader.out.push(fault));
+        reader.probe(&templates, defaults.as_ref());
+        let mut spec = reader.workflow(&document);
         spec.incomplete = reader.out.error_count() > 0;
         spec.left_out = std::mem::take(&mut reader.left_out);
+        spec.origins = reader.origins.clone();
+        spec.for_short = for_short.into_values().collect();
         Some(spec)
     })
 }
 
 pub(super) fn document(source: &Source) -> (Option<Value>, Vec<Diagnostic>) {
     let whole = 0..source.text.len();
-    read(source, |reader, document| reader.value(&Spanned::new(whole, DeValue::Table(document.clone())), 0))
+    read(source, |reader, document, _| reader.value(&Spanned::new(whole, DeValue::Table(document)), 0))
+}
+
+pub(super) fn written_out(source: &Source, with_origins: bool) -> (Option<String>, Vec<Diagnostic>) {
+    read(source, |reader, document, mut found| {
+        let Expanded { document, origins, faults, .. } = expand(&source.text, document);
+        found.extend(faults);
+        reader.out = Collector::over(Arc::new(origins.clone()));
+        found.into_iter().for_each(|fault| reader.out.push(fault));
+        let starts = || std::iter::once(0).chain(source.text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let printer = Printer { source, origins: &origins, lines: with_origins.then(starts) };
+        (reader.out.error_count() == 0).then(|| printer.document(&document))
+    })
 }
 
 /// What `take` makes of the file, unless it is too large or no TOML.
-fn read<T>(source: &Source, take: impl FnOnce(&mut Reader, &DeTable<'_>) -> Option<T>) -> (Option<T>, Vec<Diagnostic>) {
+fn read<T>(
+    source: &Source,
+    take: impl FnOnce(&mut Reader, DeTable<'_>, Vec<Diagnostic>) -> Option<T>,
+) -> (Option<T>, Vec<Diagnostic>) {
     if source.text.len() > SOURCE_BYTES_MAX {
         let (bytes, mib) = (source.text.len(), SOURCE_BYTES_MAX >> 20);
         let message = format!("the file has {bytes} bytes; at most {SOURCE_BYTES_MAX} ({mib} MiB) are read");
         return (None, vec![Diagnostic::error("too-large", 0..0, message)]);
     }
-    let (document, errors) = DeTable::parse_recoverable(&source.text);
-    let mut reader = Reader { out: Collector::default(), left_out: HashSet::new(), depth: 0 };
-    if !errors.is_empty() {
-        errors.iter().for_each(|error| reader.out.push(no_toml(error, source.text.len())));
-        return (None, reader.out.finish());
+    let mut reader = Reader::default();
+    let mut whole: Option<DeTable<'_>> = None;
+    let (mut faults, mut is_toml) = (Vec::new(), true);
+    for file in source.files() {
+        let (document, errors) = DeTable::parse_recoverable(&source.text[file.clone()]);
+        is_toml &= errors.is_empty();
+        errors.iter().for_each(|error| reader.out.push(no_toml(error, &file)));
+        let document = document.into_inner();
+        match &mut whole {
+            None => whole = Some(document),
+            Some(whole) => lay(whole, moved(document, file.start), &mut faults),
+        }
     }
-    let taken = take(&mut reader, document.get_ref());
+    let Some(document) = whole.filter(|_| is_toml) else { return (None, reader.out.finish()) };
+    let taken = take(&mut reader, document, faults);
     (taken, reader.out.finish())
 }
 
-fn no_toml(error: &toml::de::Error, end: usize) -> Diagnostic {
-    let span = error.span().unwrap_or(end..end);
+/// `file`: where its text is in the source's.
+fn no_toml(error: &toml::de::Error, file: &Range<usize>) -> Diagnostic {
+    let span = error.span().map_or(file.end..file.end, |span| file.start + span.start..file.start + span.end);
     let (message, expected) = match error.message().split_once(", expected ") {
         Some((message, expected)) => (message, Some(format!("expected {expected}"))),
         None => (error.message(), None),
@@ -106,7 +142,7 @@ fn no_toml(error: &toml::de::Error, end: usize) -> Diagnostic {
     Diagnostic::error("not-toml", span, message).label(expected.unwrap_or_default())
 }
 
-fn wrong_type(key: &str, expected: &str, value: &Item<'_>) -> Diagnostic {
+pub(super) fn wrong_type(key: &str, expected: &str, value: &Item<'_>) -> Diagnostic {
     let found = type_name(value.get_ref());
     Diagnostic::error("wrong-type", value.span(), format!("`{key}` must be {expected}, not {found}")).label(found)
 }
@@ -120,7 +156,7 @@ fn missing_key(table: Table, key: &str, span: Range<usize>) -> Diagnostic {
     Diagnostic::error("missing-key", span, format!("{} needs `{key}`", table.name())).label(format!("without `{key}`"))
 }
 
-fn type_name(value: &DeValue<'_>) -> &'static str {
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
@@ -133,24 +169,54 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The table's entries in the order of the file; the parser keeps them sorted by name.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
+pub(super) fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
 }
 
-fn owned(key: &Key<'_>) -> Spanned<String> {
+pub(super) fn owned(key: &Key<'_>) -> Spanned<String> {
     Spanned::new(key.span(), key.get_ref().to_string())
 }
 
+#[derive(Default)]
 struct Reader {
     out: Collector,
+    origins: Arc<Origins>,
     left_out: HashSet<(&'static str, String)>,
     /// In how many steps the one at hand is.
     depth: usize,
 }
 
 impl Reader {
+    /// Looks for faults in templates, whether or not something is like them, and in `[defaults]`.
+    fn probe(&mut self, templates: &[(Key<'_>, Item<'_>)], defaults: Option<&DeTable<'_>>) {
+        let mut probe =
+            Reader { out: Collector::over(self.origins.clone()), origins: self.origins.clone(), ..Reader::default() };
+        for (name, template) in templates {
+            probe.step(name, template);
+        }
+        let mut step = StepSpec::default();
+        for (key, value) in defaults.map(|table| probe.known(Table::Defaults, table)).unwrap_or_default() {
+            probe.work(&mut step, key, value);
+        }
+        // What one template has from another was told with that.
+        let mut told = HashSet::new();
+        for fault in probe.out.finish() {
+            if told.insert((fault.span.clone(), fault.code, fault.message.clone())) {
+                self.out.push(fault);
+            }
+        }
+    }
+
+    /// What has the wrong type, unless it was to be made of something that is wrong in turn, and told.
+    fn wrong(&mut self, fault: Diagnostic, value: &Item<'_>) {
+        match self.origins.is_faulty(&value.span()) {
+            true => self.out.has_been_told(),
+            false => self.out.push(fault),
+        }
+    }
+
     fn workflow(&mut self, document: &DeTable<'_>) -> Spec {
         let mut spec = Spec::default();
         let mut always = Vec::new();
@@ -314,6 +380,8 @@ impl Reader {
                 "join" => step.join = self.join(value),
                 "rest" => step.rest = self.string("rest", value),
                 "when" => step.when = self.rule("when", value),
+                // Only if there is something wrong with it, which was told.
+                "like" => self.out.has_been_told(),
                 _ => self.work(&mut step, key, value),
             }
         }
@@ -453,7 +521,7 @@ impl Reader {
         match value.get_ref() {
             DeValue::String(name) => {
                 let fault = wrong_type("needs", "an array of steps", value);
-                self.out.push(fault.hint(format!("write `needs = [\"{name}\"]`")));
+                self.wrong(fault.hint(format!("write `needs = [\"{name}\"]`")), value);
                 Vec::new()
             }
             _ => self.strings("needs", value).map(Spanned::into_inner).unwrap_or_default(),
@@ -603,6 +671,13 @@ impl Reader {
             _ => format!("{} has {}", table.name(), listed(&names(table))),
         });
         let found = match table {
+            Table::Defaults if word == "grant" => {
+                let message = "what a step may reach is said with the step, and never by default";
+                let hint = "a grant here would widen every step, and show in none; steps that reach the same are `like` one template";
+                return self
+                    .out
+                    .push(Diagnostic::error("unknown-key", key.span(), message).label("no default").hint(hint));
+            }
             Table::Grant => {
                 Diagnostic::error("unknown-capability", key.span(), format!("there is no capability `{word}`"))
                     .label("can't be granted")
@@ -618,7 +693,7 @@ impl Reader {
     fn table<'t, 'i>(&mut self, key: &str, expected: &str, value: &'t Item<'i>) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            self.out.push(wrong_type(key, expected, value));
+            self.wrong(wrong_type(key, expected, value), value);
         }
         table
     }
@@ -634,7 +709,7 @@ impl Reader {
                 "steps" | "always" | "inputs" => format!("write a table `[{key}.NAME]` for each"),
                 _ => format!("write a table `[{key}]` with a line for each"),
             };
-            self.out.push(wrong_type(key, "a table", value).hint(example));
+            self.wrong(wrong_type(key, "a table", value).hint(example), value);
             return Vec::new();
         };
         let mut entries = Vec::with_capacity(table.len());
@@ -654,7 +729,7 @@ impl Reader {
         mut read: impl FnMut(&mut Reader, &Item<'_>) -> Option<T>,
     ) -> Option<Spanned<Vec<T>>> {
         let Some(items) = value.get_ref().as_array() else {
-            self.out.push(wrong_type(key, "an array", value));
+            self.wrong(wrong_type(key, "an array", value), value);
             return None;
         };
         let items = items.iter().filter_map(|item| read(self, item)).collect();
@@ -663,18 +738,18 @@ impl Reader {
 
     fn strings(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<Vec<Spanned<String>>>> {
         self.list(key, value, |reader, item| match item.get_ref().as_str() {
-            Some(text) => Some(Spanned::new(item.span(), text.to_owned())),
-            None => {
-                reader.out.push(wrong_type(key, "an array of strings", item));
+            Some(text) if !reader.origins.is_faulty(&item.span()) => Some(Spanned::new(item.span(), text.to_owned())),
+            _ => {
+                reader.wrong(wrong_type(key, "an array of strings", item), item);
                 None
             }
         })
     }
 
     fn string(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<String>> {
-        let text = value.get_ref().as_str();
+        let text = value.get_ref().as_str().filter(|_| !self.origins.is_faulty(&value.span()));
         if text.is_none() {
-            self.out.push(wrong_type(key, "a string", value));
+            self.wrong(wrong_type(key, "a string", value), value);
         }
         text.map(|text| Spanned::new(value.span(), text.to_owned()))
     }
@@ -692,12 +767,14 @@ impl Reader {
 
     fn size(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<Size>> {
         match value.get_ref() {
-            DeValue::String(text) => Some(Spanned::new(value.span(), Size::Text(text.to_string()))),
+            DeValue::String(_) => {
+                self.string(key, value).map(|text| Spanned::new(text.span(), Size::Text(text.into_inner())))
+            }
             DeValue::Integer(_) => {
                 self.integer(key, value).map(|bytes| Spanned::new(bytes.span(), Size::Bytes(bytes.into_inner())))
             }
             _ => {
-                self.out.push(wrong_type(key, "a size such as `\"64MiB\"`, or a number of bytes", value));
+                self.wrong(wrong_type(key, "a size such as `\"64MiB\"`, or a number of bytes", value), value);
                 None
             }
         }
@@ -706,7 +783,7 @@ impl Reader {
     fn boolean(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<bool>> {
         let found = value.get_ref().as_bool();
         if found.is_none() {
-            self.out.push(wrong_type(key, "`true` or `false`", value));
+            self.wrong(wrong_type(key, "`true` or `false`", value), value);
         }
         found.map(|found| Spanned::new(value.span(), found))
     }
@@ -715,7 +792,7 @@ impl Reader {
         match value.get_ref() {
             DeValue::Integer(number) => self.int(number, value.span()).map(|number| Spanned::new(value.span(), number)),
             _ => {
-                self.out.push(wrong_type(key, "an integer", value));
+                self.wrong(wrong_type(key, "an integer", value), value);
                 None
             }
         }
@@ -726,7 +803,7 @@ impl Reader {
             DeValue::Integer(number) => self.int(number, value.span()).map(|number| number as f64),
             DeValue::Float(number) => self.float(number.as_str(), value.span()),
             _ => {
-                self.out.push(wrong_type(key, "a number", value));
+                self.wrong(wrong_type(key, "a number", value), value);
                 None
             }
         };
