@@ -260,6 +260,7 @@ fn help_is_the_same_for_everybody() {
     assert_snapshot!("help", bench.talk(&["--help"]));
     for command in [
         "check",
+        "expand",
         "plan",
         "run",
         "resume",

@@ -103,6 +103,37 @@ fn every_workflow_of_the_reference_checks() {
 }
 
 #[test]
+fn the_overlay_of_the_reference_fits_the_workflow_before_it_and_comes_to_the_plan_that_is_printed() {
+    let bench = bench();
+    let whole = |block: &str| {
+        let plugins = format!("\"{}/plugins/", repository().display());
+        format!("name = \"example\"\n{}", block.replace("\"../plugins/", &plugins))
+    };
+    let overlay = blocks("docs/workflows.md", "toml overlay").remove(0);
+    let below = blocks("docs/workflows.md", "toml").into_iter().find(|block| block.contains("[defaults]")).unwrap();
+    bench.write("release.toml", &whole(&below));
+    bench.write("prod.with.toml", &overlay);
+    bench.build("plugins/process");
+    let answer = bench.run(&["check", "release.toml", "--with", "prod.with.toml"]);
+    assert_eq!((answer.code, answer.stderr.contains("no errors, no warnings")), (0, true), "{}", answer.stderr);
+    // By itself, it is no workflow.
+    let answer = bench.run(&["check", "."]);
+    assert!(answer.code == 0 && !answer.stderr.contains("prod"), "{}", answer.stderr);
+    let answer = bench.run(&["plan", "release.toml", "--with", "prod.with.toml", "--diff", "release.toml"]);
+    assert!(answer.code == 6 && answer.stdout.contains("workspace"), "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stdout.contains('!'), "what it grants more stands out: {}", answer.stdout);
+    let printed = bench.run(&["expand", "release.toml", "--with", "prod.with.toml"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    bench.write("printed.toml", &printed.stdout);
+    let answer = bench.run(&["plan", "release.toml", "--with", "prod.with.toml", "--diff", "printed.toml"]);
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    let origins = bench.run(&["expand", "release.toml", "--with", "prod.with.toml", "--origins"]).stdout;
+    assert!(origins.contains("  # prod.with.toml:7"), "{origins}");
+    let answer = bench.run(&["check", ".", "--with", "prod.with.toml"]);
+    assert!(answer.code == 2 && answer.stderr.contains("one workflow"), "{}", answer.stderr);
+}
+
+#[test]
 fn every_workflow_of_the_repository_checks_without_a_warning() {
     let bench = bench();
     let mut checked = 0;

@@ -54,6 +54,21 @@ expect.steps.again = "succeeded"
 "#;
 
 #[test]
+fn a_workflow_is_tested_as_it_is_in_an_environment() {
+    let bench = greeting();
+    bench.write("quiet.with.toml", "remove = [\"steps.again\"]\nsteps.greet.retry = { delay = \"3s\" }\n");
+    let test = "workflow = \"greeting.toml\"\nwith = [\"quiet.with.toml\"]\ninputs.name = \"Ada\"\n\
+        [tests.it_takes_longer]\nsteps.greet.attempts = [{ failure = \"transient\" }, { output = { greeting = \"Hi!\" } }]\n\
+        expect.outcome = \"succeeded\"\nexpect.took = \"3s\"\n";
+    bench.write("quiet.test.toml", test);
+    let answer = bench.run(&["test"]);
+    assert!(answer.code == 0 && answer.stderr.contains("1 passed"), "{}", answer.stderr);
+    bench.write("quiet.test.toml", &test.replace("quiet.with", "nowhere"));
+    let answer = bench.run(&["test"]);
+    assert!(answer.code == 3 && answer.stderr.contains("no overlay at nowhere.toml"), "{}", answer.stderr);
+}
+
+#[test]
 fn tests_that_pass_are_a_line_each() {
     let bench = greeting();
     bench.write("greeting.test.toml", TESTS);

@@ -39,6 +39,9 @@ pub enum Command {
     /// Check workflow files without running them: all faults, each with line and hint
     #[command(after_help = CHECK_HELP)]
     Check(Check),
+    /// Print a workflow as one file, without overlays, templates, defaults and vars
+    #[command(after_help = EXPAND_HELP)]
+    Expand(Expand),
     /// Tell what a run would do: order, inputs, grants, open rules; no step is executed
     #[command(after_help = PLAN_HELP)]
     Plan(Plan),
@@ -104,8 +107,17 @@ Example:
   downbeat check workflows/release/release.toml
   downbeat check workflows/hello workflows/release    # all in these folders and below
   downbeat check deploy.toml --json                   # for programs: one finding a line
+  downbeat check release.toml --with prod.with.toml   # as it is in an environment
   downbeat check --explain unknown-step
   downbeat check --explain                            # all codes";
+
+const EXPAND_HELP: &str = "\
+What is printed can be checked and run like any other file: beside the workflow's, since its paths start there, it comes to \
+the same plan.
+
+Example:
+  downbeat expand release.toml
+  downbeat expand release.toml --with prod.with.toml --origins    # and where each line comes from";
 
 const PLAN_HELP: &str = "\
 Inputs are given as to `downbeat run`. What they decide is decided: holes are filled, rules evaluated, steps that can't \
@@ -120,6 +132,7 @@ Example:
   downbeat plan workflows/release --diff last         # the latest run of a workflow of this name
   downbeat plan workflows/release --diff 1k8qz4h
   downbeat plan prod.toml --diff staging.toml
+  downbeat plan release.toml --with prod.with.toml --diff release.toml    # what the overlay changes
   downbeat plan workflows/hello --json";
 
 const TEST_HELP: &str = "\
@@ -224,6 +237,9 @@ pub struct Check {
     /// Workflow files; a folder stands for the workflows in it and below
     #[arg(required_unless_present = "explain", value_name = "FILE")]
     pub workflows: Vec<PathBuf>,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// Print the findings as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
@@ -235,12 +251,29 @@ pub struct Check {
     pub explain: Option<Option<String>>,
 }
 
+/// `downbeat expand`
+#[derive(Debug, Args)]
+pub struct Expand {
+    /// The workflow's TOML file, or a folder with only one workflow
+    #[arg(value_name = "FILE")]
+    pub workflow: PathBuf,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// Say behind each line where its values were written, if elsewhere
+    #[arg(long)]
+    pub origins: bool,
+}
+
 /// `downbeat plan`
 #[derive(Debug, Args)]
 pub struct Plan {
     /// The workflow's TOML file, or a folder with one workflow, or with one of the folder's name
     #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// An input, as NAME=VALUE or NAME=@FILE; may be repeated
     #[arg(long = "input", short, value_name = "NAME=VALUE")]
     pub input: Vec<String>,
@@ -281,6 +314,9 @@ pub struct Run {
     /// The workflow's TOML file, or a folder with one workflow, or with one of the folder's name
     #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// An input, as NAME=VALUE or NAME=@FILE; may be repeated
     #[arg(long = "input", short, value_name = "NAME=VALUE")]
     pub input: Vec<String>,
@@ -335,6 +371,9 @@ pub struct Graph {
     /// A workflow file, a folder with one, or a run (its id, the beginning or end of it, `last`); by default the latest run
     #[arg(value_name = "WORKFLOW|RUN")]
     pub what: Option<String>,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// The format; by default what the output's name ends in (.svg, .dot, .mmd), else SVG
     #[arg(long, value_enum)]
     pub format: Option<GraphFormat>,

@@ -18,6 +18,11 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
     }
     let sandbox = place.sandbox()?;
     let mut gravest = Exit::Success;
+    let is_one = |path: &PathBuf| path.is_file();
+    if !arguments.with.is_empty() && (arguments.workflows.len() > 1 || !arguments.workflows.iter().all(is_one)) {
+        let fault = Fault::new(Exit::Usage, "`--with` goes with one workflow: what is laid over it is meant for that");
+        return Err(fault.hint("name the file itself"));
+    }
     for path in &arguments.workflows {
         let files: Vec<Result<PathBuf, Fault>> = match workflow_file::files_below(path) {
             Ok(files) => files.into_iter().map(Ok).collect(),
@@ -39,7 +44,7 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
 
 /// Checks a file and tells what is wrong with it; `gravest` has that, too, before anything is told.
 fn check_file(path: &Path, sandbox: &Sandbox, arguments: &Check, gravest: &mut Exit) -> Result<(), Fault> {
-    let checked = workflow_file::check(path, sandbox)?;
+    let checked = workflow_file::check(path, &arguments.with, sandbox)?;
     if checked.plan.is_none() || arguments.deny_warnings && !checked.is_clean() {
         *gravest = (*gravest).max(Exit::Refused);
     }

@@ -14,6 +14,7 @@ mod cancel;
 mod check;
 mod completions;
 mod drive;
+mod expand;
 mod explain;
 mod files;
 mod follow;
@@ -62,6 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let place = line.place;
     let ended = match line.command {
         Command::Check(arguments) => check::check(&place, &arguments),
+        Command::Expand(arguments) => expand::expand(&arguments),
         Command::Plan(arguments) => plan::plan(&place, &arguments),
         Command::Test(arguments) => test::test(&place, &arguments),
         Command::Run(arguments) => run::run(&place, &arguments),

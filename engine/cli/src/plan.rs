@@ -20,7 +20,7 @@ use crate::workflow_file;
 
 pub(crate) fn plan(place: &Place, arguments: &Plan) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
-    let plan = workflow_file::load(&arguments.workflow, &sandbox)?;
+    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
     let inputs = || gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref());
     let Some(before) = &arguments.diff else {
         let preview = preview(&plan, inputs()?);
@@ -53,7 +53,7 @@ fn find(
     workflow: &str,
 ) -> Result<(downbeat_workflow::plan::Plan, Option<Json>), Fault> {
     if text != "last" && workflow_file::is_path(text) {
-        return Ok((workflow_file::load(Path::new(text), sandbox)?, None));
+        return Ok((workflow_file::load(Path::new(text), &[], sandbox)?, None));
     }
     let journal = place.observe()?;
     let run = match text {

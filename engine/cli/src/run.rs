@@ -19,7 +19,7 @@ use crate::workflow_file;
 
 pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
-    let plan = workflow_file::load(&arguments.workflow, &sandbox)?;
+    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
     let inputs = gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref())?;
     let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
     let driven = Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new() };

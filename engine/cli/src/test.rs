@@ -55,8 +55,8 @@ pub(crate) fn test(place: &Place, arguments: &arguments::Test) -> Result<Exit, F
 struct Session<'a> {
     arguments: &'a arguments::Test,
     sandbox: Sandbox,
-    /// By path, each loaded once; `None` if it has errors, which were told.
-    workflows: BTreeMap<PathBuf, Option<(Arc<Plan>, Coverage)>>,
+    /// By paths, its own and those of what is laid over it, each loaded once; `None` if it has errors, which were told.
+    workflows: BTreeMap<Vec<PathBuf>, Option<(Arc<Plan>, Coverage)>>,
     suites: Vec<TestSuite>,
     counts: Counts,
     began: Instant,
@@ -111,21 +111,29 @@ impl Session<'_> {
     /// What the file means for its workflow, unless one of them is wrong.
     fn suite(&mut self, path: &Path, file: &TestFile, found: &mut Vec<Diagnostic>) -> Option<(Arc<Plan>, Suite)> {
         let workflow = file.workflow.as_ref()?;
-        let beside = path.parent().unwrap_or(Path::new("")).join(workflow.get_ref());
-        if !beside.is_file() {
-            let message = format!("there is no workflow at {}", beside.display());
-            let missing = Diagnostic::error("no-workflow", workflow.span(), message);
-            found.push(missing.hint("the path starts at the test file's own folder"));
-            return None;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut files = Vec::new();
+        for (what, named) in
+            std::iter::once(("workflow", workflow)).chain(file.overlays.iter().map(|overlay| ("overlay", overlay)))
+        {
+            let beside = folder.join(named.get_ref());
+            if !beside.is_file() {
+                let message = format!("there is no {what} at {}", beside.display());
+                let missing = Diagnostic::error("no-workflow", named.span(), message);
+                found.push(missing.hint("the path starts at the test file's own folder"));
+                return None;
+            }
+            files.push(beside);
         }
-        if !self.workflows.contains_key(&beside) {
-            let loaded = self.load(&beside);
-            self.workflows.insert(beside.clone(), loaded);
+        if !self.workflows.contains_key(&files) {
+            let loaded = self.load(&files);
+            self.workflows.insert(files.clone(), loaded);
         }
-        let Some((plan, _)) = self.workflows.get(&beside).and_then(Option::as_ref) else {
-            let message = format!("the workflow {} has errors", beside.display());
+        let Some((plan, _)) = self.workflows.get(&files).and_then(Option::as_ref) else {
+            let message = format!("the workflow {} has errors", files[0].display());
             let wrong = Diagnostic::error("workflow-errors", workflow.span(), message);
-            found.push(wrong.hint(format!("`downbeat check {}` shows them", beside.display())));
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            found.push(wrong.hint(format!("`downbeat check {}` shows them", files.join(" --with "))));
             return None;
         };
         let plan = plan.clone();
@@ -135,8 +143,8 @@ impl Session<'_> {
         suite.map(|suite| (plan, suite))
     }
 
-    fn load(&self, path: &Path) -> Option<(Arc<Plan>, Coverage)> {
-        let plan = Arc::new(workflow_file::check(path, &self.sandbox).ok()?.plan?);
+    fn load(&self, files: &[PathBuf]) -> Option<(Arc<Plan>, Coverage)> {
+        let plan = Arc::new(workflow_file::check(&files[0], &files[1..], &self.sandbox).ok()?.plan?);
         let coverage = Coverage::new(&plan);
         Some((plan, coverage))
     }
@@ -208,13 +216,14 @@ impl Session<'_> {
         }
         if self.arguments.coverage {
             // Where no test was played, for one since its file was refused, nothing can be said of it.
-            let is_tried = |(_, (_, coverage)): &(&PathBuf, &(Arc<Plan>, Coverage))| coverage.runs() > 0;
-            for (path, (plan, coverage)) in
-                self.workflows.iter().filter_map(|(path, found)| Some((path, found.as_ref()?))).filter(is_tried)
+            let is_tried = |(_, (_, coverage)): &(&Vec<PathBuf>, &(Arc<Plan>, Coverage))| coverage.runs() > 0;
+            for (files, (plan, coverage)) in
+                self.workflows.iter().filter_map(|(files, found)| Some((files, found.as_ref()?))).filter(is_tried)
             {
                 match self.arguments.json {
                     true => {
-                        let line = json!({ "workflow": path.display().to_string(), "coverage": coverage.gaps(plan) });
+                        let line =
+                            json!({ "workflow": files[0].display().to_string(), "coverage": coverage.gaps(plan) });
                         talk::put_json(&line.to_string())?;
                     }
                     false => talk::put(&format!("\n{}", coverage.report(plan)))?,

@@ -108,9 +108,20 @@ fn count(n: usize, word: &str) -> String {
     }
 }
 
-/// The plan of a file, or of a folder's workflow, for running it: the only one, or of several (those that it opens lie
-/// beside it) the one that is called like the folder. Errors are printed as they are, warnings in one line.
-pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
+/// The plan of a file, or of a folder's workflow, with others laid over it, for running it. Errors are printed as they are,
+/// warnings in one line.
+pub(crate) fn load(path: &Path, with: &[PathBuf], sandbox: &Sandbox) -> Result<Plan, Fault> {
+    let checked = check(&only(path)?, with, sandbox)?;
+    match checked.plan {
+        Some(_) => checked.summarise(),
+        None => checked.print(),
+    }
+    checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
+}
+
+/// The file, or a folder's workflow: the only one, or of several (those that it opens lie beside it) the one that is called
+/// like the folder.
+pub(crate) fn only(path: &Path) -> Result<PathBuf, Fault> {
     let mut files = files(path)?;
     let whole = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     if let Some(own) = files.iter().position(|file| file.file_stem() == whole.file_name()) {
@@ -122,12 +133,7 @@ pub(crate) fn load(path: &Path, sandbox: &Sandbox) -> Result<Plan, Fault> {
         let fault = Fault::refused(format!("{}: the folder has several workflows", path.display()));
         return Err(fault.hint(format!("name one: {}", names.join(", "))));
     }
-    let checked = check(&files.remove(0), sandbox)?;
-    match checked.plan {
-        Some(_) => checked.summarise(),
-        None => checked.print(),
-    }
-    checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
+    Ok(files.remove(0))
 }
 
 /// Whether a text names a file or a folder rather than a run: it is there, or could be nothing else, since ids of runs have
@@ -190,11 +196,16 @@ fn gather(folder: &Path, deep: bool, files: &mut Vec<PathBuf>) -> Result<(), Fau
         }
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
         let is_workflow = || read(&path).map_or(true, |text| has_steps(&text));
-        if is_toml && !is_test_file(&path) && path.is_file() && is_workflow() {
+        if is_toml && !is_test_file(&path) && !is_overlay(&path) && path.is_file() && is_workflow() {
             files.push(path);
         }
     }
     folders.iter().try_for_each(|folder| gather(folder, deep, files))
+}
+
+/// Whether the name is one of a file that is laid over others, so that it is no workflow by itself.
+fn is_overlay(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".with.toml"))
 }
 
 /// Whether the text has steps, also if it is no TOML any more.
@@ -205,10 +216,15 @@ fn has_steps(text: &str) -> bool {
     })
 }
 
-/// Reads and judges a file.
-pub(crate) fn check(path: &Path, sandbox: &Sandbox) -> Result<Checked, Fault> {
-    let text = read(path)?;
-    let source = Source::new(path.display().to_string(), text);
+/// Reads a file, and those that are laid over it.
+pub(crate) fn source(path: &Path, with: &[PathBuf]) -> Result<Source, Fault> {
+    let lowest = Source::new(path.display().to_string(), read(path)?);
+    with.iter().try_fold(lowest, |source, over| Ok(source.with(over.display().to_string(), &read(over)?)))
+}
+
+/// Reads and judges a file, with others laid over it.
+pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox) -> Result<Checked, Fault> {
+    let source = source(path, with)?;
     let (spec, mut diagnostics) = Spec::parse(&source);
     let (mut plan, mut others) = (None, Vec::new());
     if let Some(spec) = spec {
@@ -279,7 +295,7 @@ fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagno
         let found = Diagnostic::error("grant", file.path.span(), format!("`{path}` can't be granted: {reason}"));
         Some(found.maybe_hint(Some(hint).filter(|hint| !hint.is_empty())))
     });
-    barred.take(DIAGNOSTICS_MAX).collect()
+    spec.written(barred.take(DIAGNOSTICS_MAX))
 }
 
 /// The file that a plan came from, if it now says something else: of the workflows in the plan's folder, that of the same

@@ -18,6 +18,8 @@ pub const SUFFIX: &str = ".test.toml";
 pub struct TestFile {
     /// `workflow`: its path from the test file's folder.
     pub workflow: Option<Spanned<String>>,
+    /// `with`: the paths of what is laid over it.
+    pub overlays: Vec<Spanned<String>>,
     /// `default`.
     pub default: Option<Spanned<Otherwise>>,
     /// `[inputs]`: those of all tests.
@@ -263,7 +265,7 @@ fn kinds() -> Vec<(&'static str, FailureKind)> {
     ]
 }
 
-const FILE: &[&str] = &["workflow", "default", "inputs", "plugins", "steps", "tests"];
+const FILE: &[&str] = &["workflow", "with", "default", "inputs", "plugins", "steps", "tests"];
 const TEST: &[&str] =
     &["description", "inputs", "steps", "default", "signals", "approvals", "cancel", "begins", "seed", "expect"];
 const SIGNAL: &[&str] = &["at", "name", "data"];
@@ -299,6 +301,7 @@ impl Reader {
         for (key, value) in self.known("a test file", FILE, document) {
             match key {
                 "workflow" => file.workflow = self.string(key, value),
+                "with" => file.overlays = self.strings(key, value),
                 "default" => file.default = self.one_of(key, value, OTHERWISE),
                 "inputs" => file.inputs = self.table(key, value),
                 "plugins" => file.plugins = self.table(key, value),
