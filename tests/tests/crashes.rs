@@ -88,7 +88,10 @@ fn killed_in_the_middle_a_run_resumes_where_it_was() {
     bench.write("waiting.toml", &text.replace("\"done\"", "\"changed\""));
     let resumed = bench.run(&["resume"]);
     assert_eq!((resumed.code, resumed.stdout.trim()), (0, "{\n  \"said\": \"done\"\n}"), "{}", resumed.stderr);
-    let changed = resumed.stderr.lines().find(|line| line.ends_with("says something else than this run began with; the run keeps its plan"));
+    let changed = resumed
+        .stderr
+        .lines()
+        .find(|line| line.ends_with("says something else than this run began with; the run keeps its plan"));
     assert!(changed.is_some_and(|line| line.contains("waiting.toml")), "{}", resumed.stderr);
     // What had succeeded was not done again; what was in flight was, and says so.
     assert_eq!(std::fs::read_to_string(bench.path().join("before")).unwrap(), "once\n");

@@ -254,7 +254,7 @@ pub struct Check {
 /// `downbeat expand`
 #[derive(Debug, Args)]
 pub struct Expand {
-    /// The workflow's TOML file, or a folder with only one workflow
+    /// The workflow's TOML file, or a folder with one workflow, or with one of the folder's name
     #[arg(value_name = "FILE")]
     pub workflow: PathBuf,
     /// A file laid over the workflow's, as for an environment; may be repeated

@@ -21,7 +21,10 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = Arc::new(load_plan(&journal, &run)?);
     if let Some(file) = workflow_file::changed_since(&plan) {
-        talk::say(format_args!("{} says something else than this run began with; the run keeps its plan", file.display()));
+        talk::say(format_args!(
+            "{} says something else than this run began with; the run keeps its plan",
+            file.display()
+        ));
     }
     let before = journal.load(&run).map_err(Fault::engine)?.records;
     let (sandbox, style) = (place.sandbox()?, Style::fitting(arguments.json));

@@ -294,7 +294,7 @@ fn an_overlay_replaces_what_it_says_and_merges_tables() {
         with = { region = \"${vars.region}\", list = [1, 2], deep = { a = 1, b = 2 } }
         [steps.approve]
         needs = [\"build\"]
-        wait  = { approval = [\"ann\"] }
+        wait  = { approval = [\"ann\"], for = \"1d\" }
         [steps.deploy]
         use   = \"tool\"
         with  = { program = \"sh\" }

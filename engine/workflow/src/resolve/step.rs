@@ -529,7 +529,10 @@ impl<'a> Resolver<'a, '_, '_> {
             self.out.push(diagnostic.label(found.kinds.to_string()).hint("compare it with something, such as `… > 0`"));
         }
         self.guards = guards(&expression);
-        self.constant_rule(key, &expression, place.span(0..content.len()));
+        // One that vars decide is meant: they may be others in another environment.
+        if !self.spec.origins.is_rewritten(&text.span()) {
+            self.constant_rule(key, &expression, place.span(0..content.len()));
+        }
         Some(Rule::from(expression))
     }
 }

@@ -84,7 +84,7 @@ impl Origins {
     }
 
     /// Whether this string is.
-    pub(super) fn is_rewritten(&self, span: &Range<usize>) -> bool {
+    pub(crate) fn is_rewritten(&self, span: &Range<usize>) -> bool {
         !self.rewritten.is_empty() && self.rewritten.contains_key(&span.start)
     }
 

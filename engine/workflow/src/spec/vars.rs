@@ -353,7 +353,12 @@ fn as_text(value: &Item<'_>) -> Result<String, String> {
         DeValue::Array(_) | DeValue::Table(_) => {
             Err(format!("it is {}, which may stand only alone in its string", type_name(value.get_ref())))
         }
-        _ => as_expression(value),
+        // An expression has brackets around what is negative.
+        DeValue::Integer(_) | DeValue::Float(_) => {
+            as_expression(value).map(|number| number.trim_matches(['(', ')']).to_owned())
+        }
+        DeValue::Datetime(moment) => Ok(moment.to_string()),
+        DeValue::Boolean(_) => as_expression(value),
     }
 }
 
