@@ -190,8 +190,15 @@ mod tests {
         let journal = Journal::in_memory();
         let run = RunId("abc".into());
         let (plan, inputs) = (Digest::of(b"{}"), Json::from(serde_json::json!({})));
-        let created =
-            Event::RunCreated { workflow: "w".into(), plan: plan.clone(), inputs, seed: 1, priority: 0, group: None };
+        let created = Event::RunCreated {
+            workflow: "w".into(),
+            plan: plan.clone(),
+            inputs,
+            seed: 1,
+            priority: 0,
+            group: None,
+            rerun_of: None,
+        };
         let records = vec![Record { at: Timestamp(1), event: created }];
         journal.create(Create { run: run.clone(), plan, plan_json: Arc::from("{}"), records }).wait().unwrap();
         let plan = Plan::from_json(r#"{"name": "w", "directory": "/", "plugins": [], "steps": []}"#).unwrap();

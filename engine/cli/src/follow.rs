@@ -194,6 +194,7 @@ mod tests {
             seed: 1,
             priority: 0,
             group: None,
+            rerun_of: None,
         };
         let create =
             Create { run: run.clone(), plan: digest, plan_json: Arc::from("{}"), records: vec![record(0, created)] };

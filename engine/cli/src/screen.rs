@@ -75,6 +75,8 @@ pub(crate) struct Screen {
     name_width: usize,
     began: Timestamp,
     succeeded: usize,
+    /// Steps whose answers are another run's.
+    reused: usize,
     skipped: usize,
     /// Steps whose latest attempt failed, or that could not be started.
     failed: HashSet<StepId>,
@@ -114,6 +116,7 @@ impl Screen {
             plan,
             began: Timestamp::default(),
             succeeded: 0,
+            reused: 0,
             skipped: 0,
             failed: HashSet::new(),
             multi: MultiProgress::new(),
@@ -138,6 +141,7 @@ impl Screen {
                 }
                 Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(self.failed.insert(*step)),
                 Event::StepSkipped { .. } => self.skipped += 1,
+                Event::StepReused { .. } => self.reused += 1,
                 _ => (),
             }
         }
@@ -222,11 +226,12 @@ impl Screen {
 
     fn happened(&mut self, record: &Record) -> Result<(), Fault> {
         match &record.event {
-            Event::RunCreated { group, .. } => {
+            Event::RunCreated { group, rerun_of, .. } => {
                 self.began = record.at;
+                let of = rerun_of.as_ref().map_or_else(String::new, |old| format!(" · a rerun of {old}"));
                 let (name, run, steps) = (self.plan.name.bold(), self.id.bold(), steps(&self.plan));
                 let group = group.as_ref().map_or_else(String::new, |group| format!(" · group {group}"));
-                self.say(&format!("{name} run {run} · {steps}{group}"));
+                self.say(&format!("{name} run {run} · {steps}{group}{of}"));
             }
             Event::RunAdmitted => {
                 let waited_ms = record.at.0.saturating_sub(self.began.0);
@@ -296,6 +301,19 @@ impl Screen {
                 let note = if note.is_empty() { String::new() } else { format!(": {note}") };
                 self.step_line(*step, &"✎".cyan().to_string(), &format!("{word} {by}{note}"));
             }
+            Event::StepReused { step, origin, .. } => {
+                self.reused += 1;
+                self.step_line(*step, &"↺".green().to_string(), &format!("reused from run {}", origin.run));
+            }
+            Event::Paused { step, reason } => {
+                let word = "paused:".yellow();
+                match step {
+                    Some(step) => self.step_line(*step, &"‖".yellow().to_string(), &format!("paused: {reason}")),
+                    None => self.say(&format!("{word} {reason}; `downbeat unpause {}` lets it go on", self.id)),
+                }
+            }
+            Event::Unpaused { step: Some(step) } => self.step_line(*step, "▸", "unpaused"),
+            Event::Unpaused { step: None } => self.say(&format!("{} it goes on", "unpaused:".cyan())),
             Event::StepCancelRequested { step, reason } => {
                 self.step_line(*step, &"■".yellow().to_string(), &format!("cancel requested: {reason}"));
             }
@@ -319,8 +337,9 @@ impl Screen {
                 let ended =
                     |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
                 let counts = format!(
-                    "{} succeeded{}{}",
+                    "{} succeeded{}{}{}",
                     self.succeeded,
+                    ended(self.reused, "reused"),
                     ended(self.failed.len(), "failed"),
                     ended(self.skipped, "skipped")
                 );

@@ -84,7 +84,7 @@ fn draw_step(out: &mut String, picture: &Picture, node: &Node) {
 
 fn look(mark: Mark) -> (&'static str, &'static str) {
     match mark {
-        Mark::Succeeded => ("#dafbe1", "rounded,filled"),
+        Mark::Succeeded | Mark::Reused => ("#dafbe1", "rounded,filled"),
         Mark::Failed => ("#ffebe9", "rounded,filled,bold"),
         Mark::Cancelled | Mark::Interrupted => ("#fff8c5", "rounded,filled"),
         Mark::Running | Mark::Delayed | Mark::Queued | Mark::Parked => ("#ddf4ff", "rounded,filled"),

@@ -73,7 +73,7 @@ fn draw_frame(out: &mut String, picture: &Picture, frame: usize, margin: &str) {
 /// Colours that can be read on light and dark pages.
 fn look(mark: Mark) -> &'static str {
     match mark {
-        Mark::Succeeded => "fill:#dafbe1,stroke:#1a7f37,color:#1f2328",
+        Mark::Succeeded | Mark::Reused => "fill:#dafbe1,stroke:#1a7f37,color:#1f2328",
         Mark::Failed => "fill:#ffebe9,stroke:#cf222e,color:#1f2328,stroke-width:3px",
         Mark::Cancelled | Mark::Interrupted => "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
         Mark::Running | Mark::Delayed | Mark::Queued | Mark::Parked => "fill:#ddf4ff,stroke:#0969da,color:#1f2328",

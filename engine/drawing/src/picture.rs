@@ -106,6 +106,8 @@ pub(crate) struct Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mark {
     Succeeded,
+    /// Its answer is another run's.
+    Reused,
     Failed,
     Skipped,
     Cancelled,
@@ -120,8 +122,9 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    pub(crate) const ALL: [Mark; 11] = [
+    pub(crate) const ALL: [Mark; 12] = [
         Mark::Succeeded,
+        Mark::Reused,
         Mark::Failed,
         Mark::Skipped,
         Mark::Cancelled,
@@ -138,6 +141,7 @@ impl Mark {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Mark::Succeeded => "succeeded",
+            Mark::Reused => "reused",
             Mark::Failed => "failed",
             Mark::Skipped => "skipped",
             Mark::Cancelled => "cancelled",
@@ -160,7 +164,7 @@ impl Mark {
             Mark::Parked => 6,
             Mark::Failed => 5,
             Mark::Cancelled => 4,
-            Mark::Succeeded => 3,
+            Mark::Succeeded | Mark::Reused => 3,
             Mark::Waiting => 2,
             Mark::Skipped => 1,
             Mark::Unreached => 0,
@@ -629,7 +633,8 @@ fn life_of_one(run: &Run, history: &History, node: &Node, id: StepId) -> (Life, 
     let (status, attempts) = run.status(id);
     let unknown = StepHistory::default();
     let story = history.steps.get(id.index()).unwrap_or(&unknown);
-    let life = Life { mark: Mark::of(&status), attempts, took_ms: story.elapsed_ms() };
+    let mark = if run.is_reused(id) { Mark::Reused } else { Mark::of(&status) };
+    let life = Life { mark, attempts, took_ms: story.elapsed_ms() };
     let unneeded_by = run.unneeded_by(id).filter(|_| life.mark == Mark::Cancelled);
     let unneeded_by = unneeded_by.map(|join| format!("`{}` does not need it any more", run.path(join)));
     let mut notes = life_notes(run, node, story, &status, life);

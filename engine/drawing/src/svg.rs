@@ -529,6 +529,7 @@ fn mark_class(mark: Mark) -> &'static str {
     match mark {
         Mark::Running => "running",
         Mark::Interrupted => "cancelled",
+        Mark::Reused => "succeeded",
         Mark::Unreached => "unreached",
         mark => mark.word(),
     }
@@ -538,6 +539,7 @@ fn mark_class(mark: Mark) -> &'static str {
 fn icon(mark: Mark, x: f64, y: f64) -> String {
     let sign = match mark {
         Mark::Succeeded => "M-3.5 .5L-1 3L3.5-2.5",
+        Mark::Reused => "M3.4 .6A3.5 3.5 0 1 1 2.6-2.4M3-4.2V-2H.8",
         Mark::Failed => "M-3-3L3 3M3-3L-3 3",
         Mark::Skipped => "M-3.5 0H3.5",
         Mark::Cancelled | Mark::Interrupted => "M-2.5-2.5H2.5V2.5H-2.5Z",

@@ -73,6 +73,13 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
             format!("{} was {word} by {}{note}", name(step), shown(by))
         }
+        Event::StepReused { step, output, origin } => {
+            format!("{} was reused from run {}: {}", name(step), origin.run, shown(output.as_str()))
+        }
+        Event::Paused { step: Some(step), reason } => format!("{} was paused: {}", name(step), shown(reason)),
+        Event::Paused { step: None, reason } => format!("the run was paused: {}", shown(reason)),
+        Event::Unpaused { step: Some(step) } => format!("{} was unpaused", name(step)),
+        Event::Unpaused { step: None } => "the run was unpaused".to_owned(),
         Event::StepCancelRequested { step, reason } => {
             format!("cancel of {} was asked for: {}", name(step), shown(reason))
         }

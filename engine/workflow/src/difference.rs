@@ -265,6 +265,32 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
     value
 }
 
+/// The keys in which a step of one plan differs from a step of another, for whoever would take over what the first answered:
+/// with the component that it runs, and the folder where that matters; without what it is needed for.
+pub(crate) fn own_keys(was: &Plan, step: &Step, is: &Plan, now: &Step) -> Vec<String> {
+    let flat = |plan: &Plan, step: &Step| {
+        let mut keys = Keys::new();
+        flatten("", &step_value(plan, step), &mut keys);
+        keys.insert("kind".to_owned(), format!("{:?}", step.kind()).into());
+        if let Some(uses) = itself(plan, step).uses() {
+            let digest = &plan.plugins[uses.plugin.index()].component.digest;
+            keys.insert("component".to_owned(), digest.to_string().into());
+            let looks_around = uses.with.source().as_str().contains("workflow.directory");
+            if !uses.grants.files.is_empty() || looks_around {
+                keys.insert("directory".to_owned(), plan.directory.clone().into());
+            }
+        }
+        let opened = step.opens().and_then(|opens| plan.body(opens.body));
+        if let Some(workflow) = opened.and_then(|body| body.workflow.as_deref()) {
+            keys.insert("directory".to_owned(), workflow.directory.clone().into());
+        }
+        keys
+    };
+    let (before, after) = (flat(was, step), flat(is, now));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
+}
+
 /// What a step says of the scopes that it opens, its steps apart.
 fn opens_value(plan: &Plan, opens: &Opens) -> serde_json::Map<String, Value> {
     let mut members = serde_json::Map::new();

@@ -65,6 +65,9 @@ pub enum Event {
         /// Whose other runs it excludes. It waits until it is admitted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
+        /// The run whose answers it takes over, if it does again a part of another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rerun_of: Option<RunId>,
     },
     /// The run is the only one of its group from here to its end.
     RunAdmitted,
@@ -175,6 +178,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Json>,
     },
+    /// The step succeeded without an attempt, nor anything else of it: its answer is taken over from another run.
+    StepReused {
+        /// Which.
+        step: StepId,
+        /// What it answered there.
+        output: Json,
+        /// Where.
+        origin: Box<Origin>,
+    },
     /// The step failed without an attempt: a rule of its own did, its scopes did, or it is there to fail.
     StepFailed {
         /// Which.
@@ -208,6 +220,21 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
     },
+    /// Somebody asked that nothing new be started: of a step and what is within it, or of the whole run. What is in flight comes
+    /// to its end.
+    Paused {
+        /// Which; `None` of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// In the words of whoever asked.
+        reason: String,
+    },
+    /// A pause is over: somebody said so, or the end of what was paused was asked for.
+    Unpaused {
+        /// Of which step; `None` of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+    },
     /// Somebody asked for the end of a step: of its attempts in flight, its waiting, its scopes.
     StepCancelRequested {
         /// Which.
@@ -239,12 +266,24 @@ impl Event {
     pub fn ended_step(&self) -> Option<StepId> {
         match self {
             Event::StepSucceeded { step, .. }
+            | Event::StepReused { step, .. }
             | Event::StepFailed { step, .. }
             | Event::StepSkipped { step, .. }
             | Event::StepCancelled { step } => Some(*step),
             _ => None,
         }
     }
+}
+
+/// Where an answer comes from that was not worked for in this run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The run that executed the step. It may be gone by now.
+    pub run: RunId,
+    /// What it called the step.
+    pub step: String,
+    /// When that succeeded.
+    pub at: Timestamp,
 }
 
 /// How a run ended.

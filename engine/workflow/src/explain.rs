@@ -17,7 +17,8 @@ use serde::Serialize;
 use self::path::longest;
 pub use self::path::{Bottleneck, Link};
 use crate::event::{
-    Event, Failure, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp, Usage,
+    Event, Failure, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp,
+    Usage,
 };
 use crate::json::Json;
 use crate::plan::{Join, Need, Plan, ScopeCount, Step, StepId, StepKind, StepNo, is_default};
@@ -143,6 +144,27 @@ pub enum What {
         /// Which.
         scope: String,
     },
+    /// Answers of another run were taken over.
+    Reused {
+        /// That run.
+        run: RunId,
+        /// Whose.
+        steps: Vec<String>,
+    },
+    /// Somebody asked that nothing new be started.
+    Paused {
+        /// Of which step; `None` of the run.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        /// In their words.
+        reason: String,
+    },
+    /// A pause was over.
+    Unpaused {
+        /// Of which step; `None` of the run.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+    },
     /// Somebody asked for the end of a step.
     StepCancelRequested {
         /// Which.
@@ -258,6 +280,9 @@ pub struct StepAccount {
     /// How many of its needs it takes.
     #[serde(skip_serializing_if = "is_default")]
     pub join: Join,
+    /// Where its answer comes from, if it did nothing itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<Origin>,
     /// Whether it has opened scopes or begun to wait.
     #[serde(skip_serializing_if = "is_default")]
     pub opened: bool,
@@ -350,6 +375,9 @@ pub struct Times {
     /// While its run was in line for its group.
     #[serde(skip_serializing_if = "is_zero")]
     pub group_ms: u64,
+    /// Its turn had come, but it was paused, or its run was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub paused_ms: u64,
     /// In line for its pool.
     #[serde(skip_serializing_if = "is_zero")]
     pub pool_ms: u64,
@@ -380,6 +408,8 @@ pub enum Part {
     Group,
     /// [`Times::engine_ms`].
     Engine,
+    /// [`Times::paused_ms`].
+    Paused,
     /// [`Times::pool_ms`].
     Pool,
     /// [`Times::running_ms`].
@@ -396,11 +426,12 @@ pub enum Part {
 
 impl Times {
     /// Each part with its milliseconds, in the order in which a step usually goes through them.
-    pub fn parts(&self) -> [(Part, u64); 9] {
+    pub fn parts(&self) -> [(Part, u64); 10] {
         [
             (Part::Group, self.group_ms),
             (Part::Needs, self.needs_ms),
             (Part::Engine, self.engine_ms),
+            (Part::Paused, self.paused_ms),
             (Part::Pool, self.pool_ms),
             (Part::Running, self.running_ms),
             (Part::Interrupted, self.interrupted_ms),
@@ -420,6 +451,7 @@ impl Times {
             Part::Needs => &mut self.needs_ms,
             Part::Group => &mut self.group_ms,
             Part::Engine => &mut self.engine_ms,
+            Part::Paused => &mut self.paused_ms,
             Part::Pool => &mut self.pool_ms,
             Part::Running => &mut self.running_ms,
             Part::Interrupted => &mut self.interrupted_ms,
@@ -585,6 +617,8 @@ struct Teller<'p> {
     last_end_within: Vec<Option<StepId>>,
     /// Of each scope, how many ends of steps had been recorded when it opened.
     ends_before: Vec<u32>,
+    /// What was paused (the run by `None`), from when to when.
+    pauses: Vec<(Option<StepId>, Timestamp, Option<Timestamp>)>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -661,6 +695,7 @@ impl<'p> Teller<'p> {
             last_end: Vec::new(),
             last_end_within: Vec::new(),
             ends_before: Vec::new(),
+            pauses: Vec::new(),
         };
         teller.grow(None);
         teller
@@ -733,10 +768,13 @@ impl<'p> Teller<'p> {
             | Event::WaitQueued { step, .. }
             | Event::AttemptStarted { step, .. }
             | Event::StepOpened { step } => self.about_to_start(*step, record),
-            Event::StepSucceeded { step, .. } | Event::StepFailed { step, .. } => self.ask_rule(*step),
+            Event::StepSucceeded { step, .. } | Event::StepReused { step, .. } | Event::StepFailed { step, .. } => {
+                self.ask_rule(*step)
+            }
             _ => (),
         }
         self.run.apply(record)?;
+        self.end_pauses(at);
         match &record.event {
             Event::RunCreated { .. } => {
                 self.created = at;
@@ -822,6 +860,21 @@ impl<'p> Teller<'p> {
                 let step = self.name(*step);
                 self.tell(at, What::Answered { step, approved: *approved, by: by.clone(), note: note.clone() });
             }
+            Event::StepReused { step, origin, .. } => {
+                self.steps[step.index()].reused = Some((**origin).clone());
+                self.end(*step, StepEnd::Succeeded, at);
+                let steps = vec![self.name(*step)];
+                self.tell(at, What::Reused { run: origin.run.clone(), steps });
+            }
+            Event::Paused { step, reason } => {
+                self.pauses.push((*step, at, None));
+                let step = step.map(|step| self.name(step));
+                self.tell(at, What::Paused { step, reason: reason.clone() });
+            }
+            Event::Unpaused { step } => {
+                let step = step.map(|step| self.name(step));
+                self.tell(at, What::Unpaused { step });
+            }
             Event::StepCancelRequested { step, reason } => {
                 let step = self.name(*step);
                 self.tell(at, What::StepCancelRequested { step, reason: reason.clone() });
@@ -848,11 +901,14 @@ impl<'p> Teller<'p> {
         let until = self.finished.map_or(now.max(self.run.latest()), |(at, _)| at);
         for index in 0..self.steps.len() {
             let step = StepId(index as u32);
-            self.steps[index].state = state(&self.run.status(step).0);
+            self.steps[index].state = match self.steps[index].reused {
+                Some(_) => "reused",
+                None => state(&self.run.status(step).0),
+            };
             self.steps[index].needs = self.needs(step);
             self.steps[index].turn_after = self.lives[index].turn_after.map(|step| self.name(step));
             if let Some((part, since)) = self.lives[index].doing {
-                self.steps[index].times.add(part, until.0.saturating_sub(since.0));
+                self.charge(step, part, since, until);
             }
             self.steps[index].root = self.lives[index].root.map(|root| self.name(root.step()));
             let cancelled = matches!(self.run.status(step).0, StepStatus::Cancelled);
@@ -1135,7 +1191,46 @@ impl<'p> Teller<'p> {
     /// Charges the time since it was charged last, and says what the step does from now on.
     fn turn_to(&mut self, step: StepId, part: Part, at: Timestamp) {
         if let Some((was, since)) = self.lives[step.index()].doing.replace((part, at)) {
-            self.steps[step.index()].times.add(was, at.0.saturating_sub(since.0));
+            self.charge(step, was, since, at);
+        }
+    }
+
+    /// Charges a time to what the step did then; where it only waited for its turn to be taken up, a pause is told apart.
+    fn charge(&mut self, step: StepId, part: Part, since: Timestamp, until: Timestamp) {
+        let stood = match part {
+            Part::Engine | Part::Pool if !self.pauses.is_empty() => self.paused_ms(step, since, until),
+            _ => 0,
+        };
+        let times = &mut self.steps[step.index()].times;
+        times.add(part, until.0.saturating_sub(since.0).saturating_sub(stood));
+        times.add(Part::Paused, stood);
+    }
+
+    /// How long, within this time, the step was held back by one pause or another. They are in the order of their begin.
+    fn paused_ms(&self, step: StepId, since: Timestamp, until: Timestamp) -> u64 {
+        let scopes = self.run.scopes();
+        let holds = |of: Option<StepId>| {
+            let mut here = Some(step);
+            while let Some(step) = here.filter(|step| Some(*step) != of) {
+                here = scopes.place(scopes.scope(step)).opener;
+            }
+            here.is_some() || of.is_none()
+        };
+        let (mut counted, mut ms) = (since, 0);
+        for (_, from, to) in self.pauses.iter().filter(|(of, ..)| holds(*of)) {
+            let (from, to) = ((*from).max(counted), to.unwrap_or(until).min(until));
+            ms += to.0.saturating_sub(from.0);
+            counted = counted.max(to);
+        }
+        ms
+    }
+
+    /// Pauses are over when somebody says so, and with what they were of.
+    fn end_pauses(&mut self, at: Timestamp) {
+        for (step, _, end) in self.pauses.iter_mut().filter(|(.., end)| end.is_none()) {
+            if !self.run.is_paused(*step) {
+                *end = Some(at);
+            }
         }
     }
 
@@ -1159,10 +1254,9 @@ impl<'p> Teller<'p> {
         life.ended = Some(at);
         life.place = self.ends;
         let doing = life.doing.take();
-        let account = &mut self.steps[step.index()];
-        account.end = Some(end);
+        self.steps[step.index()].end = Some(end);
         if let Some((was, since)) = doing {
-            account.times.add(was, at.0.saturating_sub(since.0));
+            self.charge(step, was, since, at);
         }
         let plan = self.plan;
         let (scope, no) = self.run.scopes().find(step).expect("a step of the run");
@@ -1345,6 +1439,9 @@ impl What {
     fn join(&mut self, other: What) -> Option<What> {
         match (self, other) {
             (What::Succeeded { steps }, What::Succeeded { steps: more }) => steps.extend(more),
+            (What::Reused { run, steps }, What::Reused { run: again, steps: more }) if *run == again => {
+                steps.extend(more);
+            }
             (What::Cancelled { by, steps }, What::Cancelled { by: again, steps: more }) if *by == again => {
                 steps.extend(more);
             }

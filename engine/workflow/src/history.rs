@@ -2,7 +2,9 @@
 //!
 //! A fold over records, like [`Run`](crate::run::Run), but it keeps what happened instead of what follows from it.
 
-use crate::event::{Event, Failure, Interruption, Outcome, Record, SkipReason, StepEnd, Timestamp, Usage};
+use crate::event::{
+    Event, Failure, Interruption, Origin, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp, Usage,
+};
 use crate::json::Json;
 use crate::plan::{Plan, StepId};
 
@@ -27,6 +29,8 @@ pub struct History {
     pub faults: Vec<String>,
     /// By [`StepId`]: the workflow's own in the plan's order, then those of each scope that was opened.
     pub steps: Vec<StepHistory>,
+    /// The run whose answers it takes over.
+    pub rerun_of: Option<RunId>,
     /// The signals that were sent, in order.
     pub signals: Vec<(Timestamp, String, Json)>,
 }
@@ -42,6 +46,8 @@ pub struct StepHistory {
     pub skipped: Option<SkipReason>,
     /// Why it failed without an attempt.
     pub failed: Option<Failure>,
+    /// Where its answer comes from, if it did nothing itself.
+    pub reused: Option<Origin>,
     /// When its scopes, or its waiting, began.
     pub opened: Option<Timestamp>,
     /// When its waiting got in line for its pool.
@@ -86,6 +92,15 @@ impl AttemptEnd {
     }
 }
 
+/// Whether a run is paused as a whole, by its records alone.
+pub fn is_paused<'r>(records: impl IntoIterator<Item = &'r Record>) -> bool {
+    records.into_iter().fold(false, |paused, record| match record.event {
+        Event::Paused { step: None, .. } => true,
+        Event::Unpaused { step: None } | Event::CancelRequested { .. } => false,
+        _ => paused,
+    })
+}
+
 impl History {
     /// The story that these records tell about a run of this plan.
     ///
@@ -104,7 +119,8 @@ impl History {
     pub fn take_in(&mut self, record: &Record) {
         let at = record.at;
         match &record.event {
-            Event::RunCreated { inputs, group, .. } => {
+            Event::RunCreated { inputs, group, rerun_of, .. } => {
+                self.rerun_of.clone_from(rerun_of);
                 self.created = Some(at);
                 self.inputs = Some(inputs.clone());
                 self.group.clone_from(group);
@@ -147,12 +163,19 @@ impl History {
             Event::WaitQueued { step, .. } => self.step(*step).queued = Some(at),
             Event::StepOpened { step } => self.step(*step).opened = Some(at),
             Event::StepSucceeded { step, .. } => self.step(*step).ended = Some((at, StepEnd::Succeeded)),
+            Event::StepReused { step, origin, .. } => {
+                let life = self.step(*step);
+                life.reused = Some((**origin).clone());
+                life.ended = Some((at, StepEnd::Succeeded));
+            }
             Event::SignalReceived { signal, data } => self.signals.push((at, signal.clone(), data.clone())),
             // The steps of a scope are known once something happens to them.
             Event::ScopeOpened { .. }
             | Event::ScopeQueued { .. }
             | Event::ScopeTimedOut { .. }
             | Event::ApprovalGiven { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused { .. }
             | Event::StepCancelRequested { .. } => (),
             Event::CancelRequested { reason } => self.cancel = Some(reason.clone()),
             Event::RunTimedOut => (),

@@ -14,7 +14,7 @@
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
 //! follows ([`run`], and before pools [`line`](mod@line)),
 //! with [`preview`] for those who look ahead, [`answer`] for those who rehearse, [`history`] and [`explain`] for those who
-//! look back.
+//! look back, and [`replay`] and [`rerun`] for those who do it again.
 
 pub mod answer;
 pub mod capability;
@@ -32,6 +32,8 @@ pub mod log;
 pub mod plan;
 pub mod preview;
 mod region;
+pub mod replay;
+pub mod rerun;
 pub mod resolve;
 pub mod rule;
 pub mod run;

@@ -135,6 +135,11 @@ impl Rule {
         self.expression.foretell(scope)
     }
 
+    /// The inputs and steps that it mentions.
+    pub(crate) fn mentions(&self) -> impl Iterator<Item = Mention<'_>> {
+        self.expression.mentions()
+    }
+
     /// The steps that it mentions.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.expression.mentions().filter_map(|mention| match mention {

@@ -9,7 +9,8 @@
 //!
 //! A run is a tree of scopes (see [`Scopes`]), each of which lives by the same rules as the workflow's own: its steps, then
 //! the undoing of what they did if that was in vain, then its always-steps. `life` says what is kept, `change` how a fact
-//! changes it, `family` how scopes open and close, `decide` what follows, `seen` what rules see.
+//! changes it, `family` how scopes open and close, `decide` what follows, `pause` what does not follow for now, `seen` what rules
+//! see.
 //!
 //! Work per event is proportional to what the event unblocks (times the logarithm of what is due): steps that nothing
 //! happened to are never looked at.
@@ -18,9 +19,10 @@ mod change;
 mod decide;
 mod family;
 mod life;
+mod pause;
 mod seen;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::description::Digest;
@@ -170,6 +172,8 @@ pub struct Run {
     /// The places that the last record made free.
     freed: Vec<Claim>,
     group: Option<Box<str>>,
+    /// What is paused, the whole run by `None`, and since when.
+    holds: BTreeMap<Option<StepId>, Timestamp>,
 }
 
 /// Where a step stands.
@@ -226,6 +230,7 @@ impl Run {
             priority: 0,
             freed: Vec::new(),
             group: None,
+            holds: BTreeMap::new(),
         }
     }
 
@@ -234,7 +239,7 @@ impl Run {
     pub fn creation(plan: &Plan, digest: Digest, inputs: Json, seed: u64) -> Event {
         let group = plan.group_of(&inputs).ok().flatten();
         let workflow = plan.name.clone();
-        Event::RunCreated { workflow, plan: digest, inputs, seed, priority: plan.priority, group }
+        Event::RunCreated { workflow, plan: digest, inputs, seed, priority: plan.priority, group, rerun_of: None }
     }
 
     /// Rebuilds a run from its journal.
@@ -447,6 +452,60 @@ impl Run {
     pub fn waiting_for(&self, signal: &str) -> Vec<StepId> {
         let named = |id: SignalId| self.plan.signals[id.index()].name == signal;
         self.listening.iter().filter(|(id, _)| named(*id)).map(|(_, step)| *step).collect()
+    }
+
+    /// What it was given.
+    pub fn inputs(&self) -> &Json {
+        &self.inputs.text
+    }
+
+    /// Whether a step has succeeded without doing anything itself: its answer is another run's.
+    pub fn is_reused(&self, step: StepId) -> bool {
+        let life = &self.steps[step.index()];
+        matches!(life.state, State::Succeeded(_)) && life.attempts == 0 && !matches!(self.step(step).work, Work::Finish)
+    }
+
+    /// The scopes that a step has opened, by item or round; of one that was tried again the latest.
+    pub(crate) fn scopes_of(&self, step: StepId) -> &[ScopeId] {
+        self.steps[step.index()].family.as_deref().map_or(&[], |family| &family.scopes)
+    }
+
+    /// What [`Run::next`] asks for about this step alone; of several scopes the first.
+    pub(crate) fn asks(&self, step: StepId, now: Timestamp) -> Option<Event> {
+        let mut actions = Vec::new();
+        if self.due.contains(&step) {
+            self.decide(step, now, &mut 1, &mut actions);
+        }
+        actions.first().and_then(Action::event)
+    }
+
+    /// The same, also of a step whose scope is ended early, or that the clock has something to say to.
+    pub(crate) fn would(&self, step: StepId, now: Timestamp) -> Option<Action> {
+        let scope = self.places.scope(step);
+        if self.winding.contains(&scope) {
+            let is_its = |action: &Action| action.event().and_then(|event| event.ended_step()) == Some(step);
+            return self.wind_down(scope).into_iter().find(is_its);
+        }
+        let mut actions = Vec::new();
+        if self.due.contains(&step) || self.is_over_at(step, now) {
+            self.decide(step, now, &mut 1, &mut actions);
+        }
+        actions.into_iter().next()
+    }
+
+    /// The steps that something is to be decided about right now.
+    pub(crate) fn due(&self) -> impl Iterator<Item = StepId> {
+        self.due.iter().copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn due_count(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether a step is one of them.
+    pub(crate) fn is_due(&self, step: StepId) -> bool {
+        self.due.contains(&step)
     }
 
     /// Whether a step has come to its end.

@@ -15,6 +15,7 @@ mod table;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use downbeat_workflow::replay::replay;
 use play::{Play, crash_everywhere};
 use table::{Pattern, patterns};
 
@@ -38,6 +39,8 @@ fn every_pattern_does_as_its_criterion_says_also_over_crashes() {
             writeln!(wrong, "--- {}\n{log}", pattern.folder).unwrap();
         }
         crash_everywhere(&pattern.plan, &script, &live);
+        let replayed = replay(&pattern.plan, &pattern.plan, live.run.id(), &live.records).unwrap();
+        assert!(replayed.divergence.is_none(), "{}: {}", pattern.folder, replayed.page());
     }
     assert!(wrong.is_empty(), "not as expected (DOWNBEAT_BLESS=1 accepts it):\n{wrong}");
 }

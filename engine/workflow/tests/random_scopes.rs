@@ -14,6 +14,8 @@ use downbeat_workflow::event::{
 use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, PoolId, StepId, StepKind};
+use downbeat_workflow::replay::replay;
+use downbeat_workflow::rerun;
 use downbeat_workflow::run::{Action, Run, StepStatus};
 use proptest::prelude::*;
 
@@ -109,6 +111,10 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
             let (needed, _, may_skip) = fit[index.index(fit.len())];
             // What can't be skipped can't be needed so.
             let state = if *state == ".skipped" && !may_skip { ".finished" } else { state };
+            // After an end, nothing comes that needs it.
+            let number: usize = needed[1..].parse().unwrap();
+            let is_end = matches!(sketches[number].what, What::Finish | What::Fail);
+            let state = if is_end && state != ".skipped" { ".finished" } else { state };
             writeln!(toml, "needs = [\"{needed}{state}\"]").unwrap();
             before.push((name, always, ["", ".failed"].contains(&state)));
         } else {
@@ -192,17 +198,42 @@ fn failure(kind: FailureKind) -> Failure {
     Failure { kind, message: String::new(), details: None, backtrace: None, retry_after_ms: None }
 }
 
-/// Drives a run to its end; `fate` says what happens next.
-fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<Record>, TestCaseError> {
+/// Whether somebody has paused the run, the step or what is around it.
+fn is_held(run: &Run, step: StepId) -> bool {
+    let mut here = Some(step);
+    while let Some(step) = here {
+        if run.is_paused(Some(step)) {
+            return true;
+        }
+        here = run.scopes().place(run.scopes().scope(step)).opener;
+    }
+    run.is_paused(None)
+}
+
+fn created(plan: &Plan) -> Vec<Event> {
+    vec![Run::creation(plan, plan.to_json().1, Json::from(serde_json::json!({})), 1)]
+}
+
+/// Drives a run that begins so to its end; `fate` says what happens next.
+fn play(
+    plan: &Arc<Plan>,
+    beginning: Vec<Event>,
+    fate: &mut impl FnMut(usize) -> usize,
+) -> Result<Vec<Record>, TestCaseError> {
     let id = RunId("r".into());
     let mut run = Run::new(plan.clone(), id.clone());
     let (mut records, mut snapshots) = (Vec::new(), Vec::new());
     let mut flying: Vec<(StepId, u32)> = Vec::new();
     let (mut asked, mut whole) = (BTreeSet::new(), false);
     let mut now = Timestamp(0);
-    let mut next = vec![Run::creation(plan, plan.to_json().1, Json::from(serde_json::json!({})), 1)];
+    let mut next = beginning;
     for _ in 0..4_000 {
         for event in next.drain(..) {
+            if let Event::AttemptStarted { step, .. } | Event::StepOpened { step } | Event::ScopeOpened { step, .. } =
+                event
+            {
+                prop_assert!(!is_held(&run, step), "{} begins though it is paused: {records:#?}", run.path(step));
+            }
             match event {
                 Event::AttemptStarted { step, attempt } => {
                     prop_assert!(needs_are_met(&run, step), "{} starts too early: {records:#?}", run.path(step));
@@ -248,7 +279,7 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
         }
         let open: Vec<StepId> =
             (0..run.scopes().len() as u32).map(StepId).filter(|step| !run.has_ended(*step)).collect();
-        match fate(24) {
+        match fate(28) {
             0 => next.push(Event::CancelRequested { reason: String::new() }),
             1 => {
                 let step = open[fate(open.len())];
@@ -257,6 +288,12 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
                     next.push(Event::StepCancelRequested { step, reason: String::new() });
                 }
             }
+            24 => {
+                let step = Some(open[fate(open.len())]).filter(|_| fate(2) == 0);
+                let event = Event::Paused { step, reason: String::new() };
+                next.extend(run.may_pause(step).then_some(event));
+            }
+            25..=27 => next.extend(run.paused().next().map(|(step, _)| Event::Unpaused { step })),
             2 | 3 if run.has_signal("go") => {
                 next.push(Event::SignalReceived { signal: "go".into(), data: Json::null() });
             }
@@ -285,6 +322,9 @@ fn play(plan: &Arc<Plan>, fate: &mut impl FnMut(usize) -> usize) -> Result<Vec<R
         if flying.is_empty() || (wake_at.is_some() && fate(6) == 0) {
             match wake_at {
                 Some(at) => now = at,
+                None if run.paused().next().is_some() => {
+                    next.extend(run.paused().next().map(|(step, _)| Event::Unpaused { step }));
+                }
                 // Whoever waits for a signal waits until there is one.
                 None if run.has_signal("go") => {
                     next.push(Event::SignalReceived { signal: "go".into(), data: Json::null() });
@@ -328,11 +368,26 @@ proptest! {
         write(&mut toml, "", &sketches);
         let plan = Arc::new(plans::plan(&toml));
         let mut at = 0;
-        let records = play(&plan, &mut |of| {
+        let mut fate = |of: usize| {
             at += 1;
             fates[at % fates.len()].index(of)
-        })?;
+        };
+        let records = play(&plan, created(&plan), &mut fate)?;
         let id = RunId("r".into());
+        // Driven through its own plan once more, it does the same.
+        let replayed = replay(&plan, &plan, &id, &records).unwrap();
+        prop_assert!(replayed.divergence.is_none(), "{} {records:#?}", replayed.page());
+        // Done again, it takes over what it may, and comes to an end whatever happens to it now.
+        let old = Run::replay(plan.clone(), id.clone(), &records).unwrap();
+        let inputs = Json::from(serde_json::json!({}));
+        let again = rerun::Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &[] };
+        let decided = again.decide();
+        let beginning = again.begin(&decided, RunId("new".into()), 1, Timestamp(0)).unwrap();
+        for step in &beginning.reused {
+            prop_assert!(!decided.again.contains_key(step), "{} is reused and done again", old.path(*step));
+            prop_assert_eq!(end(&old, *step), Some(StepEnd::Succeeded));
+        }
+        play(&plan, beginning.records.into_iter().map(|record| record.event).collect(), &mut fate)?;
         let account = Account::of(&plan, &id, &records, Timestamp(0), None);
         prop_assert!(account.is_ok(), "it can't be explained: {account:?}");
         prop_assert!(!account.unwrap().page().is_empty());

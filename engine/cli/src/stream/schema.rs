@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 const EVENTS: &[(&str, &str, &[&str])] = &[
     ("run-created", "Always the first.", &["workflow", "plan", "inputs", "seed"]),
     ("run-admitted", "The run is the only one of its group from here to its end.", &[]),
+    ("step-reused", "It succeeded without an attempt: its answer is another run's.", &["step", "output", "origin"]),
+    ("paused", "Somebody asked that nothing new be started: of a step, or without one of the run.", &["reason"]),
+    ("unpaused", "A pause of a step, or without one of the run, is over.", &[]),
     ("attempt-queued", "The attempt waits for a place in its pool.", &["step", "attempt", "pool"]),
     (
         "wait-queued",
@@ -64,6 +67,9 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
 const OPTIONAL: &[(&str, &str)] = &[
     ("run-created", "priority"),
     ("run-created", "group"),
+    ("run-created", "rerun-of"),
+    ("paused", "step"),
+    ("unpaused", "step"),
     ("run-finished", "faults"),
     ("step-succeeded", "output"),
     ("approval-given", "note"),
@@ -107,6 +113,8 @@ fn shape(event: &str, field: &str) -> Value {
         (_, "attempt") => json!({ "type": "integer", "minimum": 1, "description": "Counts from 1." }),
         (_, "priority") => json!({ "type": "integer", "description": "In lines for pools; 0 without it." }),
         (_, "seed") => json!({ "type": "integer", "minimum": 0, "description": "Where the run's jitter comes from." }),
+        (_, "origin") => origin(),
+        (_, "rerun-of") => json!({ "type": "string", "description": "The run whose answers it takes over." }),
         (_, "inputs" | "outputs") => json!({ "type": "object" }),
         (_, "output") => json!({ "description": "What the step answered: any JSON." }),
         (_, "faults") => json!({ "type": "array", "items": { "type": "string" } }),
@@ -119,6 +127,18 @@ fn shape(event: &str, field: &str) -> Value {
         ("step-skipped", "reason") => skip_reason(),
         _ => json!({ "type": "string" }),
     }
+}
+
+fn origin() -> Value {
+    json!({
+        "type": "object",
+        "required": ["run", "step", "at"],
+        "properties": {
+            "run": { "type": "string", "description": "The run that executed the step." },
+            "step": { "type": "string", "description": "What it called the step." },
+            "at": { "type": "integer", "minimum": 0, "description": "When it succeeded, milliseconds since 1970." },
+        },
+    })
 }
 
 fn skip_reason() -> Value {
@@ -269,7 +289,8 @@ fn failure() -> Value {
 mod tests {
     use downbeat_workflow::description::Digest;
     use downbeat_workflow::event::{
-        Event, Failure, FailureKind, Interruption, NeedState, Outcome, Refusal, SkipReason, StepEnd, Usage,
+        Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Refusal, RunId, SkipReason, StepEnd,
+        Timestamp, Usage,
     };
     use downbeat_workflow::json::Json;
     use downbeat_workflow::plan::{PoolId, StepId};
@@ -296,6 +317,9 @@ mod tests {
             Event::StepSucceeded { .. } => "step-succeeded",
             Event::SignalReceived { .. } => "signal-received",
             Event::ApprovalGiven { .. } => "approval-given",
+            Event::StepReused { .. } => "step-reused",
+            Event::Paused { .. } => "paused",
+            Event::Unpaused { .. } => "unpaused",
             Event::StepCancelRequested { .. } => "step-cancel-requested",
             Event::StepFailed { .. } => "step-failed",
             Event::StepSkipped { .. } => "step-skipped",
@@ -337,6 +361,7 @@ mod tests {
                 seed: u64::MAX,
                 priority: 5,
                 group: Some("g".into()),
+                rerun_of: Some(RunId("o".into())),
             },
             Event::RunAdmitted,
             Event::WaitQueued { step, pool: PoolId(0) },
@@ -356,6 +381,15 @@ mod tests {
             Event::SignalReceived { signal: "s".into(), data: json("null") },
             Event::ApprovalGiven { step, approved: false, by: "a".into(), note: "n".into() },
             Event::StepCancelRequested { step, reason: "r".into() },
+            Event::StepReused {
+                step,
+                output: json("1"),
+                origin: Box::new(Origin { run: RunId("o".into()), step: "s".into(), at: Timestamp(1) }),
+            },
+            Event::Paused { step: None, reason: "r".into() },
+            Event::Paused { step: Some(step), reason: "r".into() },
+            Event::Unpaused { step: None },
+            Event::Unpaused { step: Some(step) },
             Event::CancelRequested { reason: "r".into() },
             Event::RunTimedOut,
         ];

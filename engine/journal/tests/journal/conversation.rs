@@ -5,7 +5,7 @@ use downbeat_journal::{
     RunFilter, StateFilter,
 };
 use downbeat_workflow::event::{
-    Event, Failure, FailureKind, Interruption, NeedState, Outcome, Record, Refusal, RunId, SkipReason, StepEnd,
+    Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd,
     Timestamp, Usage,
 };
 use downbeat_workflow::json::Json;
@@ -87,6 +87,7 @@ fn one_of_each() -> Vec<Event> {
     ] {
         reasons.push(SkipReason::NeedNotMet { need: StepId(1), wanted, was });
     }
+    let origin = Box::new(Origin { run: RunId("old".into()), step: "a/b".to_owned(), at: Timestamp(7) });
     let mut events = vec![
         created("hello"),
         Event::AttemptQueued { step, attempt: 1, pool: PoolId(2) },
@@ -107,6 +108,11 @@ fn one_of_each() -> Vec<Event> {
         Event::RunAdmitted,
         Event::WaitQueued { step, pool: PoolId(1) },
         Event::ScopeQueued { step, index: 7, pool: PoolId(1) },
+        Event::StepReused { step, output: json("[1]"), origin },
+        Event::Paused { step: None, reason: "lunch".to_owned() },
+        Event::Paused { step: Some(step), reason: String::new() },
+        Event::Unpaused { step: None },
+        Event::Unpaused { step: Some(step) },
         Event::ScopeOpened { step, index: 99_999 },
         Event::ScopeTimedOut { step, index: 0 },
         Event::StepSucceeded { step, output: None },
@@ -149,6 +155,9 @@ fn one_of_each() -> Vec<Event> {
             | Event::ScopeOpened { .. }
             | Event::ScopeTimedOut { .. }
             | Event::StepSucceeded { .. }
+            | Event::StepReused { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused { .. }
             | Event::SignalReceived { .. }
             | Event::ApprovalGiven { .. }
             | Event::StepCancelRequested { .. }

@@ -38,6 +38,7 @@ fn created(workflow: &str) -> Event {
         seed: u64::MAX,
         priority: -7,
         group: Some("eu".to_owned()),
+        rerun_of: None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     Account, AttemptAccount, Cause, Delay, End, Link, Near, NeedAccount, Never, Next, Part, RuleAccount, StepAccount,
     Times, What,
 };
-use crate::event::{Failure, Interruption, NeedState, Outcome, StepEnd};
+use crate::event::{Failure, Interruption, NeedState, Origin, Outcome, StepEnd};
 use crate::plan::Join;
 use crate::units::{duration, size};
 
@@ -258,6 +258,10 @@ impl StepAccount {
             (true, false) => format!("all steps were over, and {met}"),
             (false, _) => met,
         };
+        if let Some(Origin { run, step, .. }) = &self.reused {
+            let there = if *step == self.step { String::new() } else { format!(", where it is `{step}`") };
+            return format!("reused, as {needs}{rule}: it answered in run {run}{there}, and did nothing in this one");
+        }
         let ran = !self.attempts.is_empty() || self.opened;
         let in_line = match &self.pool {
             Some(pool) => format!("it is in line for a place in the pool `{pool}`"),
@@ -438,6 +442,11 @@ impl What {
                 format!("{} {word} {step}{note}", in_one_line(by))
             }
             What::ScopeTimedOut { scope } => format!("the timeout of {scope} passed"),
+            What::Reused { run, steps } => format!("{} reused from run {run}", names(steps)),
+            What::Paused { step: None, reason } => format!("the run was paused: {}", in_one_line(reason)),
+            What::Paused { step: Some(step), reason } => format!("{step} was paused: {}", in_one_line(reason)),
+            What::Unpaused { step: None } => "the run was unpaused".to_owned(),
+            What::Unpaused { step: Some(step) } => format!("{step} was unpaused"),
             What::StepCancelRequested { step, reason } => {
                 format!("the end of {step} was asked for: {}", in_one_line(reason))
             }
@@ -534,6 +543,7 @@ impl Part {
             (Part::Needs, _) => format!("{ms} waiting for its needs"),
             (Part::Group, _) => format!("{ms} in line for the group of its run"),
             (Part::Engine, _) => format!("{ms} until an engine took it up"),
+            (Part::Paused, _) => format!("{ms} paused"),
             (Part::Pool, Some(pool)) => format!("{ms} in line for the pool `{pool}`"),
             (Part::Pool, None) => format!("{ms} in line"),
             (Part::Running, _) => format!("{ms} running"),

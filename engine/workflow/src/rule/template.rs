@@ -176,8 +176,8 @@ impl Template {
         Outline { value, fault }
     }
 
-    /// The steps that its holes mention.
-    pub fn steps(&self) -> impl Iterator<Item = &str> {
+    /// The inputs and steps that its holes mention.
+    pub(crate) fn mentions(&self) -> impl Iterator<Item = Mention<'_>> {
         let pieces = match &self.filling {
             Filling::Constant(_) => &[],
             Filling::Pieces(pieces) => &pieces[..],
@@ -186,7 +186,12 @@ impl Template {
             Piece::Raw(_) => None,
             Piece::Value(hole) | Piece::Text(hole) => Some(hole),
         });
-        holes.flat_map(Expression::mentions).filter_map(|mention| match mention {
+        holes.flat_map(Expression::mentions)
+    }
+
+    /// The steps that its holes mention.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.mentions().filter_map(|mention| match mention {
             Mention::Step(name) => Some(name),
             _ => None,
         })

@@ -92,6 +92,11 @@ impl Run {
                 self.cut(scope, &Cut::TimedOut);
             }
             Event::StepSucceeded { step, output } => self.step_succeeded(*step, output.as_ref(), at)?,
+            Event::StepReused { step, output, .. } => {
+                let life = self.steps.get(step.index())?;
+                (matches!(life.state, State::Ready) && life.attempts == 0 && self.may_start(*step)).then_some(())?;
+                self.end(*step, State::Succeeded(Given::new(output.clone())), at);
+            }
             Event::StepFailed { step, failure } => {
                 self.endable(*step)?;
                 self.end(*step, State::Failed(Box::new(failure.clone())), at);
@@ -115,6 +120,8 @@ impl Run {
                 let answer = approval(*approved, by, note);
                 self.answer(*step, answer)?;
             }
+            Event::Paused { step, .. } => self.pause(*step, at)?,
+            Event::Unpaused { step } => self.unpause(*step, at)?,
             Event::StepCancelRequested { step, reason } => {
                 let life = self.steps.get(step.index())?;
                 (self.is_open() && life.ended().is_none()).then_some(())?;
@@ -161,7 +168,7 @@ impl Run {
     }
 
     /// Whether the run has begun and is not over.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !matches!(self.root().stage, Stage::Blank | Stage::Finished(_))
     }
 
@@ -182,7 +189,8 @@ impl Run {
     /// Refuses unless this attempt of the step may be queued or started now.
     fn startable(&self, step: StepId, attempt: u32) -> Option<()> {
         let life = self.steps.get(step.index())?;
-        let startable = matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_));
+        let startable =
+            matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_)) && !self.is_held(step);
         let uses = self.step(step).uses().is_some();
         (startable && uses && attempt == life.attempts + 1 && self.may_start(step)).then_some(())
     }
@@ -381,6 +389,7 @@ impl Run {
 
     /// Has a step ended that is not over.
     pub(super) fn unwant(&mut self, step: StepId, reason: &SkipReason) {
+        self.holds.remove(&Some(step));
         self.life(step).unwanted = Some(Box::new(reason.clone()));
         match self.steps[step.index()].state {
             State::Running => drop(self.unwanted.insert(step)),
@@ -400,6 +409,7 @@ impl Run {
         }
         life.cut.get_or_insert_with(|| cut.clone());
         let giving_up = life.giving_up;
+        self.lift_within(scope);
         self.no_deadline(scope);
         let inner = match cut {
             Cut::Unwanted(reason) => Cut::Unwanted(reason.clone()),
@@ -466,7 +476,7 @@ impl Run {
             Work::Wait(Wait { pool: Some(_), .. }) => matches!(life.state, State::Queued(_)),
             _ => matches!(life.state, State::Ready),
         };
-        (is_next && life.attempts == 0 && self.may_start(step)).then_some(())?;
+        (is_next && life.attempts == 0 && self.may_start(step) && !self.is_held(step)).then_some(())?;
         let plan = self.plan.clone();
         let planned = self.step_in(step)?.clone();
         match &planned.work {
@@ -592,7 +602,8 @@ impl Run {
                 let planned = self.step(step);
                 match (planned.undo, &life.family) {
                     _ if planned.kind() != StepKind::Ordinary => (),
-                    (Some(undo), _) if life.ended() == Some(StepEnd::Succeeded) => {
+                    // What it has taken over from another run it has not done.
+                    (Some(undo), _) if life.ended() == Some(StepEnd::Succeeded) && life.attempts > 0 => {
                         let undo = self.places.life(&self.plan, scope, undo);
                         let is_open = matches!(self.steps[undo.index()].state, State::Waiting { .. });
                         found.extend(is_open.then_some((life.end, undo)));

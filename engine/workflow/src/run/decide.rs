@@ -25,7 +25,8 @@ impl Run {
             Stage::Over(_) => return vec![Action::Record(self.finish())],
             Stage::Steps | Stage::Undo | Stage::Always => (),
         }
-        if let Some((_, scope)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+        let deadline = self.next_deadline();
+        if let Some((_, scope)) = deadline.filter(|(at, _)| *at <= now) {
             return vec![Action::Record(self.time_out(*scope))];
         }
         if !self.winding.is_empty() {
@@ -47,7 +48,7 @@ impl Run {
             }
         }
         let next_delay = self.delayed.range((now.plus_ms(1), StepId(0))..).next().map(|(until, _)| *until);
-        let wake_at = [self.deadlines.first().map(|(at, _)| *at), next_delay].into_iter().flatten().min();
+        let wake_at = [deadline.map(|(at, _)| *at), next_delay].into_iter().flatten().min();
         actions.extend(wake_at.map(Action::WakeAt));
         actions
     }
@@ -87,7 +88,7 @@ impl Run {
     }
 
     /// Whether something that the step waits for by the clock is over: then it is among the delayed ones.
-    fn is_over_at(&self, step: StepId, now: Timestamp) -> bool {
+    pub(super) fn is_over_at(&self, step: StepId, now: Timestamp) -> bool {
         let life = &self.steps[step.index()];
         let at = match &life.state {
             State::Delayed(until) => Some(*until),
@@ -98,7 +99,7 @@ impl Run {
         at.is_some_and(|at| at <= now && self.delayed.contains(&(at, step)))
     }
 
-    fn decide(&self, step: StepId, now: Timestamp, room: &mut usize, actions: &mut Vec<Action>) {
+    pub(super) fn decide(&self, step: StepId, now: Timestamp, room: &mut usize, actions: &mut Vec<Action>) {
         let life = &self.steps[step.index()];
         let action = match &life.state {
             State::Doomed(reason) => Some(Action::Record(match life.attempts {
@@ -110,6 +111,7 @@ impl Run {
                 return self.decide_family(step, family, now, room, actions);
             }
             State::Parked(parked) => self.decide_parked(step, parked, now),
+            _ if self.is_held(step) => None,
             _ => Some(self.decide_start(step)),
         };
         *room -= usize::from(matches!(action, Some(Action::Start(_))));
@@ -231,7 +233,7 @@ impl Run {
             None if is_over(parked.over_at) => {
                 Some(Event::StepSucceeded { step, output: Some(Json::from(json!({ "by": "time" }))) })
             }
-            None if is_over(parked.late_at) => {
+            None if is_over(parked.late_at) && !self.is_held(step) => {
                 let message = "nobody and nothing ended the waiting within its timeout".to_owned();
                 Some(Event::StepFailed { step, failure: failure(FailureKind::TimedOut, message) })
             }
@@ -268,6 +270,9 @@ impl Run {
                 Ok(()) => Action::Record(Event::StepSucceeded { step, output: None }),
                 Err(failure) => Action::Record(Event::StepFailed { step, failure: failure.clone() }),
             });
+            return;
+        }
+        if self.is_held(step) {
             return;
         }
         let opened = actions.len();
@@ -339,7 +344,7 @@ impl Run {
 
     /// Ends every step of a scope that nothing has to come home for, but for always-steps unless these are given up. Asked
     /// only while there is one.
-    fn wind_down(&self, scope: ScopeId) -> Vec<Action> {
+    pub(super) fn wind_down(&self, scope: ScopeId) -> Vec<Action> {
         let life = &self.scopes[scope.index()];
         let reason = life.cut.as_ref().map_or(SkipReason::RunCancelled, |cut| cut.reason(scope == ScopeId::ROOT));
         let ended = |step: StepId| {

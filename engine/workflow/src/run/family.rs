@@ -70,6 +70,20 @@ impl Run {
         Some(())
     }
 
+    /// An item or round that is in line for its pool is not any more, and may get there again.
+    pub(super) fn out_of_line(&mut self, step: StepId, index: u32, at: Timestamp) {
+        self.settle(step);
+        let is_round = matches!(self.step(step).opens(), Some(Opens { scopes: ScopeCount::Rounds(_), .. }));
+        let family = self.family(step);
+        family.line.remove(&index);
+        match (index as usize) < family.scopes.len() {
+            true => drop(family.again.insert((at, index))),
+            false if is_round => family.next_round = Some(at),
+            false => (),
+        }
+        self.look_again(step);
+    }
+
     /// A step opens a scope: the next one, or one that failed and is tried again.
     pub(super) fn scope_opened(&mut self, step: StepId, index: u32, at: Timestamp) -> Option<()> {
         let plan = self.plan.clone();
@@ -80,7 +94,7 @@ impl Run {
             Some(_) => self.waits_in_line(family, index),
             None => self.openings(opens, family, at).any(|may| may == index),
         };
-        (is_next && self.may_start(step)).then_some(())?;
+        (is_next && self.may_start(step) && !self.is_held(step)).then_some(())?;
         let locals = match &opens.scopes {
             ScopeCount::One => None,
             ScopeCount::Each(_) => Some(Locals {

@@ -19,7 +19,9 @@ use crate::plans::plan;
 /// A script is a list of ends: `ok`, `ok={"json":1}`, `transient`, `transient:500` (with a retry-after of 500 ms), `permanent`,
 /// `timeout`, each with `@ms` for how long the attempt takes (default 0). A step without a script succeeds at once.
 /// The script `cancel @ms` cancels the run; `cancel PATH @ms` a step, `signal NAME @ms` sends a signal, `approve PATH @ms`
-/// and `reject PATH @ms` give somebody's word; `admit @ms` is when no other run of its group is left, which is at once without it. A step in a scope has the script of its path, or else of its name.
+/// and `reject PATH @ms` give somebody's word, `pause @ms`, `unpause @ms` and `pause PATH @ms` hold back and let go; `admit @ms`
+/// is when no other run of its group is left, which is at once without it. A step in a scope has the script of its path, or
+/// else of its name.
 pub(crate) fn check(toml: &str, script: &[(&str, &str)], expected: &str) {
     check_plan(&Arc::new(plan(toml)), script, expected);
 }
@@ -33,8 +35,13 @@ pub(crate) fn check_plan(plan: &Arc<Plan>, script: &[(&str, &str)], expected: &s
 
 /// Plays it again with a crash after each record, and compares with what was live.
 pub(crate) fn crash_everywhere(plan: &Arc<Plan>, script: &[(&str, &str)], live: &Play) {
-    for crash_after in 1..live.records.len() {
-        let crashed = Play::of(plan, script, Some(crash_after));
+    crash_everywhere_after(plan, script, &live.records[..1], live);
+}
+
+/// The same of a run that begins with these records.
+pub(crate) fn crash_everywhere_after(plan: &Arc<Plan>, script: &[(&str, &str)], beginning: &[Record], live: &Play) {
+    for crash_after in beginning.len()..live.records.len() {
+        let crashed = Play::from(plan, script, beginning, Some(crash_after));
         let story = || format!("crash after record {crash_after}: {:#?}", crashed.log);
         assert_eq!(crashed.outcome(), live.outcome(), "{}", story());
         assert_eq!(crashed.ends_by_path(), live.ends_by_path(), "{}", story());
@@ -74,11 +81,25 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn of(plan: &Arc<Plan>, script: &[(&str, &str)], crash_after: Option<usize>) -> Play {
+        let inputs = inputs::accept(plan, serde_json::Map::new()).unwrap();
+        let created = Run::creation(plan, plan.to_json().1, inputs, 1);
+        Play::from(plan, script, &[Record { at: Timestamp(0), event: created }], crash_after)
+    }
+
+    /// The same from these records on, which are durable together.
+    pub(crate) fn from(
+        plan: &Arc<Plan>,
+        script: &[(&str, &str)],
+        beginning: &[Record],
+        crash_after: Option<usize>,
+    ) -> Play {
         let ends = |ends: &str| ends.split_whitespace().map(str::to_owned).collect();
         let scripts: HashMap<String, Vec<String>> =
             script.iter().map(|(step, list)| ((*step).to_owned(), ends(list))).collect();
-        let is_outside =
-            |key: &str| ["cancel", "signal", "approve", "reject", "admit"].contains(&key.split(' ').next().unwrap());
+        let is_outside = |key: &str| {
+            ["cancel", "signal", "approve", "reject", "admit", "pause", "unpause"]
+                .contains(&key.split(' ').next().unwrap())
+        };
         let outside = scripts.iter().filter(|(key, _)| is_outside(key));
         let mut outside: Vec<(u64, String)> = outside
             .flat_map(|(key, times)| times.iter().map(|at| (at.trim_start_matches('@').parse().unwrap(), key.clone())))
@@ -101,8 +122,7 @@ impl Play {
             lost: 0,
         };
         let mut crash_after = crash_after;
-        let inputs = inputs::accept(plan, serde_json::Map::new()).unwrap();
-        play.record(Run::creation(plan, plan.to_json().1, inputs, 1));
+        beginning.iter().for_each(|record| play.record(record.event.clone()));
         // Without a word on when, no other run has the group.
         let is_admitted = play.outside.iter().all(|(_, what)| what != "admit");
         for _ in 0..10_000 {
@@ -298,6 +318,8 @@ impl Play {
             "signal" => Some(Event::SignalReceived { signal: rest.to_owned(), data: Json::parse("1").unwrap() }),
             "approve" => step().map(|step| Event::ApprovalGiven { step, approved: true, by, note }),
             "reject" => step().map(|step| Event::ApprovalGiven { step, approved: false, by, note }),
+            "pause" => Some(Event::Paused { step: (!rest.is_empty()).then(|| step().unwrap()), reason: "wait".into() }),
+            "unpause" => Some(Event::Unpaused { step: (!rest.is_empty()).then(|| step().unwrap()) }),
             other => panic!("no such word: {other}"),
         };
         self.record(event.unwrap_or_else(|| panic!("there is no step `{rest}`")));
@@ -427,6 +449,9 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
         Event::ApprovalGiven { step, approved, by, .. } => {
             format!("{by} {} {}", if *approved { "approved" } else { "rejected" }, name(step))
         }
+        Event::StepReused { step, output, origin } => format!("{} reused from {}: {output}", name(step), origin.run),
+        Event::Paused { step, .. } => format!("paused {}", step.as_ref().map_or_else(|| "all".to_owned(), name)),
+        Event::Unpaused { step } => format!("unpaused {}", step.as_ref().map_or_else(|| "all".to_owned(), name)),
         Event::StepCancelRequested { step, reason } => format!("cancel {}: {reason}", name(step)),
         Event::RunTimedOut => "timed out".into(),
         Event::RunFinished { outcome, outputs, faults } => {
