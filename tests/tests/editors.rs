@@ -141,18 +141,22 @@ fn there_is_a_manual_page_for_every_command() {
         "-list",
         "-logs",
         "-man",
+        "-pause",
         "-plan",
         "-plugin",
         "-plugin-build",
         "-plugin-inspect",
         "-plugin-toolchain",
         "-reject",
+        "-replay",
+        "-rerun",
         "-resume",
         "-run",
         "-schema",
         "-show",
         "-signal",
         "-test",
+        "-unpause",
     ]
     .map(|command| format!("downbeat{command}.1"));
     expected.sort();

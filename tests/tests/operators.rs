@@ -125,6 +125,18 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Const("what the write-ahead log keeps", "journal/src/storage.rs", "WAL_BYTES_KEPT", Unit::Bytes),
             Row::Const("seeing what another process asks", "journal/src/watcher.rs", "WATCH_INTERVAL", Unit::Span),
             Row::Const("a file named on the command line", "cli/src/files.rs", "FILE_BYTES_MAX", Unit::Bytes),
+            Row::Const(
+                "bytes of a workspace that `rerun` copies",
+                "cli/src/workspace.rs",
+                "WORKSPACE_COPY_BYTES_MAX",
+                Unit::Bytes,
+            ),
+            Row::Const(
+                "entries of a workspace that `rerun` copies",
+                "cli/src/workspace.rs",
+                "WORKSPACE_COPY_ENTRIES_MAX",
+                Unit::Count,
+            ),
             Row::Const("waiting for a stalled reader", "cli/src/drive.rs", "READER_GRACE", Unit::Span),
         ],
     ),

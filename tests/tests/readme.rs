@@ -47,6 +47,7 @@ fn the_readmes_workflow_runs_and_every_command_in_it_works() {
         ("resume", 2),
         ("graph", 0),
         ("cancel", 2),
+        ("rerun", 0),
     ];
     assert_eq!(outcomes, expected.map(|(name, code)| (name.to_owned(), code)));
 }
@@ -169,6 +170,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/diagnostics/tests.md",
         "docs/testing.md",
         "docs/operators.md",
+        "docs/operating.md",
         "docs/patterns.md",
         "docs/plugins-javascript.md",
         "workflows/README.md",

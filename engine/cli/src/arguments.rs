@@ -54,6 +54,12 @@ pub enum Command {
     /// Take up a run that was stopped, or whose engine died
     #[command(after_help = RESUME_HELP)]
     Resume(Resume),
+    /// Run a part of a run again: a new run that reuses what succeeded
+    #[command(after_help = RERUN_HELP)]
+    Rerun(Rerun),
+    /// Drive what a run recorded through today's plan: whether that would do the same
+    #[command(after_help = REPLAY_HELP)]
+    Replay(Replay),
     /// List the runs, latest first
     #[command(after_help = LIST_HELP)]
     List(List),
@@ -69,11 +75,15 @@ pub enum Command {
     /// Draw a workflow or a run: steps, needs, and how it went
     #[command(after_help = GRAPH_HELP)]
     Graph(Graph),
-    /// Ask for the end of a run or of a step: attempts in flight are ended, the rest is skipped
-    #[command(
-        after_help = "Example:\n  downbeat cancel 1k8qz4h --reason \"wrong branch\"\n  downbeat cancel --step deploy/push"
-    )]
+    /// Ask for the end of a run or of some of its steps: attempts in flight are ended, the rest is skipped
+    #[command(after_help = CANCEL_HELP)]
     Cancel(Cancel),
+    /// Let a run, or some of its steps, start nothing new; what is in flight comes to its end
+    #[command(after_help = PAUSE_HELP)]
+    Pause(Pause),
+    /// Let a run, or some of its steps, go on after a pause
+    #[command(after_help = UNPAUSE_HELP)]
+    Unpause(Unpause),
     /// Send a signal to a run, for the steps that wait for it
     #[command(after_help = "Example:\n  downbeat signal go 1k8qz4h --data 3")]
     Signal(Signal),
@@ -166,12 +176,61 @@ Example:
   downbeat resume            # the latest run that is not over
   downbeat resume 1k8qz4h    # by the beginning or the end of its id";
 
+const RERUN_HELP: &str = "\
+The old run is not changed. A step is done again if it did not succeed, was undone, is named by --from, sees an input that \
+differs, differs in the file given by --file, or is behind such a step: needs it, or mentions it in a rule. What is left is \
+reused: its answer is recorded as the old run's, and nothing of it is executed or undone. Of a block, a foreach or a repeat \
+that is not reused as a whole, the steps within it are. Files in the old run's workspace are copied for steps that are done again.
+
+Example:
+  downbeat rerun                                  # the latest run: what failed, and what is behind it
+  downbeat rerun 1k8qz4h --failed --dry-run       # only tell what would be done again, and why
+  downbeat rerun 1k8qz4h --from deploy --from tests[3]
+  downbeat rerun 1k8qz4h --input region=us        # and what sees that input
+  downbeat rerun 1k8qz4h --file release.toml      # by today's file";
+
+const REPLAY_HELP: &str = "\
+Nothing is executed. Ends of attempts, signals and words are taken from the record; what the run decided then is compared with \
+what the plan asks for, step by step by their paths, and the inputs, components and grants that attempts start with. The exit \
+code is 6 if it parts from the run, and the first place where it does is told.
+
+Example:
+  downbeat replay                                     # the latest run, by today's file of its workflow
+  downbeat replay 1k8qz4h --file release.toml
+  downbeat replay 1k8qz4h --json";
+
 const LIST_HELP: &str = "\
 A run that is not over is `running` if a process drives it right now, else `stopped`.
 
 Example:
   downbeat list --limit 5
   downbeat list --json";
+
+const CANCEL_HELP: &str = "\
+Several steps are one request: they are ended together. A step is ended with all that it opened.
+
+Example:
+  downbeat cancel 1k8qz4h --reason \"wrong branch\"
+  downbeat cancel --step deploy/push
+  downbeat cancel 1k8qz4h --step build --step suites[3] --reason \"a flaky machine\"";
+
+const PAUSE_HELP: &str = "\
+A pause is a record of the run: it outlives the process that drives it, and `downbeat resume` keeps it; `downbeat unpause` \
+ends it. A paused step holds back all that is within it, too. Timeouts of the run, of blocks and of waiting stand still \
+meanwhile; delays, times that are waited for and timeouts of attempts in flight do not. `downbeat cancel` ends what is paused.
+
+Example:
+  downbeat pause 1k8qz4h --reason \"the database is being moved\"
+  downbeat pause 1k8qz4h --step deploy
+  downbeat pause                              # the latest run that is not over";
+
+const UNPAUSE_HELP: &str = "\
+A run that nobody drives is unpaused once `downbeat resume` takes it up.
+
+Example:
+  downbeat unpause 1k8qz4h
+  downbeat unpause 1k8qz4h --step deploy
+  downbeat unpause 1k8qz4h && downbeat resume 1k8qz4h";
 
 const SHOW_HELP: &str = "\
 Example:
@@ -341,6 +400,53 @@ pub struct Resume {
     pub json: bool,
 }
 
+/// `downbeat rerun`
+#[derive(Debug, Args)]
+pub struct Rerun {
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
+    pub run: Option<String>,
+    /// Do again what did not succeed; this is so in any case
+    #[arg(long)]
+    pub failed: bool,
+    /// Do this step again, by its path, and all that is behind it; may be repeated
+    #[arg(long, value_name = "STEP")]
+    pub from: Vec<String>,
+    /// Take the plan of this file instead of the old run's: steps that differ are done again
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, requires = "file", value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// Another value for an input, as NAME=VALUE or NAME=@FILE; may be repeated
+    #[arg(long = "input", short, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// A JSON file with an object of inputs that take other values
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// Only tell what would be reused, what would be done again, and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the new run's events as JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
+    pub run: Option<String>,
+    /// The file with the plan; by default the one of this name in the folder that the run's came from
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `downbeat list`
 #[derive(Debug, Args)]
 pub struct List {
@@ -438,12 +544,35 @@ pub struct Logs {
 pub struct Cancel {
     /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
     pub run: Option<String>,
-    /// End only this step, by its path: `build`, `deploy/push`, `suites[3]`
+    /// End only this step, by its path: `build`, `deploy/push`, `suites[3]`; may be repeated
     #[arg(long, value_name = "PATH")]
-    pub step: Option<String>,
+    pub step: Vec<String>,
     /// Why, for the record
     #[arg(long, default_value = "asked for on the command line")]
     pub reason: String,
+}
+
+/// `downbeat pause`
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
+    pub run: Option<String>,
+    /// Pause only this step and what is within it, by its path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub step: Vec<String>,
+    /// Why, for the record
+    #[arg(long, default_value = "asked for on the command line")]
+    pub reason: String,
+}
+
+/// `downbeat unpause`
+#[derive(Debug, Args)]
+pub struct Unpause {
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
+    pub run: Option<String>,
+    /// A step that was paused, by its path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub step: Vec<String>,
 }
 
 /// `downbeat signal`

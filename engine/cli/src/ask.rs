@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use downbeat_journal::{Journal, Request, RequestError, RunSummary, StateFilter};
+use downbeat_workflow::event::RunId;
+use downbeat_workflow::plan::StepId;
 use downbeat_workflow::run::Run;
 
 use crate::exit::{Exit, Fault};
@@ -33,6 +35,36 @@ impl Asked {
         Ok(Asked { journal, found, run })
     }
 
+    /// The steps that are called so, none of which is over; or all that is wrong with them.
+    pub(crate) fn open_steps(&self, paths: &[String]) -> Result<Vec<StepId>, Fault> {
+        let mut faults = Vec::new();
+        let mut steps = Vec::new();
+        for path in paths {
+            match self.run.step_at(path) {
+                None => faults.push(format!("the run has no step `{path}`")),
+                Some(step) if self.run.has_ended(step) => faults.push(format!("the step `{path}` is already over")),
+                Some(step) => steps.push(step),
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(steps),
+            false => {
+                let fault = Fault::new(Exit::Usage, faults.join("\n  "));
+                Err(fault.hint(format!("`downbeat show {}` lists the steps of the run", self.found.id)))
+            }
+        }
+    }
+
+    /// Whether it was asked something that nobody has taken in yet.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.journal.requests(&self.found.id).is_ok_and(|pending| !pending.is_empty())
+    }
+
+    /// The run's id.
+    pub(crate) fn id(&self) -> &RunId {
+        &self.found.id
+    }
+
     /// Asks it. `what` begins a sentence: "the signal `go`".
     pub(crate) fn send(self, place: &Place, request: Request, what: &str) -> Result<Exit, Fault> {
         let id = &self.found.id;
@@ -46,5 +78,14 @@ impl Asked {
             _ => talk::say(format_args!("{what} is kept for run {id}, which nobody drives: `downbeat resume {id}`")),
         }
         Ok(Exit::Success)
+    }
+}
+
+/// Names in a sentence: `a`, `b` and `c`.
+pub(crate) fn listed(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => quoted.concat(),
     }
 }

@@ -7,14 +7,14 @@ use downbeat_conductor::{Ending, end_parked};
 use downbeat_journal::{Journal, Mode, OpenError, Request, RequestError, StateFilter};
 
 use crate::arguments::Cancel;
-use crate::ask::Asked;
+use crate::ask::{Asked, listed};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::talk;
 
 pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
-    if let Some(step) = &arguments.step {
-        return cancel_step(place, arguments, step);
+    if !arguments.step.is_empty() {
+        return cancel_steps(place, arguments);
     }
     let journal = place.observe()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?;
@@ -50,15 +50,9 @@ pub(crate) fn cancel(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
     Ok(Exit::Success)
 }
 
-fn cancel_step(place: &Place, arguments: &Cancel, path: &str) -> Result<Exit, Fault> {
+fn cancel_steps(place: &Place, arguments: &Cancel) -> Result<Exit, Fault> {
     let asked = Asked::find(place, arguments.run.as_deref())?;
-    let Some(step) = asked.run.step_at(path) else {
-        let fault = Fault::new(Exit::Usage, format!("the run has no step `{path}`"));
-        return Err(fault.hint("`downbeat show` lists the steps of a run"));
-    };
-    if asked.run.has_ended(step) {
-        return Err(Fault::new(Exit::Usage, format!("the step `{path}` is already over")));
-    }
-    let request = Request::CancelStep { step: path.to_owned(), reason: arguments.reason.clone() };
-    asked.send(place, request, &format!("the end of `{path}`"))
+    asked.open_steps(&arguments.step)?;
+    let request = Request::CancelSteps { steps: arguments.step.clone(), reason: arguments.reason.clone() };
+    asked.send(place, request, &format!("the end of {}", listed(&arguments.step)))
 }

@@ -24,7 +24,7 @@ pub enum Exit {
     Engine = 4,
     /// 5: the run was cancelled.
     Cancelled = 5,
-    /// 6: of `plan --diff`: something has changed.
+    /// 6: of `plan --diff`: something has changed; of `replay`: the plan does something else.
     Changed = 6,
     /// 7: another run of its group was not over, and the workflow says `when-busy = "reject"`; nothing was run.
     Rejected = 7,
@@ -41,7 +41,7 @@ Exit codes:
     3  the workflow file, an input or a plugin is wrong; nothing was run
     4  the engine could not do its work (journal, disk, another process drives the runs)
     5  the run was cancelled
-    6  of plan --diff: something has changed
+    6  of plan --diff: something has changed; of replay: the plan does something else
     7  another run of its group was not over, and the workflow rejects it then; nothing was run
   130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
 

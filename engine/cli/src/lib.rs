@@ -22,9 +22,12 @@ mod graph;
 mod group;
 mod list;
 mod logs;
+mod pause;
 mod place;
 mod plan;
 mod plugin;
+mod replay;
+mod rerun;
 mod resume;
 mod run;
 mod schema;
@@ -38,6 +41,7 @@ mod talk;
 mod test;
 mod units;
 mod workflow_file;
+mod workspace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -68,12 +72,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Test(arguments) => test::test(&place, &arguments),
         Command::Run(arguments) => run::run(&place, &arguments),
         Command::Resume(arguments) => resume::resume(&place, &arguments),
+        Command::Rerun(arguments) => rerun::rerun(&place, &arguments),
+        Command::Replay(arguments) => replay::replay(&place, &arguments),
         Command::List(arguments) => list::list(&place, &arguments),
         Command::Show(arguments) => show::show(&place, &arguments),
         Command::Explain(arguments) => explain::explain(&place, &arguments),
         Command::Logs(arguments) => logs::logs(&place, &arguments),
         Command::Graph(arguments) => graph::graph(&place, &arguments),
         Command::Cancel(arguments) => cancel::cancel(&place, &arguments),
+        Command::Pause(arguments) => pause::pause(&place, &arguments),
+        Command::Unpause(arguments) => pause::unpause(&place, &arguments),
         Command::Signal(arguments) => signal::signal(&place, &arguments),
         Command::Approve(arguments) => approve::answer(&place, &arguments, true),
         Command::Reject(arguments) => approve::answer(&place, &arguments, false),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use downbeat_journal::{RunFilter, RunSummary};
+use downbeat_workflow::history::is_paused;
 
 use crate::arguments::List;
 use crate::exit::{Exit, Fault};
@@ -23,6 +24,11 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
     let driver = place.driver()?;
     let runs = journal.runs(&newest).map_err(Fault::engine)?;
+    // Only runs that are not over are read: how far they are is a fold over their records.
+    let is_paused = |run: &RunSummary| match run.outcome {
+        None => journal.load(&run.id).map(|loaded| is_paused(&loaded.records)).map_err(Fault::engine),
+        Some(_) => Ok(false),
+    };
     let shown = &runs[..runs.len().min(arguments.limit)];
     let mut in_line = HashSet::new();
     for run in shown {
@@ -36,7 +42,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     };
     if arguments.json {
         for run in shown {
-            let object = serde_json::json!({
+            let mut object = serde_json::json!({
                 "run": run.id.to_string(),
                 "workflow": run.workflow,
                 "state": state(run),
@@ -44,6 +50,9 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
                 "finished": run.finished.map(units::time),
                 "records": run.version,
             });
+            if is_paused(run)? {
+                object["paused"] = true.into();
+            }
             talk::put_json(&object.to_string())?;
         }
         return Ok(Exit::Success);
@@ -54,9 +63,11 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     }
     let row = |run: &RunSummary| {
         let took = run.finished.map_or_else(String::new, |at| units::duration(at.0.saturating_sub(run.created.0)));
-        vec![run.id.to_string(), run.workflow.clone(), state(run).to_owned(), units::time(run.created), took]
+        let paused = if is_paused(run)? { " (paused)" } else { "" };
+        let state = format!("{}{paused}", state(run));
+        Ok(vec![run.id.to_string(), run.workflow.clone(), state, units::time(run.created), took])
     };
-    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect::<Result<_, Fault>>()?;
     let headings = ["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"];
     talk::put_painted(&table_with(&headings, &rows, 2, state::painted))?;
     if shown.len() < runs.len() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use downbeat_journal::{Journal, StateFilter};
 use downbeat_workflow::event::RunId;
+use downbeat_workflow::history::is_paused;
 use downbeat_workflow::plan::Plan;
 
 use crate::arguments::Resume;
@@ -27,6 +28,9 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
         ));
     }
     let before = journal.load(&run).map_err(Fault::engine)?.records;
+    if is_paused(&before) {
+        talk::say(format_args!("run {run} is paused: nothing new is started until `downbeat unpause {run}`"));
+    }
     let (sandbox, style) = (place.sandbox()?, Style::fitting(arguments.json));
     let driven = Driven { place, journal, sandbox, plan, style, before };
     drive::drive(driven, async |conductor| conductor.resume(&run).await)

@@ -28,11 +28,20 @@ pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
 
 /// All inputs, judged; or all that is wrong with them: those of `--input`, and the object in the file of `--inputs`.
 pub(crate) fn gather_inputs(plan: &Plan, arguments: &[String], file: Option<&Path>) -> Result<Json, Fault> {
+    gather_inputs_over(Map::new(), plan, arguments, file)
+}
+
+/// The same where some are known already; what is given now wins.
+pub(crate) fn gather_inputs_over(
+    mut given: Map<String, Value>,
+    plan: &Plan,
+    arguments: &[String],
+    file: Option<&Path>,
+) -> Result<Json, Fault> {
     let mut faults = Vec::new();
-    let mut given = Map::new();
     if let Some(path) = file {
         match read_text(path).and_then(|text| parse_object(&text)) {
-            Ok(object) => given = object,
+            Ok(object) => given.extend(object),
             Err(error) => faults.push(format!("--inputs {}: {error}", path.display())),
         }
     }

@@ -82,6 +82,17 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
             line("finished", &format!("{} (took {took})", units::time(finished)));
         }
     }
+    if let Some(old) = &history.rerun_of {
+        line("rerun of", &old.to_string());
+    }
+    for (step, since) in run.paused() {
+        let (what, flag) = match step {
+            None => (String::new(), String::new()),
+            Some(step) => (format!("{} ", run.path(step)), format!(" --step {}", run.path(step))),
+        };
+        let unpause = format!("`downbeat unpause {}{flag}` lets it go on", run.id());
+        line("paused", &format!("{what}since {} ({unpause})", units::time(since)));
+    }
     if let Some(reason) = &history.cancel {
         line("cancelled", reason);
     }
@@ -151,6 +162,7 @@ fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: 
             name.clone(),
             match status {
                 StepStatus::Running if is_stopped => INTERRUPTED.to_owned(),
+                StepStatus::Succeeded(_) if step.reused.is_some() => "reused".to_owned(),
                 _ => status_word(&status).to_owned(),
             },
             if attempts == 0 { String::new() } else { attempts.to_string() },
@@ -158,7 +170,10 @@ fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: 
             cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
             cell(|usage| units::size(usage.memory_peak)),
             cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
-            why(run, id, is_stopped),
+            match &step.reused {
+                Some(origin) => format!("its answer is that of run {}", origin.run),
+                None => why(run, id, is_stopped),
+            },
         ]
     };
     let rows: Vec<Vec<String>> = steps.iter().map(row).collect();

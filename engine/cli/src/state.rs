@@ -27,7 +27,7 @@ pub(crate) fn painted(word: &str) -> String {
         return word.to_owned();
     }
     match word.split(' ').next().unwrap_or_default() {
-        "succeeded" => word.green().to_string(),
+        "succeeded" | "reused" => word.green().to_string(),
         "failed" | "timed" => word.red().to_string(),
         "cancelled" | "stopped" | "interrupted" => word.yellow().to_string(),
         "running" | "in" => word.cyan().to_string(),

@@ -298,6 +298,16 @@ fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagno
     spec.written(barred.take(DIAGNOSTICS_MAX))
 }
 
+/// The file that a plan came from: of the workflows in the plan's folder, that of the same name.
+pub(crate) fn of_plan(plan: &Plan) -> Option<PathBuf> {
+    let is_it = |path: &PathBuf| {
+        let Ok(text) = read(path) else { return false };
+        let (spec, _) = Spec::parse(&Source::new(path.display().to_string(), text));
+        spec.and_then(|spec| spec.name).is_some_and(|name| *name.get_ref() == plan.name)
+    };
+    files(Path::new(&plan.directory)).ok()?.into_iter().find(is_it)
+}
+
 /// The file that a plan came from, if it now says something else: of the workflows in the plan's folder, that of the same
 /// name. It is held against the components that the plan has, so that nothing is built for it.
 pub(crate) fn changed_since(plan: &Plan) -> Option<PathBuf> {

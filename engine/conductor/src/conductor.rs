@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use downbeat_journal::{Journal, ReadError, Request, RequestId};
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::event::RunId;
+use downbeat_workflow::event::{Record, RunId, Timestamp};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, WhenBusy};
 use downbeat_workflow::run::Run;
@@ -95,6 +95,9 @@ pub enum StartError {
     /// The system has no randomness to give.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
+    /// What it is to begin with can't be had.
+    #[error("{0}")]
+    Begin(String),
     /// The first records could not be made durable.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -166,6 +169,26 @@ impl<P: Perform> Conductor<P> {
             }
         }
         Ok(())
+    }
+
+    /// Starts a run that begins with more than its creation: one that takes over what another one did. `begin` is given its
+    /// id, a seed and the time, and answers its first records, which become durable together. Only of a workflow whose runs
+    /// exclude no others.
+    pub async fn start_with(
+        &self,
+        plan: Arc<Plan>,
+        begin: impl FnOnce(&RunId, u64, Timestamp) -> Result<Vec<Record>, String>,
+    ) -> Result<Handle, StartError> {
+        let prepared = self.shared.performer.prepare(&plan).await.map_err(StartError::Prepare)?;
+        let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
+        let now = self.shared.clock.now();
+        let id = name::fresh(now, random()?);
+        let records = begin(&id, random()?, now).map_err(StartError::Begin)?;
+        let run = Run::replay(plan, id, &records).map_err(DriveError::from)?;
+        self.find_holders(run.plan())?;
+        let (mut driver, registration) = self.driver(run, prepared)?;
+        driver.create_with(records).await?;
+        Ok(self.spawn(driver, registration, Vec::new()))
     }
 
     /// Takes up a run that is not over: one that was stopped, or whose engine died.

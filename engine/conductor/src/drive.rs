@@ -186,13 +186,20 @@ impl<P: Perform> Driver<P> {
 
     /// Begins a run that the journal does not know yet.
     pub(crate) async fn create(&mut self, inputs: Json, seed: u64, at: Option<i32>) -> Result<(), DriveError> {
-        let (text, digest) = self.run.plan().to_json();
-        let mut created = Run::creation(self.run.plan(), digest.clone(), inputs, seed);
+        let mut created = Run::creation(self.run.plan(), self.run.plan().to_json().1, inputs, seed);
         if let (Event::RunCreated { priority, .. }, Some(at)) = (&mut created, at) {
             *priority = at;
         }
-        self.unknown = Some((digest, text));
         self.record(created)?;
+        let records = std::mem::take(&mut self.batch);
+        self.create_with(records).await
+    }
+
+    /// The same with its first records, which the run has taken in.
+    pub(crate) async fn create_with(&mut self, records: Vec<Record>) -> Result<(), DriveError> {
+        let (text, digest) = self.run.plan().to_json();
+        self.unknown = Some((digest, text));
+        self.batch = records;
         self.turn().await?;
         self.join_group();
         Ok(())
@@ -379,20 +386,40 @@ impl<P: Perform> Driver<P> {
         }
         self.last_request = self.last_request.max(id);
         self.answers.extend(id);
-        let open = |step: &str| self.run.step_at(step).filter(|step| !self.run.has_ended(*step));
+        let run = &self.run;
+        let open = |step: &str| run.step_at(step).filter(|step| !run.has_ended(*step));
         // What is asked too late is answered by what is there already.
-        let event = match request {
-            Request::Cancel { reason } => Some(Event::CancelRequested { reason }),
-            Request::CancelStep { step, reason } => open(&step).map(|step| Event::StepCancelRequested { step, reason }),
+        let events: Vec<Event> = match request {
+            Request::Cancel { reason } => vec![Event::CancelRequested { reason }],
+            Request::CancelStep { step, reason } => return self.end_steps(&[step], &reason),
+            Request::CancelSteps { steps, reason } => return self.end_steps(&steps, &reason),
+            Request::Pause { steps, reason } => {
+                let event = |step| run.may_pause(step).then(|| Event::Paused { step, reason: reason.clone() });
+                parts(&steps, open).filter_map(event).collect()
+            }
+            Request::Unpause { steps } => {
+                let paused = parts(&steps, open).filter(|step| run.is_paused(*step));
+                paused.map(|step| Event::Unpaused { step }).collect()
+            }
             Request::Signal { signal, data } => {
-                self.run.has_signal(&signal).then_some(Event::SignalReceived { signal, data })
+                run.has_signal(&signal).then_some(Event::SignalReceived { signal, data }).into_iter().collect()
             }
             Request::Answer { step, approved, by, note } => {
-                let step = open(&step).filter(|step| self.run.may_answer(*step, &by));
-                step.map(|step| Event::ApprovalGiven { step, approved, by, note })
+                let step = open(&step).filter(|step| run.may_answer(*step, &by));
+                step.map(|step| Event::ApprovalGiven { step, approved, by, note }).into_iter().collect()
             }
         };
-        event.map_or(Ok(()), |event| self.record(event))
+        events.into_iter().try_for_each(|event| self.record(event))
+    }
+
+    /// Steps that the end of another one among them has ended are over by then.
+    fn end_steps(&mut self, paths: &[String], reason: &str) -> Result<(), DriveError> {
+        for step in paths.iter().filter_map(|path| self.run.step_at(path)).collect::<Vec<_>>() {
+            if !self.run.has_ended(step) {
+                self.record(Event::StepCancelRequested { step, reason: reason.to_owned() })?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for the run's end, once: what it always does is done.
@@ -541,6 +568,15 @@ impl<P: Perform> Driver<P> {
 /// Why a run is cancelled, in the words of the one that does it.
 pub(crate) fn superseded_reason(run: &Run, by: &RunId) -> String {
     format!("run {by} of the same group `{}` takes its place", run.group().unwrap_or_default())
+}
+
+/// What is meant by paths of steps: without any, the run.
+fn parts(paths: &[String], find: impl Fn(&str) -> Option<StepId>) -> impl Iterator<Item = Option<StepId>> {
+    let run = paths.is_empty().then_some(None);
+    let mut steps: Vec<StepId> = paths.iter().filter_map(|path| find(path)).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    run.into_iter().chain(steps.into_iter().map(Some))
 }
 
 /// An attempt that the run's own task carries out.

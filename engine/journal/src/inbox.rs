@@ -30,6 +30,25 @@ pub enum Request {
         /// In the words of whoever asks.
         reason: String,
     },
+    /// End several of its steps, together.
+    CancelSteps {
+        /// Their paths.
+        steps: Vec<String>,
+        /// In the words of whoever asks.
+        reason: String,
+    },
+    /// Start nothing new.
+    Pause {
+        /// Of these steps, by their paths; of the run without any.
+        steps: Vec<String>,
+        /// In the words of whoever asks.
+        reason: String,
+    },
+    /// Go on after a pause.
+    Unpause {
+        /// Of these steps, by their paths; of the run without any.
+        steps: Vec<String>,
+    },
     /// Take in a signal.
     Signal {
         /// Its name.

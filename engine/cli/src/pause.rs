@@ -1,0 +1,56 @@
+//! `downbeat pause` and `downbeat unpause`: holds a run back, or steps of it, and lets them go on.
+
+use downbeat_journal::Request;
+
+use crate::arguments::{Pause, Unpause};
+use crate::ask::{Asked, listed};
+use crate::exit::{Exit, Fault};
+use crate::place::Place;
+
+pub(crate) fn pause(place: &Place, arguments: &Pause) -> Result<Exit, Fault> {
+    let asked = Asked::find(place, arguments.run.as_deref())?;
+    let steps = asked.open_steps(&arguments.step)?;
+    let paused = match steps.is_empty() {
+        true => asked.run.is_paused(None),
+        false => steps.iter().all(|step| asked.run.is_paused(Some(*step))),
+    };
+    if paused {
+        let fault = Fault::new(Exit::Usage, format!("{} is paused already", of(&asked, &arguments.step)));
+        return Err(fault.hint(format!("`downbeat unpause {}` lets it go on", asked.id())));
+    }
+    let request = Request::Pause { steps: arguments.step.clone(), reason: arguments.reason.clone() };
+    let what = format!("the pause{}", of_steps(&arguments.step));
+    asked.send(place, request, &what)
+}
+
+pub(crate) fn unpause(place: &Place, arguments: &Unpause) -> Result<Exit, Fault> {
+    let asked = Asked::find(place, arguments.run.as_deref())?;
+    let steps = asked.open_steps(&arguments.step)?;
+    let paused = match steps.is_empty() {
+        true => asked.run.is_paused(None),
+        false => steps.iter().any(|step| asked.run.is_paused(Some(*step))),
+    };
+    // What it was asked and nobody has taken in yet is not known here: a pause that is kept for it is ended as well.
+    if !paused && !asked.has_pending() {
+        let fault = Fault::new(Exit::Usage, format!("{} is not paused", of(&asked, &arguments.step)));
+        let others: Vec<String> =
+            asked.run.paused().filter_map(|(step, _)| step).map(|step| asked.run.path(step)).collect();
+        return Err(match others.is_empty() || !arguments.step.is_empty() {
+            true => fault,
+            false => fault.hint(format!("but {}: name it with --step", listed(&others))),
+        });
+    }
+    let what = format!("the end of the pause{}", of_steps(&arguments.step));
+    asked.send(place, Request::Unpause { steps: arguments.step.clone() }, &what)
+}
+
+fn of(asked: &Asked, steps: &[String]) -> String {
+    match steps.is_empty() {
+        true => format!("run {}", asked.id()),
+        false => format!("{} of run {}", listed(steps), asked.id()),
+    }
+}
+
+fn of_steps(steps: &[String]) -> String {
+    if steps.is_empty() { String::new() } else { format!(" of {}", listed(steps)) }
+}

@@ -1,0 +1,150 @@
+//! `downbeat rerun`: a new run that does a part of an old one again, and takes over the rest. Which part is decided in the pure
+//! core; here the old run is read, told, and driven anew, with a copy of its workspace where that is needed.
+
+use std::sync::Arc;
+
+use downbeat_journal::{Journal, StateFilter};
+use downbeat_workflow::event::{Record, RunId, Timestamp};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::rerun::Again;
+use downbeat_workflow::run::Run;
+use serde_json::{Map, Value};
+
+use crate::arguments::Rerun;
+use crate::ask::listed;
+use crate::drive::{self, Driven};
+use crate::exit::{Exit, Fault};
+use crate::place::{Place, find_run};
+use crate::resume::load_plan;
+use crate::run::gather_inputs_over;
+use crate::screen::Style;
+use crate::table::table;
+use crate::talk;
+use crate::workflow_file;
+use crate::workspace;
+
+/// How many names are told in a line; `--dry-run` tells them all.
+const NAMES_SHOWN: usize = 8;
+
+pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
+    let journal = place.observe()?;
+    let (old, records) = load(&journal, arguments)?;
+    let sandbox = place.sandbox()?;
+    let plan = match &arguments.file {
+        Some(file) => Arc::new(workflow_file::load(file, &arguments.with, &sandbox)?),
+        None => old.plan().clone(),
+    };
+    if plan.concurrency.is_some() {
+        let fault = Fault::refused(
+            "a workflow with `[concurrency]` can't be rerun yet: its runs begin once their group is free",
+        );
+        return Err(fault.hint("`downbeat run` begins it as a whole"));
+    }
+    let inputs = inputs(&old, &plan, arguments)?;
+    let from = steps(&old, &arguments.from)?;
+    let again = Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &from };
+    let decided = again.decide();
+    let named = |step: &StepId| old.path(*step);
+    if decided.again.is_empty() && plan.to_json().1 == old.plan().to_json().1 {
+        let fault =
+            Fault::new(Exit::Usage, format!("nothing of run {} is to be done again: all of it succeeded", old.id()));
+        return Err(
+            fault.hint("`--from STEP` names a step that is done again all the same, `--input` changes what steps see")
+        );
+    }
+    let id = old.id().clone();
+    if arguments.dry_run {
+        let beginning = again.begin(&decided, RunId("new".into()), 0, Timestamp(0)).map_err(Fault::engine)?;
+        let mut rows: Vec<(StepId, Vec<String>)> = Vec::new();
+        rows.extend(beginning.reused.iter().map(|step| (*step, vec![named(step), "reused".to_owned(), String::new()])));
+        rows.extend(
+            decided.again.iter().map(|(step, why)| (*step, vec![named(step), "again".to_owned(), why.in_words(&old)])),
+        );
+        rows.sort();
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
+        talk::put(&table(&["STEP", "", "WHY"], &rows))?;
+        return Ok(Exit::Success);
+    }
+    tell(&old, &decided);
+    let begin = |run: &RunId, seed: u64, at: Timestamp| -> Result<Vec<Record>, String> {
+        let beginning = again.begin(&decided, run.clone(), seed, at).map_err(|error| error.to_string())?;
+        let users = again.workspace_users(&beginning.reused);
+        if !users.is_empty() && beginning.uses_workspace() {
+            let users: Vec<String> = users.iter().map(named).collect();
+            let (from, to) = (place.workspaces().join(&*id.0), place.workspaces().join(&*run.0));
+            workspace::copy(&from, &to).map_err(|error| no_workspace(&id, &users, &error))?;
+        }
+        Ok(beginning.records)
+    };
+    let (style, driving) = (Style::fitting(arguments.json), place.drive()?);
+    let driven = Driven { place, journal: driving, sandbox, plan: plan.clone(), style, before: Vec::new() };
+    drive::drive(driven, async |conductor| conductor.start_with(plan.clone(), begin).await)
+}
+
+/// The run that is meant, which is over, and its records.
+fn load(journal: &Journal, arguments: &Rerun) -> Result<(Run, Vec<Record>), Fault> {
+    let found = find_run(journal, arguments.run.as_deref(), StateFilter::Any)?;
+    if found.outcome.is_none() {
+        let fault = Fault::new(Exit::Usage, format!("run {} is not over", found.id));
+        return Err(fault
+            .hint(format!("`downbeat resume {id}` goes on with it, `downbeat cancel {id}` ends it", id = found.id)));
+    }
+    let plan = Arc::new(load_plan(journal, &found.id)?);
+    let records = journal.load(&found.id).map_err(Fault::engine)?.records;
+    let run = Run::replay(plan, found.id, &records).map_err(Fault::engine)?;
+    Ok((run, records))
+}
+
+/// The old run's inputs, those that were given now in their place.
+fn inputs(old: &Run, plan: &Plan, arguments: &Rerun) -> Result<Json, Fault> {
+    let mut given = match old.inputs().value() {
+        Value::Object(given) => given,
+        _ => Map::new(),
+    };
+    // One that has no value is as good as not given.
+    given.retain(|_, value| !value.is_null());
+    let gone: Vec<String> = given.keys().filter(|name| !plan.inputs.contains_key(*name)).cloned().collect();
+    if !gone.is_empty() {
+        talk::say(format_args!("today's file has no input {}: left out", listed(&gone)));
+        given.retain(|name, _| plan.inputs.contains_key(name));
+    }
+    gather_inputs_over(given, plan, &arguments.input, arguments.inputs.as_deref())
+}
+
+fn steps(old: &Run, paths: &[String]) -> Result<Vec<StepId>, Fault> {
+    let unknown: Vec<String> = paths.iter().filter(|path| old.step_at(path).is_none()).cloned().collect();
+    match unknown.is_empty() {
+        true => Ok(paths.iter().filter_map(|path| old.step_at(path)).collect()),
+        false => {
+            let fault = Fault::new(Exit::Usage, format!("run {} has no step {}", old.id(), listed(&unknown)));
+            Err(fault.hint(format!("`downbeat show {}` lists its steps", old.id())))
+        }
+    }
+}
+
+/// Says at which steps it begins, and why.
+fn tell(old: &Run, decided: &downbeat_workflow::rerun::Rerun) {
+    let mut roots: Vec<String> =
+        decided.roots().map(|(step, why)| format!("{} ({})", old.path(step), why.in_words(old))).collect();
+    let count = roots.len();
+    roots.truncate(NAMES_SHOWN);
+    if count > NAMES_SHOWN {
+        roots.push(format!("{} more", count - NAMES_SHOWN));
+    }
+    match roots.is_empty() {
+        true => talk::say(format_args!("all of run {} is reused", old.id())),
+        false => talk::say(format_args!("again of run {}, with what is behind: {}", old.id(), roots.join(", "))),
+    }
+}
+
+fn no_workspace(run: &RunId, users: &[String], error: &str) -> String {
+    let (shown, more) = (&users[..users.len().min(NAMES_SHOWN)], users.len().saturating_sub(NAMES_SHOWN));
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let from: Vec<String> = shown.iter().take(1).map(|step| format!("`--from {step}`")).collect();
+    format!(
+        "{} worked in the workspace of run {run}, which can't be copied: {error}\n  hint: {} does it again",
+        listed(shown) + &more,
+        from.concat()
+    )
+}
