@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use regex::Regex;
 use tempfile::TempDir;
 
+pub mod page;
 pub mod storm;
 
 /// A folder of its own, with its own state; compiled components are shared by all tests.
@@ -81,6 +82,21 @@ impl Bench {
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started")
+    }
+
+    /// A conversation for a page: the command as it is typed, what it said to standard error and then to standard output.
+    pub fn show(&self, arguments: &[&str]) -> page::Talk {
+        let answer = self.run(arguments);
+        self.told(arguments, &format!("{}{}", answer.stderr, answer.stdout))
+    }
+
+    /// The same of a command that was run otherwise.
+    pub fn told(&self, arguments: &[&str], said: &str) -> page::Talk {
+        let quoted = |word: &&str| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() };
+        let typed = format!("downbeat {}", arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
+        let said = said.replace(&format!("{}/", repository().display()), "");
+        let said = said.replace(&format!("{}/", self.path().display()), "").trim_end().to_owned();
+        page::Talk { typed, said, any_order: false, varies: None }
     }
 
     /// The whole conversation, as a person sees it, with what differs from run to run redacted.

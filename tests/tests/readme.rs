@@ -169,6 +169,8 @@ fn links_between_documents_lead_somewhere() {
         "docs/diagnostics/README.md",
         "docs/diagnostics/tests.md",
         "docs/testing.md",
+        "docs/tour.md",
+        "docs/graph.md",
         "docs/operators.md",
         "docs/operating.md",
         "docs/patterns.md",
