@@ -426,6 +426,21 @@ fn nothing_in_a_rule_is_markup() {
 }
 
 #[test]
+fn arrows_that_have_no_room_side_by_side_enter_a_box_together() {
+    let heads = |count: usize| {
+        let chain =
+            |at: usize| format!("[steps.a{at}]\nuse = \"any\"\n[steps.b{at}]\nuse = \"any\"\nneeds = [\"a{at}\"]\n");
+        let needs: Vec<String> = (0..count).map(|at| format!("b{at}")).collect();
+        let chains: String = (0..count).map(chain).collect();
+        let plan = plan(&format!("{chains}[steps.all]\nuse = \"any\"\nneeds = {needs:?}\n"));
+        let text = svg(&Picture::of_plan(&plan), Some(Direction::Right)).unwrap();
+        let heads = text.split("class=\"head\" d=\"M").skip(1).map(|rest| rest.split('L').next().unwrap().to_owned());
+        heads.collect::<std::collections::BTreeSet<String>>().len()
+    };
+    assert_eq!((heads(3), heads(16)), (3 + 3 + 1, 16 + 1 + 1), "each chain has a head of its own, and the legend");
+}
+
+#[test]
 fn the_picture_in_the_documents_is_the_release_workflow_as_it_is() {
     for name in ["hello", "scale"] {
         assert!(svg(&Picture::of_plan(&example(name)), None).is_ok(), "{name}");
