@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Failure, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::group::WAIT_TOLD_MS;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId, Wait, Work};
 use downbeat_workflow::run::{Misplaced, Run, StepStatus};
@@ -235,7 +236,7 @@ impl Screen {
             }
             Event::RunAdmitted => {
                 let waited_ms = record.at.0.saturating_sub(self.began.0);
-                if waited_ms > 0 {
+                if waited_ms >= WAIT_TOLD_MS {
                     self.say(&format!("its turn in the group came after {}", units::duration(waited_ms)));
                 }
             }

@@ -20,6 +20,7 @@ use crate::event::{
     Event, Failure, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp,
     Usage,
 };
+use crate::group::WAIT_TOLD_MS;
 use crate::json::Json;
 use crate::plan::{Join, Need, Plan, ScopeCount, Step, StepId, StepKind, StepNo, is_default};
 use crate::preview::withheld;
@@ -787,7 +788,7 @@ impl<'p> Teller<'p> {
             }
             Event::RunAdmitted => {
                 let (group, waited_ms) = (self.run.group().unwrap_or_default().to_owned(), self.after_ms(at));
-                if waited_ms > 0 {
+                if waited_ms >= WAIT_TOLD_MS {
                     self.tell(at, What::Admitted { group });
                 }
                 self.begin(at);

@@ -9,6 +9,10 @@ use crate::rule::{Scope, StepView};
 /// The longest name of a group, in bytes. 256: it is made of a few inputs, and told in one line.
 pub const GROUP_BYTES_MAX: usize = 256;
 
+/// From how long on it is told that a run waited for its group, in milliseconds. 100: that of a run which finds it free takes as
+/// long as a commit.
+pub const WAIT_TOLD_MS: u64 = 100;
+
 /// What the name of a group is made of: nothing has run yet.
 struct Given<'p> {
     plan: &'p Plan,

@@ -168,27 +168,37 @@ fn what_is_cut_while_it_is_in_line_never_opens_and_takes_no_place() {
     check(
         r#"
         pools.one = 1
+        [steps.first]
+        use = "any"
         [steps.long]
         pool = "one"
-        use = "any"
+        steps.work.use = "any"
         [steps.short]
+        needs = ["first"]
         pool = "one"
         steps.never.use = "any"
         [steps.pause]
+        needs = ["first"]
         pool = "one"
         wait = "1h"
         [steps.last]
+        needs = ["first"]
         pool = "one"
         use = "any"
         "#,
-        &[("long", "ok@50"), ("cancel short", "@10"), ("cancel pause", "@10")],
+        &[("work", "ok@50"), ("cancel short", "@10"), ("cancel pause", "@10")],
         "
-0 long#1
+0 first#1
+0 long opened
+0 long[0]
+0 long/work#1
+0 first succeeded
 0 short opened
 10 cancel pause: enough
 10 pause skipped: it was cancelled before its turn: enough
 10 cancel short: enough
 10 short cancelled
+50 long/work succeeded
 50 long succeeded
 50 last#1
 50 last succeeded
