@@ -15,10 +15,11 @@
 //! Queries are folds over events, except for the few that a list of runs needs.
 //!
 //! In reading order: the file ([`StorageError`], `schema`, `lock`, `sqlite`), writing (`record`, `queue`, `writer`),
-//! reading (`reader`, `log`, `watcher`, `inbox`), and the second backend, `memory`.
+//! reading (`reader`, `log`, `watcher`, `inbox`), deleting (`upkeep`), and the second backend, `memory`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "in a test it is an assertion"))]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ mod schema;
 mod sqlite;
 mod storage;
 mod sync;
+mod upkeep;
 mod watcher;
 mod writer;
 
@@ -51,11 +53,12 @@ pub use reader::{Loaded, ReadError, RunFilter, RunSummary, StateFilter};
 pub use schema::SchemaError;
 pub use sqlite::OpenError;
 pub use storage::{BUSY_TIMEOUT, StorageError};
+pub use upkeep::{DeleteError, Deleted, Deletion, RUNS_DELETED_MAX, Tidied};
 pub use watcher::WATCH_INTERVAL;
 
 use memory::Memory;
 use sqlite::Sqlite;
-use writer::{Start, Verdict};
+use writer::{Start, Upkeep, Verdict};
 
 /// A journal. Cheap to clone; the last clone that is dropped commits what still waits and closes the file.
 #[derive(Clone)]
@@ -256,10 +259,25 @@ impl Journal {
             Backend::Memory(memory) => return Appended::given(memory.create(create)),
             Backend::Sqlite(sqlite) => sqlite,
         };
-        let (workflow, created) = record::beginning_of(&create.records);
-        let (plan, plan_json) = (create.plan, create.plan_json);
-        let start = Start::New { plan, plan_json, workflow: workflow.to_owned(), created };
-        hand_in(sqlite, create.run, start, &create.records, Vec::new())
+        begin(sqlite, create, Vec::new())
+    }
+
+    /// Hands in a run that was recorded elsewhere, with its log: all of it or nothing is kept.
+    ///
+    /// # Panics
+    /// If the first record is not `RunCreated`.
+    pub fn import(&self, create: Create, lines: Vec<LogLine>) -> Appended {
+        match &*self.backend {
+            Backend::Memory(memory) => {
+                let run = create.run.clone();
+                let created = memory.create(create);
+                if created.is_ok() {
+                    memory.append_log(&run, lines);
+                }
+                Appended::given(created)
+            }
+            Backend::Sqlite(sqlite) => begin(sqlite, create, lines),
+        }
     }
 
     /// Hands in further records of a run. The answer is its new version, when they are durable: about one commit later,
@@ -389,6 +407,45 @@ impl Journal {
         }
     }
 
+    /// Deletes runs that are over, with their records, their logs and what was asked of them: all of them, durably, or
+    /// none. Positions go on from where they were, and [`Journal::deleted`] tells that the runs were there. For the process
+    /// that drives. Blocks the thread; panics inside an async runtime.
+    pub fn delete(&self, deletion: Deletion) -> Result<Vec<Deleted>, DeleteError> {
+        match &*self.backend {
+            Backend::Memory(memory) => memory.delete(&deletion),
+            Backend::Sqlite(sqlite) => keep_up(sqlite, |ack| Upkeep::Delete(deletion, ack)),
+        }
+    }
+
+    /// Removes plans that no run keeps, and gives room back to the disk if much of the file is empty. For the process that
+    /// drives. Blocks the thread, for as long as writing the file anew takes; panics inside an async runtime.
+    pub fn tidy(&self) -> Result<Tidied, DeleteError> {
+        match &*self.backend {
+            Backend::Memory(memory) => Ok(memory.tidy()),
+            Backend::Sqlite(sqlite) => keep_up(sqlite, Upkeep::Tidy),
+        }
+    }
+
+    /// The runs that were deleted, the last of them first; at most `limit`.
+    pub fn deleted(&self, limit: usize) -> Result<Vec<Deleted>, ReadError> {
+        match &*self.backend {
+            Backend::Memory(memory) => Ok(memory.deleted(limit)),
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.deleted(limit)),
+        }
+    }
+
+    /// Gives `each` all texts that the journal holds but for those of some runs: records, lines of logs, requests, and the
+    /// plans that the other runs keep. For whoever asks what is still mentioned anywhere.
+    pub fn texts(&self, but: &HashSet<RunId>, each: &mut dyn FnMut(&str)) -> Result<(), ReadError> {
+        match &*self.backend {
+            Backend::Memory(memory) => {
+                memory.texts(but, each);
+                Ok(())
+            }
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.texts(but, each)),
+        }
+    }
+
     /// Asks whoever drives `run`, now or later, for something. Durable when this returns. Blocks for one commit.
     pub fn request(&self, run: &RunId, request: Request) -> Result<RequestId, RequestError> {
         match &*self.backend {
@@ -421,12 +478,30 @@ impl Journal {
     }
 }
 
+fn begin(sqlite: &Sqlite, create: Create, lines: Vec<LogLine>) -> Appended {
+    let (workflow, created) = record::beginning_of(&create.records);
+    let (plan, plan_json) = (create.plan, create.plan_json);
+    let start = Start::New { plan, plan_json, workflow: workflow.to_owned(), created, lines };
+    hand_in(sqlite, create.run, start, &create.records, Vec::new())
+}
+
 fn hand_in(sqlite: &Sqlite, run: RunId, start: Start, records: &[Record], answers: Vec<RequestId>) -> Appended {
     let Some(writer) = &sqlite.writer else { return Appended::given(Err(AppendError::Observing)) };
     let (ack, answer) = oneshot::channel();
     let (rows, end) = (record::encode(records), record::end_of(records));
     writer.append(writer::Append { run, start, rows, end, answers, ack });
     Appended(Answer::Awaited(answer))
+}
+
+/// Hands work on the whole file to the writer and waits for it.
+fn keep_up<T>(
+    sqlite: &Sqlite,
+    job: impl FnOnce(oneshot::Sender<Result<T, DeleteError>>) -> Upkeep,
+) -> Result<T, DeleteError> {
+    let Some(writer) = &sqlite.writer else { return Err(DeleteError::Refused(AppendError::Observing)) };
+    let (ack, answer) = oneshot::channel();
+    writer.upkeep(job(ack));
+    answer.blocking_recv().unwrap_or(Err(DeleteError::Refused(AppendError::Stopped)))
 }
 
 #[cfg(test)]

@@ -2,17 +2,18 @@
 //!
 //! An append is acknowledged when it returns and gone when the process is. Log lines are never dropped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::event::{Outcome, Record, RunId, Timestamp};
+use downbeat_workflow::event::{Event, Outcome, Record, RunId, Timestamp};
 use tokio::sync::watch;
 
 use crate::inbox::{Pending, Request, RequestError, RequestId};
 use crate::log::{LogFilter, LogLine};
 use crate::reader::{ReadError, RunFilter, RunSummary, StateFilter, choose};
 use crate::record::{beginning_of, end_of};
+use crate::upkeep::{DeleteError, Deleted, Deletion, Tidied};
 use crate::{Append, AppendError, Create, Entry, Horizon, Position};
 
 pub(crate) struct Memory {
@@ -33,6 +34,7 @@ struct State {
     lines: Vec<(usize, LogLine)>,
     requests: BTreeMap<RequestId, Pending>,
     requests_ever: u64,
+    deleted: Vec<Deleted>,
 }
 
 struct Run {
@@ -44,6 +46,8 @@ struct Run {
     /// As they were appended: one list of all records would be copied each time it has outgrown its place.
     appends: Vec<Vec<Record>>,
     version: u64,
+    /// Its place stays, as others are counted on from it.
+    is_deleted: bool,
 }
 
 /// An append as it stands in the log.
@@ -73,6 +77,7 @@ impl Memory {
             end: None,
             appends: Vec::new(),
             version: 0,
+            is_deleted: false,
         };
         let index = state.runs.len();
         state.runs.push(run);
@@ -144,7 +149,8 @@ impl Memory {
     pub(crate) fn runs(&self, filter: &RunFilter) -> Vec<RunSummary> {
         let wanted = |run: &&Run| {
             let outcome = run.end.map(|(outcome, _)| outcome);
-            filter.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
+            !run.is_deleted
+                && filter.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
                 && match filter.state {
                     StateFilter::Any => true,
                     StateFilter::Open => outcome.is_none(),
@@ -165,7 +171,8 @@ impl Memory {
     pub(crate) fn find(&self, text: &str) -> Result<RunId, ReadError> {
         let state = self.state();
         let fits = |id: &&RunId| !text.is_empty() && (id.0.starts_with(text) || id.0.ends_with(text));
-        let mut ids: Vec<RunId> = state.runs.iter().rev().map(|run| &run.id).filter(fits).cloned().collect();
+        let there = state.runs.iter().rev().filter(|run| !run.is_deleted).map(|run| &run.id);
+        let mut ids: Vec<RunId> = there.filter(fits).cloned().collect();
         ids.sort_by_key(|id| &*id.0 != text);
         choose(text, ids)
     }
@@ -202,6 +209,69 @@ impl Memory {
         let state = self.state();
         let wanted = state.requests.values().filter(|pending| pending.id > after);
         wanted.filter(|pending| run.is_none_or(|run| *run == pending.run)).cloned().collect()
+    }
+
+    pub(crate) fn delete(&self, deletion: &Deletion) -> Result<Vec<Deleted>, DeleteError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let mut places = Vec::with_capacity(deletion.runs.len());
+        for run in &deletion.runs {
+            let place = *state.by_id.get(run).ok_or_else(|| DeleteError::NoSuchRun(run.clone()))?;
+            let end = state.runs[place].end.ok_or_else(|| DeleteError::NotOver(run.clone()))?;
+            places.push((place, end));
+        }
+        let mut deleted = Vec::with_capacity(places.len());
+        for (place, (outcome, finished)) in places {
+            let run = &mut state.runs[place];
+            (run.is_deleted, run.appends) = (true, run.appends.iter().map(|_| Vec::new()).collect());
+            let mut lines = 0;
+            for (_, line) in state.lines.iter_mut().filter(|(of, _)| *of == place) {
+                (line.message, lines) = (String::new(), lines + 1);
+            }
+            state.by_id.remove(&run.id);
+            deleted.push(Deleted {
+                run: run.id.clone(),
+                plan: run.plan.clone(),
+                workflow: run.workflow.clone(),
+                created: run.created,
+                outcome,
+                finished,
+                records: run.version,
+                lines,
+                at: deletion.at,
+                by: deletion.by.clone(),
+            });
+        }
+        state.deleted.extend(deleted.iter().cloned());
+        Ok(deleted)
+    }
+
+    pub(crate) fn tidy(&self) -> Tidied {
+        let mut state = self.state();
+        let kept: HashSet<Digest> =
+            state.runs.iter().filter(|run| !run.is_deleted).map(|run| run.plan.clone()).collect();
+        let before = state.plans.len();
+        state.plans.retain(|plan, _| kept.contains(plan));
+        Tidied { plans: (before - state.plans.len()) as u64, ..Tidied::default() }
+    }
+
+    pub(crate) fn deleted(&self, limit: usize) -> Vec<Deleted> {
+        self.state().deleted.iter().rev().take(limit).cloned().collect()
+    }
+
+    pub(crate) fn texts(&self, but: &HashSet<RunId>, each: &mut dyn FnMut(&str)) {
+        let state = self.state();
+        let is_told = |run: &Run| !run.is_deleted && !but.contains(&run.id);
+        let json = |event: &Event| serde_json::to_string(event).expect("an event holds nothing that JSON can't");
+        for run in state.runs.iter().filter(|run| is_told(run)) {
+            state.plans.get(&run.plan).into_iter().for_each(|plan| each(plan));
+            run.appends.iter().flatten().for_each(|record| each(&json(&record.event)));
+        }
+        let lines = state.lines.iter().filter(|(run, _)| is_told(&state.runs[*run]));
+        lines.for_each(|(_, line)| each(&line.message));
+        for pending in state.requests.values().filter(|pending| !but.contains(&pending.run)) {
+            each(&serde_json::to_string(&pending.request).expect("a request holds nothing that JSON can't"));
+        }
     }
 
     /// Tells everybody who waits, after the lock is free.

@@ -314,8 +314,10 @@ impl Query<'_> {
     /// How far everything goes.
     pub(crate) fn horizon(&self) -> Result<Horizon, ReadError> {
         let mut statement = self.prepare(
-            "SELECT (SELECT coalesce(max(position), 0) FROM append), (SELECT coalesce(max(position), 0) FROM line),
-                    (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'request')",
+            "SELECT max(event, (SELECT coalesce(max(position), 0) FROM append)),
+                    max(line, (SELECT coalesce(max(position), 0) FROM line)),
+                    (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'request')
+             FROM reached",
         )?;
         let horizon = statement.query_row((), |row| {
             Ok(Horizon {
@@ -377,20 +379,20 @@ impl Query<'_> {
         decode(body).map_err(|error| unreadable(error.to_string()))
     }
 
-    fn get<T: rusqlite::types::FromSql>(&self, row: &Row<'_>, column: usize) -> Result<T, ReadError> {
+    pub(crate) fn get<T: rusqlite::types::FromSql>(&self, row: &Row<'_>, column: usize) -> Result<T, ReadError> {
         row.get(column).map_err(|e| self.fault(e))
     }
 
-    fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, ReadError> {
+    pub(crate) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, ReadError> {
         self.connection.prepare_cached(sql).map_err(|e| self.fault(e))
     }
 
-    fn fault(&self, error: rusqlite::Error) -> ReadError {
+    pub(crate) fn fault(&self, error: rusqlite::Error) -> ReadError {
         ReadError::Storage(self.database.fault(error))
     }
 }
 
-fn digest_of(text: &str) -> Result<Digest, ReadError> {
+pub(crate) fn digest_of(text: &str) -> Result<Digest, ReadError> {
     Digest::parse(text)
         .ok_or_else(|| ReadError::Unreadable { what: format!("plan `{text}`"), reason: "no digest".to_owned() })
 }

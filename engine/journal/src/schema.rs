@@ -82,6 +82,25 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         SELECT position, run, seq, 1, at, '[[' || at || ',' || body || ']]' FROM event ORDER BY position;
     DROP TABLE event;
     CREATE UNIQUE INDEX append_of_run ON append (run, seq);
+", "
+    -- Runs that were deleted: that they were there, and who wanted them gone. Nothing else is left of them.
+    CREATE TABLE deleted (
+        key       INTEGER PRIMARY KEY,
+        run       TEXT NOT NULL,
+        plan      TEXT NOT NULL,        -- its digest
+        workflow  TEXT NOT NULL,
+        created   INTEGER NOT NULL,
+        outcome   TEXT NOT NULL,
+        finished  INTEGER NOT NULL,
+        records   INTEGER NOT NULL,     -- how many it had
+        lines     INTEGER NOT NULL,     -- of its log
+        at        INTEGER NOT NULL,     -- when it was deleted
+        by        TEXT NOT NULL
+    ) STRICT;
+
+    -- How far positions had come when runs were deleted last: they only grow, and the last ones may be gone. One row.
+    CREATE TABLE reached (event INTEGER NOT NULL, line INTEGER NOT NULL) STRICT;
+    INSERT INTO reached VALUES (0, 0);
 "];
 
 /// What a file turned out to be.
@@ -240,7 +259,10 @@ mod tests {
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Empty);
         migrate(&database, &mut connection, MIGRATIONS).unwrap();
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(MIGRATIONS.len()));
-        assert_eq!(tables(&connection), ["append", "journal", "line", "plan", "request", "run", "sqlite_sequence"]);
+        assert_eq!(
+            tables(&connection),
+            ["append", "deleted", "journal", "line", "plan", "reached", "request", "run", "sqlite_sequence",]
+        );
         migrate(&database, &mut connection, MIGRATIONS).expect("a file of the present version is left as it is");
     }
 

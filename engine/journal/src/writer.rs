@@ -19,6 +19,7 @@ use crate::log::{Gap, Gaps, LogLine, level_number};
 use crate::queue::Queue;
 use crate::record::{Row, outcome_word};
 use crate::storage::{Database, StorageError, signed, unsigned};
+use crate::upkeep::{self, DeleteError, Deleted, Deletion, Tidied};
 use crate::{AppendError, Horizon, Position};
 
 /// Appends in one transaction at most. The rate hardly grows beyond a hundred rows (104,000/s; 118,000/s with a
@@ -36,6 +37,14 @@ pub(crate) enum Job {
     Append(Append),
     /// Lines of one run's log.
     Log(RunId, Vec<LogLine>),
+    /// Something between two groups, in transactions of its own.
+    Upkeep(Box<Upkeep>),
+}
+
+/// What is done to the whole file now and then, and where its answer goes.
+pub(crate) enum Upkeep {
+    Delete(Deletion, oneshot::Sender<Result<Vec<Deleted>, DeleteError>>),
+    Tidy(oneshot::Sender<Result<Tidied, DeleteError>>),
 }
 
 /// An append, encoded, and where its answer goes.
@@ -51,7 +60,14 @@ pub(crate) struct Append {
 /// Where an append begins.
 pub(crate) enum Start {
     /// At a new run.
-    New { plan: Digest, plan_json: Arc<str>, workflow: String, created: Timestamp },
+    New {
+        plan: Digest,
+        plan_json: Arc<str>,
+        workflow: String,
+        created: Timestamp,
+        /// A run that was recorded elsewhere comes with its log.
+        lines: Vec<LogLine>,
+    },
     /// At this version of a run that exists.
     At(u64),
 }
@@ -73,9 +89,11 @@ impl Writer {
         connection: Connection,
         horizon: Arc<watch::Sender<Horizon>>,
     ) -> Result<Writer, StorageError> {
-        let last = "SELECT coalesce(max(position), 0) FROM append";
-        let position =
-            connection.query_row(last, (), |row| Ok(Position(unsigned(row.get(0)?)))).map_err(|e| database.fault(e))?;
+        // Positions only grow: also past what was deleted.
+        let last = "SELECT max(event, (SELECT coalesce(max(position), 0) FROM append)),
+                           max(line, (SELECT coalesce(max(position), 0) FROM line)) FROM reached";
+        let places = connection.query_row(last, (), |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))));
+        let (position, line) = places.map_err(|e| database.fault(e))?;
         let path = database.path().to_path_buf();
         let queue = Arc::new(Queue::new());
         let gaps = Arc::new(Gaps::default());
@@ -86,7 +104,8 @@ impl Writer {
             gaps: gaps.clone(),
             runs: HashMap::new(),
             plans: HashMap::new(),
-            position,
+            position: Position(position),
+            line,
             broken: None,
         };
         let taken = Abandon(queue.clone());
@@ -101,6 +120,11 @@ impl Writer {
         if let Err(Job::Append(append)) = self.queue.push(Job::Append(append)) {
             let _ = append.ack.send(Err(AppendError::Stopped));
         }
+    }
+
+    /// Hands in work on the whole file. Its answer's sender is dropped if the writer is gone.
+    pub(crate) fn upkeep(&self, job: Upkeep) {
+        drop(self.queue.push(Job::Upkeep(Box::new(job))));
     }
 
     /// Hands in log lines. Where there is no room for them, the log will say so.
@@ -141,6 +165,8 @@ struct Scribe {
     plans: HashMap<Digest, i64>,
     /// Of the last record that is on the disk.
     position: Position,
+    /// Of the last log line that is on the disk.
+    line: u64,
     /// Set by an error after which the file's state is not known.
     broken: Option<StorageError>,
 }
@@ -156,16 +182,46 @@ impl Scribe {
         let mut group = Vec::new();
         while queue.take(GROUP_MAX, &mut group) {
             let verdicts = self.commit_or_roll_back(&group);
+            let mut upkeep = Vec::new();
             let appends = group.drain(..).filter_map(|job| match job {
                 Job::Append(append) => Some(append.ack),
                 Job::Log(..) => None,
+                Job::Upkeep(job) => {
+                    upkeep.push(job);
+                    None
+                }
             });
             match verdicts {
                 // Whoever appended may have stopped waiting: the record stands all the same.
                 Ok(verdicts) => appends.zip(verdicts).for_each(|(ack, verdict)| drop(ack.send(verdict))),
                 Err(error) => appends.for_each(|ack| drop(ack.send(Err(error.clone())))),
             }
+            upkeep.into_iter().for_each(|job| self.keep_up(*job));
         }
+    }
+
+    fn keep_up(&mut self, job: Upkeep) {
+        let broken = self.broken.clone().map(|cause| DeleteError::Refused(AppendError::Broken(cause)));
+        let fault = |error| DeleteError::Refused(AppendError::Storage(self.database.fault(error)));
+        match job {
+            Upkeep::Delete(deletion, ack) => {
+                let deleted = match broken {
+                    None => upkeep::delete(&mut self.connection, &deletion).map_err(fault).flatten(),
+                    Some(error) => Err(error),
+                };
+                let _ = ack.send(deleted);
+            }
+            Upkeep::Tidy(ack) => {
+                let tidied = match broken {
+                    None => upkeep::tidy(&self.connection, self.database.path()).map_err(fault),
+                    Some(error) => Err(error),
+                };
+                let _ = ack.send(tidied);
+            }
+        }
+        // Keys of what is gone may be given to others.
+        self.runs.clear();
+        self.plans.clear();
     }
 
     fn commit_or_roll_back(&mut self, group: &[Job]) -> Result<Vec<Verdict>, AppendError> {
@@ -201,20 +257,21 @@ impl Scribe {
         if self.plans.len() > PLANS_KNOWN_MAX {
             self.plans.clear();
         }
-        let mut reached = Horizon { event: self.position, ..Horizon::default() };
+        let mut reached = Horizon { event: self.position, line: self.line, ..Horizon::default() };
         let mut verdicts = Vec::with_capacity(group.len());
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
         for job in group {
             match job {
                 Job::Append(append) => verdicts.push(self.append(append, &mut reached)?),
                 Job::Log(run, lines) => self.log(run, lines, &mut reached)?,
+                Job::Upkeep(_) => {}
             }
         }
         for (run, gap) in gaps {
             self.log(run, &[gap.line()], &mut reached)?;
         }
         self.connection.prepare_cached("COMMIT")?.execute(())?;
-        self.position = reached.event;
+        (self.position, self.line) = (reached.event, reached.line);
         self.horizon.send_if_modified(|horizon| horizon.advance(reached));
         Ok(verdicts)
     }
@@ -229,12 +286,14 @@ impl Scribe {
             }
             (Start::At(_), None) => return Ok(Err(AppendError::NoSuchRun(run.clone()))),
             (Start::New { .. }, Some(known)) => return Ok(Err(AppendError::conflict(run, 0, known.version))),
-            (Start::New { plan, plan_json, workflow, created }, None) => {
+            (Start::New { plan, plan_json, workflow, created, lines }, None) => {
                 let plan = self.plan_key(plan, plan_json)?;
                 self.connection
                     .prepare_cached("INSERT INTO run (id, plan, workflow, created) VALUES (?1, ?2, ?3, ?4)")?
                     .execute((&*run.0, plan, workflow, signed(created.0)))?;
-                Known { key: self.connection.last_insert_rowid(), version: 0 }
+                let key = self.connection.last_insert_rowid();
+                self.lines(key, lines, reached)?;
+                Known { key, version: 0 }
             }
         };
         for row in &append.rows {
@@ -272,12 +331,20 @@ impl Scribe {
     fn log(&mut self, run: &RunId, lines: &[LogLine], reached: &mut Horizon) -> rusqlite::Result<()> {
         // Lines of a run that was never created belong to nobody.
         let Some(Known { key, .. }) = self.known(run)? else { return Ok(()) };
+        self.lines(key, lines, reached)
+    }
+
+    fn lines(&self, key: i64, lines: &[LogLine], reached: &mut Horizon) -> rusqlite::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO line (run, step, attempt, at, level, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO line (position, run, step, attempt, at, level, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         for line in lines {
-            let values = (key, line.step.0, line.attempt, signed(line.at.0), level_number(line.level), &line.message);
-            reached.line = unsigned(insert.insert(values)?);
+            reached.line += 1;
+            let (at, level) = (signed(line.at.0), level_number(line.level));
+            insert.execute((signed(reached.line), key, line.step.0, line.attempt, at, level, &line.message))?;
         }
         Ok(())
     }
@@ -388,7 +455,7 @@ mod tests {
         fn create(&self) -> Verdict {
             let plan = Digest::of(b"plan");
             let (plan_json, workflow) = (Arc::from("plan"), "hello".to_owned());
-            self.append(Start::New { plan, plan_json, workflow, created: Timestamp(1) }, row(8))
+            self.append(Start::New { plan, plan_json, workflow, created: Timestamp(1), lines: Vec::new() }, row(8))
         }
 
         fn count(&self, table: &str) -> i64 {

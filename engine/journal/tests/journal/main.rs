@@ -5,6 +5,7 @@
 
 mod conversation;
 mod crash;
+mod deleting;
 mod opening;
 mod torn;
 
