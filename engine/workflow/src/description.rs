@@ -56,6 +56,35 @@ impl std::fmt::Display for Digest {
     }
 }
 
+/// The digits of a digest.
+const HEX: usize = 64;
+
+/// Gives `each` whatever may be a digest's digits: every piece of so many of them. Looks at one byte in 64 of a text
+/// without any.
+pub fn digits_in(text: &str, mut each: impl FnMut(&str)) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(piece) = bytes.get(at..at + HEX) {
+        match piece.iter().rposition(|byte| !is_hex(*byte)) {
+            Some(last) => at += last + 1,
+            None => {
+                // Of a longer row of digits the pieces after the first are looked at by their last one.
+                each(&text[at..at + HEX]);
+                at += 1;
+                while bytes.get(at + HEX - 1).is_some_and(|byte| is_hex(*byte)) {
+                    each(&text[at..at + HEX]);
+                    at += 1;
+                }
+                at += HEX;
+            }
+        }
+    }
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
 /// A component's answer to `describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,4 +119,27 @@ pub struct Component {
     pub digest: Digest,
     /// Its answer to `describe`.
     pub description: Description,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        digits_in(text, |hex| found.push(hex.to_owned()));
+        found
+    }
+
+    #[test]
+    fn digits_of_digests_are_found_whatever_is_around_them() {
+        let (a, b) = ("a1".repeat(32), "0f".repeat(32));
+        assert_eq!(found(&a), [a.as_str()]);
+        assert_eq!(found(&format!(r#"{{"é":"sha256:{a}","y":["{b}"]}}"#)), [a.as_str(), b.as_str()]);
+        assert_eq!(found(&format!("{}g{a}", "0".repeat(63))), [a.as_str()]);
+        assert_eq!(found(&a[1..]), Vec::<String>::new());
+        assert_eq!(found(&"A1".repeat(40)), Vec::<String>::new(), "digests are written in small letters");
+        assert!(found(&format!("{a}{b}")).contains(&b), "also where one stands beside the other");
+        assert_eq!(found(&format!("{a}c-{b}")), [a.clone(), format!("{}c", &a[1..]), b]);
+    }
 }

@@ -23,6 +23,7 @@ pub mod diagnostic;
 pub mod difference;
 pub mod event;
 pub mod explain;
+pub mod foreign;
 pub mod group;
 pub mod history;
 pub mod inputs;

@@ -1,0 +1,213 @@
+//! Plans whose text comes from somewhere else than this machine's journal: a file that somebody sent. What resolving makes
+//! true, and nobody asks after it, is asked here, before the plan is linked: that every number leads somewhere, that needs
+//! and blocks don't go round in circles, that no number is beyond what a workflow file may say.
+//!
+//! It does not make the plan one that resolving could have made: that needs the components. What is left unasked (names in
+//! rules, types) ends in a rule's fault, as everywhere.
+
+use std::ops::Range;
+
+use crate::inputs::INPUTS_BYTES_MAX;
+use crate::plan::{BodyId, Plan, Rate, ScopeCount, Step, StepNo, Work};
+use crate::resolve::STEPS_MAX;
+
+/// The longest duration, in milliseconds: a hundred years, as in a workflow's text.
+const DURATION_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
+
+/// Reads a plan's canonical text, or says in a sentence why it can't be one.
+pub fn plan(text: &str) -> Result<Plan, String> {
+    let plan: Plan = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    judge(&plan)?;
+    Ok(plan.link())
+}
+
+fn judge(plan: &Plan) -> Result<(), String> {
+    let all = plan.steps.len();
+    if all > STEPS_MAX {
+        return Err(format!("it has more than {STEPS_MAX} steps"));
+    }
+    if plan
+        .inputs
+        .values()
+        .filter_map(|input| input.default.as_ref())
+        .any(|json| json.as_str().len() > INPUTS_BYTES_MAX)
+    {
+        return Err("the default of an input is too large".to_owned());
+    }
+    let is_never = |rate: &Rate| rate.count == 0 || rate.window_ms == 0 || rate.window_ms > DURATION_MS_MAX;
+    if plan.pools.iter().any(|pool| pool.size == 0 || pool.rate.as_ref().is_some_and(is_never)) {
+        return Err("a pool has no place, or a rate that none comes through".to_owned());
+    }
+    // The workflow's own steps, then those of each body, one after the other.
+    let own = 0..plan.bodies.first().map_or(all as u32, |body| body.steps.start);
+    let ranges: Vec<Range<u32>> =
+        std::iter::once(own).chain(plan.bodies.iter().map(|body| body.steps.clone())).collect();
+    let meets = ranges.windows(2).all(|pair| pair[0].end == pair[1].start);
+    if !meets
+        || ranges.iter().any(|range| range.start > range.end)
+        || ranges.last().is_none_or(|last| last.end as usize != all)
+    {
+        return Err("its bodies do not hold its steps one after the other".to_owned());
+    }
+    for range in &ranges {
+        for (at, step) in range.clone().zip(&plan.steps[range.start as usize..range.end as usize]) {
+            judge_step(plan, step, range).map_err(|what| format!("step {at}: {what}"))?;
+        }
+        refuse_circles(plan, range)?;
+    }
+    refuse_endless_blocks(plan, &ranges)
+}
+
+fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'static str> {
+    let is_here = |no: &StepNo| body.contains(&no.0);
+    if !step.needs.iter().all(|need| is_here(&need.step)) {
+        return Err("it needs a step that is not beside it");
+    }
+    if !step.undo.iter().chain(&step.undoes).all(is_here) {
+        return Err("it undoes, or is undone by, a step that is not beside it");
+    }
+    if step.pool().is_some_and(|pool| pool.index() >= plan.pools.len()) {
+        return Err("its pool is none of the plan's");
+    }
+    let retry = &step.retry;
+    if retry.attempts == 0 || !retry.factor.is_finite() || retry.factor < 1.0 {
+        return Err("its `retry` has no attempts, or a factor below 1");
+    }
+    let mut spans = vec![step.timeout_ms.unwrap_or(0), retry.delay_ms, retry.max_delay_ms];
+    match &step.work {
+        Work::Use(uses) => {
+            if uses.plugin.index() >= plan.plugins.len() {
+                return Err("its plugin is none of the plan's");
+            }
+            spans.push(uses.limits.time_ms);
+        }
+        Work::Open(opens) => {
+            let Some(opened) = plan.bodies.get(opens.body.index().wrapping_sub(1)) else {
+                return Err("it opens a body that is none of the plan's");
+            };
+            if opens.with.is_some() && opened.workflow.is_none() {
+                return Err("it has inputs for a block");
+            }
+            if let ScopeCount::Rounds(rounds) = &opens.scopes {
+                spans.push(rounds.delay_ms);
+            }
+        }
+        Work::Wait(wait) => {
+            if wait.signal.is_some_and(|signal| signal.index() >= plan.signals.len()) {
+                return Err("it waits for a signal that is none of the plan's");
+            }
+            spans.extend(wait.for_ms);
+        }
+        Work::Finish | Work::Fail(_) => {}
+    }
+    match spans.iter().all(|span| *span <= DURATION_MS_MAX) {
+        true => Ok(()),
+        false => Err("one of its durations is longer than a hundred years"),
+    }
+}
+
+/// Refuses steps that need each other.
+fn refuse_circles(plan: &Plan, body: &Range<u32>) -> Result<(), String> {
+    let steps = &plan.steps[body.start as usize..body.end as usize];
+    let place = |no: StepNo| (no.0 - body.start) as usize;
+    let mut dependents = vec![Vec::new(); steps.len()];
+    let mut left: Vec<usize> = steps.iter().map(|step| step.needs.len()).collect();
+    for (at, step) in steps.iter().enumerate() {
+        step.needs.iter().for_each(|need| dependents[place(need.step)].push(at));
+    }
+    let mut free: Vec<usize> = (0..steps.len()).filter(|at| left[*at] == 0).collect();
+    let mut seen = 0;
+    while let Some(at) = free.pop() {
+        seen += 1;
+        for dependent in &dependents[at] {
+            left[*dependent] -= 1;
+            if left[*dependent] == 0 {
+                free.push(*dependent);
+            }
+        }
+    }
+    match seen == steps.len() {
+        true => Ok(()),
+        false => Err("steps need each other in a circle".to_owned()),
+    }
+}
+
+/// Refuses blocks that open each other: only a sub-workflow may open itself.
+fn refuse_endless_blocks(plan: &Plan, ranges: &[Range<u32>]) -> Result<(), String> {
+    let mut around: Vec<Option<BodyId>> = vec![None; ranges.len()];
+    for (at, range) in ranges.iter().enumerate() {
+        for step in &plan.steps[range.start as usize..range.end as usize] {
+            let Some(opens) = step.opens() else { continue };
+            around[opens.body.index()] = Some(BodyId(at as u32));
+        }
+    }
+    // Each body is walked out of once: 0 has not been seen, `start + 1` is on the way from `start`.
+    let mut walk = vec![0; ranges.len()];
+    for start in 0..ranges.len() {
+        let mut here = start;
+        while walk[here] == 0 {
+            walk[here] = start + 1;
+            let is_block = plan.body(BodyId(here as u32)).is_some_and(|body| body.workflow.is_none());
+            let Some(outer) = around[here].filter(|_| is_block) else { break };
+            here = outer.index();
+            if walk[here] == start + 1 {
+                return Err("blocks open each other in a circle".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A plan of two steps in a row, a block with one, a signal.
+    fn text() -> Value {
+        let step = |name: &str, work: Value, needs: Value| json!({ "name": name, "work": work, "needs": needs, "retry": { "attempts": 1, "delay-ms": 1000, "factor": 2.0, "max-delay-ms": 300_000, "jitter": true } });
+        json!({
+            "name": "w", "directory": "/", "plugins": [],
+            "steps": [
+                step("a", json!({ "wait": { "signal": 0 } }), json!([])),
+                step("b", json!({ "open": { "body": 1, "scopes": "one" } }), json!([{ "step": 0, "state": "succeeded" }])),
+                step("c", json!({ "wait": { "for-ms": 5 } }), json!([])),
+            ],
+            "signals": [{ "name": "go", "keep": true }],
+            "bodies": [{ "steps": { "start": 2, "end": 3 }, "answer": { "outputs": [] } }],
+        })
+    }
+
+    /// What is said of the plan with one of its values changed.
+    fn said(pointer: &str, value: Value) -> String {
+        let mut text = text();
+        *text.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is there")) = value;
+        let parsed: Plan = serde_json::from_value(text).unwrap();
+        judge(&parsed).expect_err("it is refused")
+    }
+
+    #[test]
+    fn a_plan_that_holds_together_is_read() {
+        assert_eq!(plan(&text().to_string()).unwrap().steps.len(), 3);
+        assert!(plan("{").is_err());
+    }
+
+    #[test]
+    fn numbers_that_lead_nowhere_are_refused() {
+        assert!(said("/steps/1/needs/0/step", json!(9)).contains("step 1: it needs a step that is not beside it"));
+        assert!(said("/steps/1/needs/0/step", json!(2)).contains("not beside it"), "of another body");
+        assert!(said("/steps/1/needs/0/step", json!(1)).contains("in a circle"));
+        assert!(said("/steps/0/work/wait/signal", json!(1)).contains("a signal that is none"));
+        for body in [0, 2] {
+            assert!(said("/steps/1/work/open/body", json!(body)).contains("a body that is none"));
+        }
+        for (start, end) in [(1, 3), (2, 2), (2, 9), (3, 2)] {
+            said("/bodies/0/steps", json!({ "start": start, "end": end }));
+        }
+        assert!(
+            said("/steps/2/work", json!({ "open": { "body": 1, "scopes": "one" } })).contains("blocks open each other")
+        );
+        assert!(said("/steps/2/work/wait/for-ms", json!(u64::MAX)).contains("a hundred years"));
+        assert!(said("/steps/0/retry/attempts", json!(0)).contains("`retry`"));
+    }
+}
