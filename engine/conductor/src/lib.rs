@@ -6,13 +6,15 @@
 //!
 //! In reading order: [`conductor`] (start, resume, stop), `drive` (the life of one run), [`perform`] (attempts),
 //! `pool` (places in pools), `group` (runs that exclude
-//! each other), `holders` (who has a place from before), `parked` (ending what nobody drives), [`clock`], `name` (run ids).
+//! each other), `holders` (who has a place from before), `parked` (ending what nobody drives), `kept` (files
+//! that no run needs), [`clock`], `name` (run ids).
 
 pub mod clock;
 pub mod conductor;
 mod drive;
 mod group;
 mod holders;
+mod kept;
 mod name;
 mod parked;
 pub mod perform;
@@ -21,6 +23,7 @@ mod sandboxed;
 
 pub use conductor::{Conductor, Handle, StartError};
 pub use drive::{DriveError, Ending};
+pub use kept::{Kept, KeptError, Leftover, Leftovers};
 pub use parked::end_parked;
 pub use perform::{Order, Perform, PrepareError, Watch};
 pub use sandboxed::Sandboxed;

@@ -44,6 +44,8 @@ mod directory;
 
 mod host;
 
+mod blobs;
+
 mod failure;
 
 mod text;
@@ -51,6 +53,7 @@ mod text;
 mod bindings;
 
 pub use attempt::{Call, End, Ended, Observer};
+pub use blobs::{Blobs, StagedBlob, StoredBlob};
 pub use engine::Allocation;
 pub use plugin::{COMPONENT_MAX, LoadError, LoadFault, Plugin};
 pub use sandbox::{Options, Sandbox, SandboxError};

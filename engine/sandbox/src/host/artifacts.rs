@@ -1,14 +1,16 @@
 //! The interface `artifacts` and the store of blobs behind it: files named by the SHA-256 of their content, at
 //! `sha256/ab/abcdef…`. A blob appears whole and synced or not at all, is never changed, and is checked against its name
-//! when it is read. Nothing here removes a blob: what is still needed is for the journal's owner to say.
+//! when it is read. Nothing here removes a blob: what is still needed is for the journal's owner to say
+//! (`blobs`).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use downbeat_workflow::description::Digest;
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use wasmtime::component::Resource;
 
 use crate::bindings::downbeat::step::artifacts as wit;
@@ -30,8 +32,13 @@ impl Artifacts {
         Artifacts { root }
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("sha256").join(&digest.hex()[..2]).join(digest.hex())
+    /// The directory of those that are.
+    pub(crate) fn named(&self) -> PathBuf {
+        self.root.join("sha256")
+    }
+
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.named().join(&digest.hex()[..2]).join(digest.hex())
     }
 
     /// The directory of blobs that are not whole yet.
@@ -39,30 +46,46 @@ impl Artifacts {
         self.root.join("new")
     }
 
-    fn create(&self) -> io::Result<Blob> {
+    pub(crate) fn create(&self) -> io::Result<Blob> {
         let directory = self.unfinished();
         fs::create_dir_all(&directory)?;
         Ok(Blob { file: NamedTempFile::new_in(directory)?, hash: Sha256::new(), size: 0 })
     }
 
     fn keep(&self, blob: Blob) -> io::Result<Digest> {
-        let digest = Digest::from_sha256(blob.hash.finalize().into());
-        let path = self.path(&digest);
-        if path.exists() {
-            return Ok(digest);
-        }
-        blob.file.as_file().sync_all()?;
-        let directory = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(directory)?;
-        blob.file.persist(&path)?;
-        // The names have to last as well: the blob's in its folder, and the folder's own.
-        for directory in [Some(directory), directory.parent(), Some(&self.root)].into_iter().flatten() {
-            File::open(directory)?.sync_all()?;
+        let digest = Digest::from_sha256(blob.hash.clone().finalize().into());
+        if !self.renewed(&digest) {
+            let (file, digest) = blob.finish()?;
+            self.name(file, &digest)?;
         }
         Ok(digest)
     }
 
-    fn open(&self, digest: &Digest) -> io::Result<Stored> {
+    /// Whether a blob is there already. It is as young as if it had been written now: whoever looks for blobs that nothing
+    /// mentions passes over those that a run which goes on may be about to mention.
+    fn renewed(&self, digest: &Digest) -> bool {
+        let Ok(stored) = File::open(self.path(digest)) else { return false };
+        let _ = stored.set_modified(SystemTime::now());
+        true
+    }
+
+    /// Gives a synced file its name, for good.
+    pub(crate) fn name(&self, file: TempPath, digest: &Digest) -> io::Result<()> {
+        if self.renewed(digest) {
+            return Ok(());
+        }
+        let path = self.path(digest);
+        let directory = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(directory)?;
+        file.persist(&path)?;
+        // The names have to last as well: the blob's in its folder, and the folder's own.
+        for directory in [Some(directory), directory.parent(), Some(&self.root)].into_iter().flatten() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn open(&self, digest: &Digest) -> io::Result<Stored> {
         let file = File::open(self.path(digest))?;
         let size = file.metadata()?.len();
         // Nothing is read of an empty file, so that it is judged here: a crash of the file system may have emptied it.
@@ -74,23 +97,29 @@ impl Artifacts {
 }
 
 /// A blob being written. Removed when dropped.
-struct Blob {
+pub(crate) struct Blob {
     file: NamedTempFile,
     hash: Sha256,
     size: u64,
 }
 
 impl Blob {
-    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, data: &[u8]) -> io::Result<()> {
         self.file.write_all(data)?;
         self.hash.update(data);
         self.size += data.len() as u64;
         Ok(())
     }
+
+    /// The whole blob, on the disk, and what its name is.
+    pub(crate) fn finish(self) -> io::Result<(TempPath, Digest)> {
+        self.file.as_file().sync_all()?;
+        Ok((self.file.into_temp_path(), Digest::from_sha256(self.hash.finalize().into())))
+    }
 }
 
 /// A blob being read.
-struct Stored {
+pub(crate) struct Stored {
     file: File,
     size: u64,
     left: u64,
@@ -100,7 +129,7 @@ struct Stored {
 
 impl Stored {
     /// The next bytes, at most `max`; the last ones only if the whole blob was what its name says.
-    fn read(&mut self, max: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, max: u64) -> io::Result<Vec<u8>> {
         let mut data = vec![0; max.min(self.left) as usize];
         if self.left > 0 {
             self.file.read_exact(&mut data)?;
