@@ -16,13 +16,14 @@ type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The rooms a room may know. Whoever adds a room decides here what it may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("cli", &["conductor", "sandbox", "journal", "workflow", "builder", "rehearsal", "drawing"]),
+    ("cli", &["conductor", "sandbox", "journal", "workflow", "builder", "rehearsal", "drawing", "archive"]),
     ("conductor", &["sandbox", "journal", "workflow"]),
     ("sandbox", &["workflow"]),
     ("journal", &["workflow"]),
     ("builder", &[]),
     ("drawing", &["workflow"]),
     ("rehearsal", &["workflow"]),
+    ("archive", &["workflow"]),
     ("bench", &["conductor", "sandbox", "journal", "workflow"]),
     ("workflow", &[]),
 ];
