@@ -170,7 +170,7 @@ fn errors_of_commands_that_look() {
     // None, one that is a folder, one that is something else, and one whose place can't be.
     bench.write("folder/journal.db/file", "");
     bench.write("text/journal.db", "this is no database, but it is long enough to be taken for a page of one");
-    let runs: [&[&str]; 9] = [
+    let runs: [&[&str]; 11] = [
         &["list"],
         &["show"],
         &["explain"],
@@ -180,6 +180,8 @@ fn errors_of_commands_that_look() {
         &["signal", "go"],
         &["approve"],
         &["reject"],
+        &["prune"],
+        &["export"],
     ];
     let mut said = String::new();
     for command in runs {

@@ -138,6 +138,18 @@ const LIMITS: &[(&str, &[Row])] = &[
                 Unit::Count,
             ),
             Row::Const("waiting for a stalled reader", "cli/src/drive.rs", "READER_GRACE", Unit::Span),
+            Row::Const("runs deleted in one transaction", "journal/src/upkeep.rs", "RUNS_DELETED_MAX", Unit::Count),
+            Row::Const("room that is worth a new file", "journal/src/upkeep.rs", "EMPTY_BYTES_MIN", Unit::Bytes),
+        ],
+    ),
+    (
+        "of an exported run",
+        &[
+            Row::Const("its manifest", "archive/src/read.rs", "MANIFEST_BYTES_MAX", Unit::Bytes),
+            Row::Const("members", "archive/src/read.rs", "MEMBERS_MAX", Unit::Count),
+            Row::Const("its plan", "archive/src/read.rs", "PLAN_BYTES_MAX", Unit::Bytes),
+            Row::Const("one record", "archive/src/read.rs", "RECORD_BYTES_MAX", Unit::Bytes),
+            Row::Const("records, and lines of the log", "archive/src/read.rs", "LINES_MAX", Unit::Count),
         ],
     ),
 ];

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use downbeat_workflow::spec::duration_ms;
 
 use crate::exit::EXIT_CODES;
 use crate::place::Place;
@@ -93,6 +94,15 @@ pub enum Command {
     /// Reject a step that waits for somebody's word: it fails
     #[command(after_help = "Example:\n  downbeat reject 1k8qz4h --by ann --note \"not before Monday\"")]
     Reject(Word),
+    /// Delete runs that are over, with all that only they needed, and give the room back
+    #[command(after_help = PRUNE_HELP)]
+    Prune(Prune),
+    /// Write a run into one file: plan, records, log, blobs
+    #[command(after_help = EXPORT_HELP)]
+    Export(Export),
+    /// Take a run in from a file that `downbeat export` wrote
+    #[command(after_help = IMPORT_HELP)]
+    Import(Import),
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -204,7 +214,45 @@ A run that is not over is `running` if a process drives it right now, else `stop
 
 Example:
   downbeat list --limit 5
-  downbeat list --json";
+  downbeat list --json
+  downbeat list --deleted    # by `downbeat prune`";
+
+const PRUNE_HELP: &str = "\
+Runs go with their records, logs and workspaces, and with the plans, components and blobs that no other run needs. What is \
+left of a run is a line of `downbeat list --deleted`. A run that is not over is never deleted. Without a run or a \
+condition, only what no run needs any more is removed.
+
+No other process may drive runs meanwhile, as what its steps have stored may not be in the journal yet; looking \
+(--dry-run) works at any time.
+
+Example:
+  downbeat prune --older-than 30d --dry-run          # what would go
+  downbeat prune --older-than 30d --keep 10          # but the latest ten of each workflow stay
+  downbeat prune --outcome succeeded --workflow release --older-than 7d
+  downbeat prune 1k8qz4h 1k8r03c                     # these runs";
+
+const EXPORT_HELP: &str = "\
+The file is a tar archive with a manifest.json first, and holds the run's plan, its records, its log and the blobs whose \
+digests stand in them; inputs, outputs and logs are in it as they are, secrets among them. A run that is not over can be \
+exported as well, as far as it has come. There has to be no file of that name yet.
+
+Example:
+  downbeat export 1k8qz4h                              # 1k8qz4h-0a1b2c.downbeat
+  downbeat export last --output release.downbeat --components
+  tar -tf release.downbeat";
+
+const IMPORT_HELP: &str = "\
+All of the file is checked before anything is written: digests, sizes, that its plan holds together and that its records \
+can follow each other. A run that is there already is left as it is. An imported run can be shown, explained, drawn and \
+compared with, and tests of workflows can answer as it did (docs/testing.md).
+
+A run that is not over is taken with --unfinished alone: two engines that go on with one run would both act under its \
+idempotency keys, and `downbeat resume` runs what its plan says, with the grants that stand there. The components have to \
+be at hand: export it with --components.
+
+Example:
+  downbeat import release.downbeat
+  downbeat import stopped.downbeat --unfinished";
 
 const CANCEL_HELP: &str = "\
 Several steps are one request: they are ended together. A step is ended with all that it opened.
@@ -453,9 +501,80 @@ pub struct List {
     /// How many at most
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
+    /// The runs that were deleted instead, and by whom
+    #[arg(long)]
+    pub deleted: bool,
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `downbeat prune`
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// These runs: their ids, or the beginnings or ends of them (`last`: the latest)
+    #[arg(value_name = "RUN", conflicts_with_all = ["older_than", "keep", "outcome", "workflow"])]
+    pub runs: Vec<String>,
+    /// All runs that ended longer ago than this: 30d, 12h
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub older_than: Option<u64>,
+    /// All but the latest so many of each workflow, and of the given outcomes
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Only those that ended so; may be given several times
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Vec<RunOutcome>,
+    /// Only those of the workflow of this name
+    #[arg(long, value_name = "NAME")]
+    pub workflow: Option<String>,
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The run: its id, or the beginning or end of it; by default (or `last`) the latest
+    pub run: Option<String>,
+    /// The file to write [default: the run's id and `.downbeat`]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// With the components that the run uses, so that it can be resumed elsewhere
+    #[arg(long)]
+    pub components: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The file
+    pub file: PathBuf,
+    /// Also a run that is not over, which can be resumed then
+    #[arg(long)]
+    pub unfinished: bool,
+    /// Print what was taken in as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunOutcome {
+    /// It did what it was for
+    Succeeded,
+    /// A step failed
+    Failed,
+    /// Somebody asked for its end
+    Cancelled,
+    /// It took longer than its timeout
+    TimedOut,
 }
 
 /// `downbeat show`

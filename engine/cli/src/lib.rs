@@ -16,16 +16,20 @@ mod completions;
 mod drive;
 mod expand;
 mod explain;
+mod export;
 mod files;
 mod follow;
 mod graph;
 mod group;
+mod import;
 mod list;
 mod logs;
 mod pause;
 mod place;
 mod plan;
 mod plugin;
+mod prune;
+mod recorded;
 mod replay;
 mod rerun;
 mod resume;
@@ -85,6 +89,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Signal(arguments) => signal::signal(&place, &arguments),
         Command::Approve(arguments) => approve::answer(&place, &arguments, true),
         Command::Reject(arguments) => approve::answer(&place, &arguments, false),
+        Command::Prune(arguments) => prune::prune(&place, &arguments),
+        Command::Export(arguments) => export::export(&place, &arguments),
+        Command::Import(arguments) => import::import(&place, &arguments),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),

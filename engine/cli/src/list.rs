@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use downbeat_journal::{RunFilter, RunSummary};
+use downbeat_journal::{Deleted, Journal, RunFilter, RunSummary};
 use downbeat_workflow::history::is_paused;
 
 use crate::arguments::List;
@@ -21,6 +21,9 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
         nothing();
         return Ok(Exit::Success);
     };
+    if arguments.deleted {
+        return deleted(&journal, arguments);
+    }
     // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
     let driver = place.driver()?;
     let runs = journal.runs(&newest).map_err(Fault::engine)?;
@@ -72,6 +75,46 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     talk::put_painted(&table_with(&headings, &rows, 2, state::painted))?;
     if shown.len() < runs.len() {
         talk::say(format_args!("… and earlier ones; --limit shows them"));
+    }
+    Ok(Exit::Success)
+}
+
+/// The runs that were deleted, the last of them first.
+fn deleted(journal: &Journal, arguments: &List) -> Result<Exit, Fault> {
+    let deleted = journal.deleted(arguments.limit.saturating_add(1)).map_err(Fault::engine)?;
+    let shown = &deleted[..deleted.len().min(arguments.limit)];
+    if arguments.json {
+        for run in shown {
+            let object = serde_json::json!({
+                "run": run.run.to_string(),
+                "workflow": run.workflow,
+                "plan": run.plan.as_str(),
+                "state": state::word(Some(run.outcome), &run.run, None),
+                "created": units::time(run.created),
+                "finished": units::time(run.finished),
+                "records": run.records,
+                "lines": run.lines,
+                "deleted": units::time(run.at),
+                "by": run.by,
+            });
+            talk::put_json(&object.to_string())?;
+        }
+        return Ok(Exit::Success);
+    }
+    if shown.is_empty() {
+        talk::say("no run was deleted");
+        return Ok(Exit::Success);
+    }
+    let row = |run: &Deleted| {
+        let state = state::word(Some(run.outcome), &run.run, None).to_owned();
+        let times = [units::time(run.finished), units::time(run.at)];
+        [vec![run.run.to_string(), run.workflow.clone(), state], times.to_vec(), vec![run.by.clone()]].concat()
+    };
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
+    let headings = ["RUN", "WORKFLOW", "STATE", "FINISHED", "DELETED", "BY"];
+    talk::put_painted(&table_with(&headings, &rows, 2, state::painted))?;
+    if shown.len() < deleted.len() {
+        talk::say("… and earlier ones; --limit shows them");
     }
     Ok(Exit::Success)
 }

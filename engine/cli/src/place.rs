@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use downbeat_conductor::Kept;
 use downbeat_journal::{Driver, Journal, Mode, OpenError, ReadError, RunFilter, RunSummary, StateFilter};
 use downbeat_sandbox::{Options, Sandbox};
 
@@ -83,6 +84,11 @@ impl Place {
     /// The runs' own directories.
     pub(crate) fn workspaces(&self) -> PathBuf {
         self.state.join("workspaces")
+    }
+
+    /// What runs keep as files.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept::new(self.components(), self.workspaces(), self.artifacts())
     }
 
     /// The sandbox.
