@@ -128,7 +128,10 @@ fn the_page_about_tests_tells_the_truth() {
         let name = workflow.split('"').nth(1).unwrap();
         bench.write(&format!("{name}.toml"), &workflow.replace("\"../plugins/", &plugins));
     }
-    assert!(tests.len() >= 5);
+    assert!(tests.len() >= 6);
+    assert_eq!(bench.run(&["run", "greet.toml", "--input", "name=Ada"]).code, 0);
+    std::fs::create_dir(bench.path().join("fixtures")).unwrap();
+    assert_eq!(bench.run(&["export", "last", "--output", "fixtures/greeted.downbeat"]).code, 0);
     for (index, block) in tests.iter().enumerate() {
         bench.write("page.test.toml", block);
         let answer = bench.run(&["test", "page.test.toml"]);

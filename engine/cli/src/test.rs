@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use downbeat_journal::StateFilter;
 use downbeat_rehearsal::coverage::Coverage;
 use downbeat_rehearsal::file::{SUFFIX, TestFile};
 use downbeat_rehearsal::junit::{self, CaseResult, TestCase, TestSuite};
+use downbeat_rehearsal::recorded::Recorded;
 use downbeat_rehearsal::rehearse::{Rehearsal, rehearse};
-use downbeat_rehearsal::suite::{self, Suite, Test};
+use downbeat_rehearsal::suite::{self, Runs, Suite, Test};
 use downbeat_rehearsal::timeline::{duration, timeline};
 use downbeat_rehearsal::verdict;
 use downbeat_sandbox::Sandbox;
 use downbeat_workflow::diagnostic::{self, Diagnostic, findings, render};
+use downbeat_workflow::event::Record;
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::spec::Source;
 use owo_colors::OwoColorize as _;
@@ -24,7 +27,9 @@ use serde_json::{Value, json};
 use crate::arguments;
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
-use crate::place::Place;
+use crate::place::{Place, find_run};
+use crate::recorded::{nothing, read_file};
+use crate::resume::load_plan;
 use crate::talk;
 use crate::units;
 use crate::workflow_file;
@@ -39,7 +44,9 @@ pub(crate) fn test(place: &Place, arguments: &arguments::Test) -> Result<Exit, F
     let files = test_files(&arguments.paths)?;
     let mut session = Session {
         arguments,
+        place,
         sandbox: place.sandbox()?,
+        runs: BTreeMap::new(),
         workflows: BTreeMap::new(),
         suites: Vec::new(),
         counts: Counts::default(),
@@ -54,7 +61,10 @@ pub(crate) fn test(place: &Place, arguments: &arguments::Test) -> Result<Exit, F
 /// What the tests of all files have in common.
 struct Session<'a> {
     arguments: &'a arguments::Test,
+    place: &'a Place,
     sandbox: Sandbox,
+    /// By path, or by id, each read once.
+    runs: BTreeMap<PathBuf, Result<Arc<Recorded>, String>>,
     /// By paths, its own and those of what is laid over it, each loaded once; `None` if it has errors, which were told.
     workflows: BTreeMap<Vec<PathBuf>, Option<(Arc<Plan>, Coverage)>>,
     suites: Vec<TestSuite>,
@@ -137,10 +147,43 @@ impl Session<'_> {
             return None;
         };
         let plan = plan.clone();
-        let (suite, diagnostics) = suite::resolve(file, &plan);
+        let runs = self.recorded(path, file);
+        let (suite, diagnostics) = suite::resolve(file, &plan, &runs);
         found.extend(diagnostics);
         diagnostic::sort(found);
         suite.map(|suite| (plan, suite))
+    }
+
+    /// The runs that the file's tests answer from, each read once.
+    fn recorded(&mut self, path: &Path, file: &TestFile) -> Runs {
+        let mut runs = Runs::new();
+        for name in file.runs().map(|name| name.get_ref()) {
+            let is_file = name.contains('/') || name.ends_with(".downbeat");
+            let key = match is_file {
+                true => path.parent().unwrap_or(Path::new("")).join(name),
+                false => PathBuf::from(name),
+            };
+            if !self.runs.contains_key(&key) {
+                let read = match is_file {
+                    true => read_file(&key, &mut nothing).map(|run| (run.plan, run.records)),
+                    false => self.kept_run(name).map_err(|fault| fault.message),
+                };
+                let recorded = read.and_then(|(plan, records)| {
+                    Recorded::of(plan, &records).map(Arc::new).map_err(|misplaced| misplaced.to_string())
+                });
+                self.runs.insert(key.clone(), recorded);
+            }
+            runs.insert(name.clone(), self.runs[&key].clone());
+        }
+        runs
+    }
+
+    /// A run of the state directory.
+    fn kept_run(&self, name: &str) -> Result<(Arc<Plan>, Vec<Record>), Fault> {
+        let journal = self.place.observe()?;
+        let run = find_run(&journal, Some(name), StateFilter::Any)?.id;
+        let records = journal.load(&run).map_err(Fault::engine)?.records;
+        Ok((Arc::new(load_plan(&journal, &run)?), records))
     }
 
     fn load(&self, files: &[PathBuf]) -> Option<(Arc<Plan>, Coverage)> {

@@ -20,6 +20,8 @@ pub struct TestFile {
     pub workflow: Option<Spanned<String>>,
     /// `with`: the paths of what is laid over it.
     pub overlays: Vec<Spanned<String>>,
+    /// `from-run`: a run whose steps answer as they did, unless something else is said.
+    pub from_run: Option<Spanned<String>>,
     /// `default`.
     pub default: Option<Spanned<Otherwise>>,
     /// `[inputs]`: those of all tests.
@@ -48,6 +50,8 @@ pub enum Otherwise {
 pub struct TestSpec {
     /// `description`.
     pub description: Option<Spanned<String>>,
+    /// `from-run`: in place of the file's.
+    pub from_run: Option<Spanned<String>>,
     /// `inputs`.
     pub inputs: Entries<Value>,
     /// `steps`: each in place of, or over, what the file says of the step.
@@ -265,9 +269,20 @@ fn kinds() -> Vec<(&'static str, FailureKind)> {
     ]
 }
 
-const FILE: &[&str] = &["workflow", "with", "default", "inputs", "plugins", "steps", "tests"];
-const TEST: &[&str] =
-    &["description", "inputs", "steps", "default", "signals", "approvals", "cancel", "begins", "seed", "expect"];
+const FILE: &[&str] = &["workflow", "with", "from-run", "default", "inputs", "plugins", "steps", "tests"];
+const TEST: &[&str] = &[
+    "description",
+    "from-run",
+    "inputs",
+    "steps",
+    "default",
+    "signals",
+    "approvals",
+    "cancel",
+    "begins",
+    "seed",
+    "expect",
+];
 const SIGNAL: &[&str] = &["at", "name", "data"];
 const APPROVAL: &[&str] = &["at", "step", "approved", "by", "note"];
 const CANCEL: &[&str] = &["at", "step"];
@@ -291,6 +306,13 @@ impl TestFile {
     }
 }
 
+impl TestFile {
+    /// The runs that its tests answer from.
+    pub fn runs(&self) -> impl Iterator<Item = &Spanned<String>> {
+        self.from_run.iter().chain(self.tests.iter().filter_map(|(_, test)| test.from_run.as_ref()))
+    }
+}
+
 struct Reader {
     out: Collector,
 }
@@ -302,6 +324,7 @@ impl Reader {
             match key {
                 "workflow" => file.workflow = self.string(key, value),
                 "with" => file.overlays = self.strings(key, value),
+                "from-run" => file.from_run = self.string(key, value),
                 "default" => file.default = self.one_of(key, value, OTHERWISE),
                 "inputs" => file.inputs = self.table(key, value),
                 "plugins" => file.plugins = self.table(key, value),
@@ -327,6 +350,7 @@ impl Reader {
         for (key, value) in self.known("a test", TEST, entries) {
             match key {
                 "description" => test.description = self.string(key, value),
+                "from-run" => test.from_run = self.string(key, value),
                 "inputs" => test.inputs = self.table(key, value),
                 "steps" => test.steps = self.entries(key, value, Reader::answers),
                 "default" => test.default = self.one_of(key, value, OTHERWISE),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! In reading order: the driver ([`mod@rehearse`]), the text of tests ([`file`]), what it means for a plan ([`suite`]), whether
-//! how steps are named ([`path`]), whether
+//! how steps are named ([`path`]), runs that tests answer from ([`recorded`]), whether
 //! it came true ([`verdict`]), what was never tried ([`coverage`]), and the report that CI systems read ([`junit`]).
 //! Nothing here reads a clock or touches a file.
 
@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod file;
 pub mod junit;
 pub mod path;
+pub mod recorded;
 pub mod rehearse;
 pub mod suite;
 pub mod timeline;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use downbeat_workflow::answer::OutputSchema;
 use downbeat_workflow::diagnostic::{Collector, Diagnostic};
@@ -18,6 +19,7 @@ use crate::file::{
     TestSpec, WhatSpec,
 };
 use crate::path::{Meaning, Misnamed, Named, StepPath, only_step, paths, shared};
+use crate::recorded::Recorded;
 use crate::rehearse::{Answer, Asked, Happening, Setting, What};
 
 /// The seed of a run whose test names none.
@@ -45,7 +47,9 @@ pub struct Test {
     pub outside: Vec<Range<usize>>,
     /// How steps answer: by their path without indices, the most particular path first.
     said: HashMap<String, Vec<(StepPath, Answers)>>,
-    /// How those answer of which nothing is said.
+    /// The run that those answer as of which nothing is said.
+    recorded: Option<Arc<Recorded>>,
+    /// How those answer of which it has nothing.
     otherwise: BTreeMap<StepNo, Answer>,
     /// What must be true of the run, and where the file says so.
     pub expected: Vec<(Range<usize>, Expectation)>,
@@ -58,6 +62,8 @@ pub enum Answers {
     Every(Answer),
     /// One after the other, and no more.
     Each(Vec<Answer>),
+    /// As in the recorded run, but each takes so many milliseconds.
+    AsRecorded(u64),
 }
 
 /// Something that must be true of a run; what is said of a step, of every life that its path stands for.
@@ -110,8 +116,16 @@ impl Test {
         match self.said(asked.path) {
             Some(Answers::Every(answer)) => Some(answer.clone()),
             Some(Answers::Each(answers)) => answers.get(asked.nth.checked_sub(1)? as usize).cloned(),
-            None => self.otherwise.get(&asked.no).cloned(),
+            Some(Answers::AsRecorded(took_ms)) => {
+                let answer = self.as_recorded(asked).or_else(|| self.otherwise.get(&asked.no))?;
+                Some(Answer { took_ms: *took_ms, ..answer.clone() })
+            }
+            None => self.as_recorded(asked).or_else(|| self.otherwise.get(&asked.no)).cloned(),
         }
+    }
+
+    fn as_recorded(&self, asked: &Asked<'_>) -> Option<&Answer> {
+        self.recorded.as_ref()?.answer_at(asked.path, asked.nth)
     }
 
     /// What the test says of the step at this path of the run.
@@ -136,13 +150,19 @@ impl Said<'_> {
     }
 }
 
+/// Recorded runs by what `from-run` says, or why they can't be had.
+pub type Runs = BTreeMap<String, Result<Arc<Recorded>, String>>;
+
 /// Holds a file against the plan of its workflow. There is no suite if anything is an error, here or in the file's shape.
-pub fn resolve(file: &TestFile, plan: &Plan) -> (Option<Suite>, Vec<Diagnostic>) {
+/// `runs` has those that [`TestFile::runs`] names.
+pub fn resolve(file: &TestFile, plan: &Plan, runs: &Runs) -> (Option<Suite>, Vec<Diagnostic>) {
     let schema =
         |plugin: &downbeat_workflow::plan::Plugin| OutputSchema::new(&plugin.component.description.output_schema);
     let mut resolver = Resolver {
         file,
         plan,
+        runs,
+        recorded: None,
         schemas: plan.plugins.iter().map(schema).collect(),
         told: BTreeSet::new(),
         out: Collector::default(),
@@ -157,6 +177,9 @@ pub fn resolve(file: &TestFile, plan: &Plan) -> (Option<Suite>, Vec<Diagnostic>)
 struct Resolver<'a> {
     file: &'a TestFile,
     plan: &'a Plan,
+    runs: &'a Runs,
+    /// The run that the test at hand answers from.
+    recorded: Option<Arc<Recorded>>,
     /// Of each plugin's output.
     schemas: Vec<OutputSchema>,
     /// What was told already, by place and message: what all tests share is judged with each of them.
@@ -166,6 +189,8 @@ struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     fn test(&mut self, name: &Spanned<String>, spec: &'a TestSpec) -> Test {
+        let from_run = spec.from_run.as_ref().or(self.file.from_run.as_ref());
+        self.recorded = from_run.and_then(|name| self.recorded(name));
         let said = self.all_said(spec);
         let mut otherwise = BTreeMap::new();
         let default = spec.default.as_ref().or(self.file.default.as_ref());
@@ -174,7 +199,9 @@ impl<'a> Resolver<'a> {
             // Of a step that several ways lead to, something may be said for some of them only.
             let shared = shared(self.plan);
             let all = (0..self.plan.steps.len() as u32).map(StepNo);
-            let unsaid = all.filter(|no| !is_said(no) || shared[no.index()]).map(|no| (no, !is_said(&no))).collect();
+            // What a recorded run answers needs nothing from here.
+            let is_needed = |no: &StepNo| !is_said(no) && self.recorded.is_none();
+            let unsaid = all.filter(|no| !is_said(no) || shared[no.index()]).map(|no| (no, is_needed(&no))).collect();
             self.succeed(default.span(), unsaid, &mut otherwise);
         }
         let (mut happenings, mut outside) = (Vec::new(), Vec::new());
@@ -184,8 +211,14 @@ impl<'a> Resolver<'a> {
                 outside.push(happening.span.clone());
             }
         }
-        let inputs = self.inputs(name, spec);
-        let (begins_ms, seed) = (spec.begins_ms.unwrap_or(0), spec.seed.unwrap_or(SEED));
+        let recorded = self.recorded.take();
+        if let Some(recorded) = recorded.as_ref().filter(|_| spec.outside.is_empty()) {
+            happenings = recorded.happenings(self.plan);
+        }
+        let inputs = self.inputs(name, spec, recorded.as_deref());
+        let of_run = recorded.as_ref().map(|run| (run.began_ms, run.seed));
+        let (begins_ms, seed) = of_run.unwrap_or((0, SEED));
+        let (begins_ms, seed) = (spec.begins_ms.unwrap_or(begins_ms), spec.seed.unwrap_or(seed));
         let setting = Setting { inputs, begins_ms, seed, outside: happenings };
         let mut expected = Vec::new();
         if let Some(expect) = &spec.expect {
@@ -200,7 +233,20 @@ impl<'a> Resolver<'a> {
             said.sort_by_key(|(path, _)| std::cmp::Reverse(path.indices()));
         }
         let (name, span) = (name.get_ref().clone(), name.span());
-        Test { name, description, span, setting, outside, said: by_path, otherwise, expected }
+        Test { name, description, span, setting, outside, said: by_path, recorded, otherwise, expected }
+    }
+
+    fn recorded(&mut self, name: &Spanned<String>) -> Option<Arc<Recorded>> {
+        match self.runs.get(name.get_ref()) {
+            Some(Ok(run)) => Some(run.clone()),
+            found => {
+                let why = found.and_then(|found| found.as_ref().err()).map_or("it was not looked for", String::as_str);
+                let message = format!("there is no recorded run `{}`: {why}", name.get_ref());
+                let hint = "`downbeat export` writes a run into a file, which is named from the test file's own folder";
+                self.tell(Diagnostic::error("no-run", name.span(), message).hint(hint));
+                None
+            }
+        }
     }
 
     /// What is said of steps in a test, whole: each path once, with all that lies below it.
@@ -307,7 +353,14 @@ impl<'a> Resolver<'a> {
 
     fn answers(&mut self, step: StepNo, spec: &AnswersSpec, below: &[&AnswerSpec]) -> Option<Answers> {
         match spec {
-            AnswersSpec::Every(answer) => self.answer(step, answer, below).map(Answers::Every),
+            AnswersSpec::Every(answer) => {
+                let layers = || std::iter::once(answer).chain(below.iter().copied());
+                let is_recorded = self.recorded.is_some() && layers().all(|layer| matches!(layer.end, EndSpec::Unsaid));
+                match layers().find_map(|layer| layer.took_ms).filter(|_| is_recorded) {
+                    Some(took_ms) => Some(Answers::AsRecorded(took_ms)),
+                    None => self.answer(step, answer, below).map(Answers::Every),
+                }
+            }
             AnswersSpec::Each(all) => {
                 let all: Vec<Option<Answer>> = all.iter().map(|answer| self.answer(step, answer, below)).collect();
                 all.into_iter().collect::<Option<Vec<Answer>>>().map(Answers::Each)
@@ -353,8 +406,12 @@ impl<'a> Resolver<'a> {
         self.file.plugins.iter().find(|(name, _)| name.get_ref() == plugin).map(|(_, value)| value)
     }
 
-    fn inputs(&mut self, test: &Spanned<String>, spec: &TestSpec) -> Json {
-        let mut given = serde_json::Map::new();
+    fn inputs(&mut self, test: &Spanned<String>, spec: &TestSpec, recorded: Option<&Recorded>) -> Json {
+        let of_run = recorded.map(|run| run.inputs.value());
+        let of_run = of_run.and_then(|value| value.as_object().cloned()).unwrap_or_default();
+        // Those that the workflow still has.
+        let mut given: serde_json::Map<String, serde_json::Value> =
+            of_run.into_iter().filter(|(name, _)| self.plan.inputs.contains_key(name)).collect();
         let mut right = true;
         for (name, value) in self.file.inputs.iter().chain(&spec.inputs) {
             let known = self.plan.inputs.contains_key(name.get_ref());

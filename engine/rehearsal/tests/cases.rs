@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use downbeat_rehearsal::coverage::Coverage;
 use downbeat_rehearsal::file::TestFile;
+use downbeat_rehearsal::recorded::Recorded;
 use downbeat_rehearsal::rehearse::{Answer, Happening, Rehearsal, Setting, What, rehearse};
-use downbeat_rehearsal::suite;
+use downbeat_rehearsal::suite::{self, Runs};
 use downbeat_rehearsal::timeline::timeline;
 use downbeat_rehearsal::verdict;
 use downbeat_workflow::diagnostic::{self, render};
@@ -59,6 +60,22 @@ fn plan_in(folder: &Path) -> Arc<Plan> {
     Arc::new(resolution.plan.unwrap_or_else(|| panic!("{}{others}", render(&diagnostics, &source, false))))
 }
 
+/// The runs that tests of the folder may answer from: those of the tests in its `recorded.test.toml`, by their names.
+fn recorded_in(folder: &Path, plan: &Arc<Plan>) -> Runs {
+    let path = folder.join("recorded.test.toml");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Runs::new() };
+    let source = Source { path: "recorded.test.toml".into(), text };
+    let (file, found) = TestFile::parse(&source);
+    let (suite, more) = suite::resolve(&file.unwrap(), plan, &Runs::new());
+    assert!(found.is_empty() && more.is_empty(), "{}{}", render(&found, &source, false), render(&more, &source, false));
+    let record = |test: &suite::Test| {
+        let rehearsal = rehearse(plan, &test.setting, &mut |asked| test.answer(asked));
+        let recorded = Recorded::of(plan.clone(), &rehearsal.records).unwrap();
+        (test.name.clone(), Ok(Arc::new(recorded)))
+    };
+    suite.unwrap().tests.iter().map(record).collect()
+}
+
 /// All there is to say about the tests of a folder.
 fn story(folder: &Path) -> String {
     let plan = plan_in(folder);
@@ -67,7 +84,7 @@ fn story(folder: &Path) -> String {
     let (file, mut diagnostics) = TestFile::parse(&source);
     let mut suite = None;
     if let Some(file) = file {
-        let (resolved, found) = suite::resolve(&file, &plan);
+        let (resolved, found) = suite::resolve(&file, &plan, &recorded_in(folder, &plan));
         diagnostics.extend(found);
         suite = resolved;
     }
@@ -223,7 +240,7 @@ fn expectations_of_many_items_cost_their_number() {
     );
     let (file, found) = TestFile::parse(&Source::new("w.test.toml", text));
     assert!(found.is_empty());
-    let suite = suite::resolve(&file.unwrap(), &plan).0.unwrap();
+    let suite = suite::resolve(&file.unwrap(), &plan, &Runs::new()).0.unwrap();
     let played = rehearse(&plan, &suite.tests[0].setting, &mut |asked| suite.tests[0].answer(asked));
     assert_eq!(verdict::judge(&suite.tests[0], &played), []);
 }

@@ -134,6 +134,7 @@ pub const CODES_OF_TESTS: &[Code] = codes_of_tests! {
     "no-answer"
     "no-approval"
     "no-attempts"
+    "no-run"
     "no-scopes"
     "no-workflow"
     "opened"

@@ -1,0 +1,129 @@
+//! A run as it was recorded, as a test may answer from it: how the attempts of each path ended and how long they took, with
+//! which inputs and seed it began, and what came from outside. Where the records come from is whoever's plays the test.
+//!
+//! Taken as it is: a component that answered so may answer otherwise today, which is what the test is not about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use downbeat_workflow::event::{Event, Failure, Record, RunId};
+use downbeat_workflow::json::Json;
+use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::run::{Misplaced, Run};
+
+use crate::path::{Meaning, Named, StepPath};
+use crate::rehearse::{Answer, Happening, What};
+
+/// A recorded run.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// By path: how its attempts ended, in their order. Those that an engine's end interrupted are none: they were carried
+    /// out again.
+    answers: HashMap<String, Vec<Answer>>,
+    /// An object.
+    pub(crate) inputs: Json,
+    pub(crate) seed: u64,
+    pub(crate) began_ms: u64,
+    /// With the paths of steps, since today's plan may have other ones.
+    outside: Vec<(u64, Heard)>,
+}
+
+/// What came from outside.
+#[derive(Clone, Debug)]
+enum Heard {
+    Cancel,
+    CancelStep(String),
+    Signal { name: String, data: Json },
+    Approval { step: String, approved: bool, by: String, note: String },
+}
+
+impl Recorded {
+    /// Of a run's plan and records.
+    pub fn of(plan: Arc<Plan>, records: &[Record]) -> Result<Recorded, Misplaced> {
+        let run = Run::replay(plan, RunId("recorded".into()), records)?;
+        let mut recorded = Recorded {
+            answers: HashMap::new(),
+            inputs: Json::from(serde_json::Value::Object(serde_json::Map::new())),
+            seed: 0,
+            began_ms: records.first().map_or(0, |first| first.at.0),
+            outside: Vec::new(),
+        };
+        let mut started: HashMap<(StepId, u32), u64> = HashMap::new();
+        for Record { at, event } in records {
+            let since = at.0.saturating_sub(recorded.began_ms);
+            let heard = match event {
+                Event::RunCreated { inputs, seed, .. } => {
+                    (recorded.inputs, recorded.seed) = (inputs.clone(), *seed);
+                    continue;
+                }
+                Event::AttemptStarted { step, attempt } => {
+                    started.insert((*step, *attempt), at.0);
+                    continue;
+                }
+                Event::AttemptSucceeded { step, attempt, output, .. } => {
+                    let took_ms = took(&mut started, *step, *attempt, at.0);
+                    recorded.answer(run.path(*step), Ok(output.clone()), took_ms);
+                    continue;
+                }
+                Event::AttemptFailed { step, attempt, failure, .. } => {
+                    let took_ms = took(&mut started, *step, *attempt, at.0);
+                    recorded.answer(run.path(*step), Err(failure.clone()), took_ms);
+                    continue;
+                }
+                // It would have gone on: how it ends here is up to who cuts it, or its time-out.
+                Event::AttemptCancelled { step, .. } => {
+                    recorded.answer(run.path(*step), Ok(Json::null()), u64::MAX);
+                    continue;
+                }
+                Event::SignalReceived { signal, data } => Heard::Signal { name: signal.clone(), data: data.clone() },
+                Event::ApprovalGiven { step, approved, by, note } => {
+                    let (approved, by, note) = (*approved, by.clone(), note.clone());
+                    Heard::Approval { step: run.path(*step), approved, by, note }
+                }
+                Event::StepCancelRequested { step, .. } => Heard::CancelStep(run.path(*step)),
+                Event::CancelRequested { .. } => Heard::Cancel,
+                _ => continue,
+            };
+            recorded.outside.push((since, heard));
+        }
+        Ok(recorded)
+    }
+
+    fn answer(&mut self, path: String, end: Result<Json, Failure>, took_ms: u64) {
+        self.answers.entry(path).or_default().push(Answer { end, took_ms });
+    }
+
+    /// How the attempt at this path ended that was its `nth`, from 1.
+    pub(crate) fn answer_at(&self, path: &str, nth: u32) -> Option<&Answer> {
+        self.answers.get(path)?.get(nth.checked_sub(1)? as usize)
+    }
+
+    /// What came from outside and can come to something in this plan.
+    pub(crate) fn happenings(&self, plan: &Plan) -> Vec<Happening> {
+        let named = |text: &str| {
+            let path = StepPath::parse(text)?;
+            let no = path.find(plan, Meaning::Each).ok()?;
+            Some(Named { path, no })
+        };
+        let what = |heard: &Heard| match heard {
+            Heard::Cancel => Some(What::Cancel),
+            Heard::CancelStep(step) => named(step).map(What::CancelSteps),
+            Heard::Signal { name, data } => plan
+                .signals
+                .iter()
+                .any(|signal| signal.name == *name)
+                .then(|| What::Signal { name: name.clone(), data: data.clone() }),
+            Heard::Approval { step, approved, by, note } => named(step).map(|steps| What::Approval {
+                steps,
+                approved: *approved,
+                by: by.clone(),
+                note: note.clone(),
+            }),
+        };
+        self.outside.iter().filter_map(|(at_ms, heard)| Some(Happening { at_ms: *at_ms, what: what(heard)? })).collect()
+    }
+}
+
+fn took(started: &mut HashMap<(StepId, u32), u64>, step: StepId, attempt: u32, now: u64) -> u64 {
+    started.remove(&(step, attempt)).map_or(0, |at| now.saturating_sub(at))
+}
