@@ -1,14 +1,18 @@
 //! The figures, one file each: what is measured, what its limit is, and what must be reached.
 
 mod attempt;
+mod check;
 mod durable_runs;
 mod durable_step;
 mod hello;
+mod idle;
+mod items;
 mod long_run;
 mod memory_run;
 mod parked;
 mod process;
 mod recovery;
+mod tests;
 
 use anyhow::Result;
 
@@ -16,6 +20,7 @@ use crate::report::Figure;
 use crate::workshop::Workshop;
 
 pub(crate) use hello::downbeat;
+pub(crate) use idle::idle;
 pub(crate) use parked::{Parked, weigh};
 
 /// How often each side is measured.
@@ -35,4 +40,8 @@ pub(crate) const ALL: &[Measure] = &[
     ("recovery", recovery::measure),
     ("hello", hello::measure),
     ("parked", parked::measure),
+    ("check", check::measure),
+    ("items", items::measure),
+    ("tests", tests::measure),
+    ("idle", idle::measure),
 ];

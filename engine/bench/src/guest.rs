@@ -92,6 +92,20 @@ pub(crate) fn count(steps: usize) -> String {
     toml.replace("[plugins]", "n = { type = \"integer\" }\n[plugins]")
 }
 
+/// A workflow of one step for each item of the input `items`.
+pub(crate) fn items() -> String {
+    let toml = head("items").replace("[plugins]", "items = { type = \"list\" }\n[plugins]");
+    toml + "[steps.each]\nforeach = \"${inputs.items}\"\nuse = \"echo\"\n\
+            with = { text = \"${inputs.text}\", n = \"${item}\" }\n"
+}
+
+/// A workflow that waits for a signal, or an hour.
+pub(crate) fn waiting() -> String {
+    head("waiting")
+        + "[signals.go]\n[steps.park]\nwait = { signal = \"go\", for = \"1h\" }\n\
+           [steps.after]\nneeds = [\"park\"]\nuse = \"echo\"\nwith = { text = \"${inputs.text}\" }\n"
+}
+
 fn head(name: &str) -> String {
     format!("name = \"{name}\"\n[inputs]\ntext = {{ type = \"string\" }}\n[plugins]\necho = \"echo.wasm\"\n")
 }
@@ -143,7 +157,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let component = write_component(folder.path()).unwrap();
         let sandbox = Sandbox::new(Options::below(folder.path())).unwrap();
-        for (toml, steps) in [(chain(3), 3), (wide(4), 4), (parked(5), 5), (count(6), 6)] {
+        for (toml, steps) in [(chain(3), 3), (wide(4), 4), (parked(5), 5), (count(6), 6), (items(), 1), (waiting(), 2)]
+        {
             let plan = plan(toml, load(&sandbox, &component).unwrap()).unwrap();
             assert_eq!(plan.steps.len(), steps);
         }

@@ -62,6 +62,9 @@ enum Action {
     /// Park ten thousand and print the bytes that each takes: for the figure, which needs a process of its own
     #[command(hide = true)]
     Weigh { what: figures::Parked, directory: PathBuf },
+    /// Park ten thousand waits and print the part of a processor that they take: likewise
+    #[command(hide = true)]
+    Idle { directory: PathBuf },
 }
 
 fn main() -> Result<()> {
@@ -73,6 +76,10 @@ fn main() -> Result<()> {
         Some(Action::Chain { journal, runs, text }) => instructions::chain(journal, runs, text),
         Some(Action::Weigh { what, directory }) => {
             println!("{}", figures::weigh(&Workshop::below(&directory)?, what)?);
+            Ok(())
+        }
+        Some(Action::Idle { directory }) => {
+            println!("{}", figures::idle(&Workshop::below(&directory)?)?);
             Ok(())
         }
     }

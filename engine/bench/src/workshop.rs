@@ -87,7 +87,7 @@ impl<P: Perform> Engine<P> {
 
     /// Starts a run whose input is the payload.
     pub(crate) async fn start(&self, plan: &Arc<Plan>) -> Result<Handle> {
-        self.start_with(plan, guest::text()).await
+        self.start_given(plan, text(guest::text())).await
     }
 
     /// Drives one run to its end, which has to be a success: a figure of failing runs would mean nothing.
@@ -97,7 +97,12 @@ impl<P: Perform> Engine<P> {
 
     /// The same with another text in its input.
     pub(crate) async fn run_with(&self, plan: &Arc<Plan>, text: String) -> Result<RunId> {
-        let handle = self.start_with(plan, text).await?;
+        self.run_given(plan, self::text(text)).await
+    }
+
+    /// The same with other inputs.
+    pub(crate) async fn run_given(&self, plan: &Arc<Plan>, given: Map<String, Value>) -> Result<RunId> {
+        let handle = self.start_given(plan, given).await?;
         let id = handle.id().clone();
         match handle.ending().await? {
             Ending::Finished(Outcome::Succeeded) => Ok(id),
@@ -105,11 +110,20 @@ impl<P: Perform> Engine<P> {
         }
     }
 
-    async fn start_with(&self, plan: &Arc<Plan>, text: String) -> Result<Handle> {
-        let given = Map::from_iter([("text".to_owned(), Value::String(text))]);
-        let Ok(inputs) = inputs::accept(plan, given) else { bail!("the workflow does not take a text") };
+    /// Listens to what other processes ask of the runs, from now on, in the runtime that this is called in.
+    pub(crate) fn serve(&self) {
+        tokio::spawn(self.conductor.clone().serve_requests());
+    }
+
+    async fn start_given(&self, plan: &Arc<Plan>, given: Map<String, Value>) -> Result<Handle> {
+        let Ok(inputs) = inputs::accept(plan, given) else { bail!("the workflow does not take these inputs") };
         Ok(self.conductor.start(plan.clone(), inputs).await?)
     }
+}
+
+/// The inputs of most workflows.
+fn text(text: String) -> Map<String, Value> {
+    Map::from_iter([("text".to_owned(), Value::String(text))])
 }
 
 /// A runtime on the caller's own thread.

@@ -89,7 +89,7 @@ pub(crate) fn weigh(workshop: &Workshop, what: Parked) -> Result<f64> {
 
 /// Counts the runs that have come to wait.
 #[derive(Default)]
-struct Parking {
+pub(super) struct Parking {
     parked: AtomicUsize,
     news: Notify,
 }
@@ -100,7 +100,7 @@ impl Parking {
         self.news.notify_one();
     }
 
-    async fn holds(&self, runs: usize) {
+    pub(super) async fn holds(&self, runs: usize) {
         loop {
             let news = self.news.notified();
             if self.parked.load(Ordering::SeqCst) >= runs {
@@ -113,7 +113,7 @@ impl Parking {
 
 impl Watch for Parking {
     fn recorded(&self, _run: &RunId, records: &[Record]) {
-        if records.iter().any(|record| matches!(record.event, Event::AttemptFailed { .. })) {
+        if records.iter().any(|record| matches!(record.event, Event::AttemptFailed { .. } | Event::StepOpened { .. })) {
             self.one_more();
         }
     }

@@ -39,6 +39,13 @@ pub(super) fn measure(workshop: &Workshop) -> Result<Figure> {
     ))
 }
 
+/// [`spawn_true`], in milliseconds.
+pub(super) fn spawn_true_ms() -> Result<f64> {
+    let started = Instant::now();
+    spawn_true()?;
+    Ok(started.elapsed().as_secs_f64() * 1e3)
+}
+
 /// Starts the smallest process there is and waits for it. The standard library takes `posix_spawn` where, as here, nothing
 /// is to be done between fork and exec.
 pub(super) fn spawn_true() -> Result<()> {
