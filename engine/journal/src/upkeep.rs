@@ -116,15 +116,14 @@ pub(crate) fn delete(
                  FROM run JOIN plan ON plan.key = run.plan WHERE id = ?1",
             )?
             .query_row([&*run.0], |row| {
-                let outcome: Option<String> = row.get(4)?;
-                let summary =
-                    (row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(5)?, row.get(6)?, row.get(7)?);
-                Ok((row.get::<_, i64>(0)?, outcome, summary))
+                let end = row.get::<_, Option<String>>(4)?.zip(row.get::<_, Option<i64>>(5)?);
+                let summary = (row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(6)?, row.get(7)?);
+                Ok((row.get::<_, i64>(0)?, end, summary))
             })
             .optional()?;
-        let Some((key, outcome, summary)) = found else { return Ok(Err(DeleteError::NoSuchRun(run.clone()))) };
-        let Some(word) = outcome else { return Ok(Err(DeleteError::NotOver(run.clone()))) };
-        let (digest, workflow, created, finished, records, lines): (_, String, i64, i64, i64, i64) = summary;
+        let Some((key, end, summary)) = found else { return Ok(Err(DeleteError::NoSuchRun(run.clone()))) };
+        let Some((word, finished)) = end else { return Ok(Err(DeleteError::NotOver(run.clone()))) };
+        let (digest, workflow, created, records, lines): (_, String, i64, i64, i64) = summary;
         transaction
             .prepare_cached(
                 "INSERT INTO deleted (run, plan, workflow, created, outcome, finished, records, lines, at, by)
