@@ -252,10 +252,19 @@ fn judge(
     if outcome(&records) != manifest.outcome {
         return Err(wrong("they end otherwise than the manifest says"));
     }
-    if records.iter().any(|record| record.at.0 > TIME_MAX) || lines.iter().any(|line| line.at.0 > TIME_MAX) {
+    let is_late = |record: &Record| match &record.event {
+        Event::StepReused { origin, .. } => record.at.max(origin.at).0 > TIME_MAX,
+        _ => record.at.0 > TIME_MAX,
+    };
+    if records.iter().any(is_late) || lines.iter().any(|line| line.at.0 > TIME_MAX) {
         return Err(wrong("one is from after the year 9999"));
     }
     let plan = Arc::new(foreign::plan(&plan_json).map_err(Refusal::Plan)?);
+    if let Event::RunCreated { priority, group, .. } = &records[0].event
+        && !foreign::may_begin(&plan, *priority, group.as_deref())
+    {
+        return Err(wrong("the first one has a priority, or a group, that no run of its plan can have"));
+    }
     // What no index and no number gives away: a plan that resolving would not have made. It is tried as whoever looks at the
     // run would try it; what breaks a promise that plans keep to each other ends in a panic, which is caught here.
     let run: RunId = manifest.run.clone();

@@ -9,7 +9,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Outcome, Record, RunId, Timestamp};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
-use downbeat_workflow::plan::StepId;
+use downbeat_workflow::plan::{PoolId, StepId};
 use serde_json::json;
 
 const BLOCK: usize = 512;
@@ -25,7 +25,7 @@ fn plan() -> String {
 fn created(plan: &str) -> Event {
     let digest = Digest::of(plan.as_bytes());
     let created = json!({ "workflow": "w", "plan": digest, "inputs": {}, "seed": 1 });
-    serde_json::from_value(json!({ "run-created": created })).unwrap()
+    serde_json::from_str(&json!({ "run-created": created }).to_string()).unwrap()
 }
 
 fn records() -> Vec<Record> {
@@ -237,6 +237,17 @@ fn records_that_cannot_follow_each_other_and_plans_that_lead_nowhere_are_refused
     let mut late = records();
     late[3].at = Timestamp(u64::MAX);
     assert!(said(&file_of(&plan(), &late)).contains("the year 9999"));
+    let mut grouped = records();
+    if let Event::RunCreated { group, .. } = &mut grouped[0].event {
+        *group = Some("site".to_owned());
+    }
+    assert!(said(&file_of(&plan(), &grouped)).contains("a group, that no run of its plan can have"));
+    let mut paused = records();
+    paused.insert(1, Record { at: Timestamp(10), event: Event::Unpaused { step: None } });
+    assert!(said(&file_of(&plan(), &paused)).contains("can't be"));
+    let mut queued = records();
+    queued.insert(1, Record { at: Timestamp(10), event: Event::WaitQueued { step: StepId(0), pool: PoolId(9) } });
+    assert!(said(&file_of(&plan(), &queued)).contains("can't be"));
 
     let bad_plan = plan().replace("\"for-ms\":5", "\"signal\":3");
     assert_ne!(bad_plan, plan());

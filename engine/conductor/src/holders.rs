@@ -86,7 +86,8 @@ impl Holders {
             for (pool, at) in line::starts(&journal.load(&run.id)?.records) {
                 let name = &plan.pools[pool.index()].name;
                 if let Some((pool, _)) = rated.iter().find(|(pool, _)| pool.name == *name).filter(|_| at > since) {
-                    pools.named(pool).started(at);
+                    // A clock may have been ahead; what it started counts from now on at the latest.
+                    pools.named(pool).started(at.min(now));
                 }
             }
         }

@@ -7,9 +7,11 @@
 
 use std::ops::Range;
 
+use crate::group::GROUP_BYTES_MAX;
 use crate::inputs::INPUTS_BYTES_MAX;
-use crate::plan::{BodyId, Plan, Rate, ScopeCount, Step, StepNo, Work};
-use crate::resolve::STEPS_MAX;
+use crate::plan::{BodyId, POOL_SIZE_MAX, Plan, Rate, ScopeCount, Step, StepNo, Work};
+use crate::resolve::{PRIORITY_MAX, STEPS_MAX};
+use crate::spec::RATE_COUNT_MAX;
 
 /// The longest duration, in milliseconds: a hundred years, as in a workflow's text.
 const DURATION_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
@@ -19,6 +21,16 @@ pub fn plan(text: &str) -> Result<Plan, String> {
     let plan: Plan = serde_json::from_str(text).map_err(|error| error.to_string())?;
     judge(&plan)?;
     Ok(plan.link())
+}
+
+/// Whether a run of the plan may say at its creation that it has this priority, and excludes the others of this group.
+pub fn may_begin(plan: &Plan, priority: i32, group: Option<&str>) -> bool {
+    let is_group = |group: &str| plan.concurrency.is_some() && (1..=GROUP_BYTES_MAX).contains(&group.len());
+    is_priority(priority) && group.is_none_or(is_group)
+}
+
+fn is_priority(priority: i32) -> bool {
+    i64::from(priority).abs() <= PRIORITY_MAX
 }
 
 fn judge(plan: &Plan) -> Result<(), String> {
@@ -34,9 +46,16 @@ fn judge(plan: &Plan) -> Result<(), String> {
     {
         return Err("the default of an input is too large".to_owned());
     }
-    let is_never = |rate: &Rate| rate.count == 0 || rate.window_ms == 0 || rate.window_ms > DURATION_MS_MAX;
-    if plan.pools.iter().any(|pool| pool.size == 0 || pool.rate.as_ref().is_some_and(is_never)) {
-        return Err("a pool has no place, or a rate that none comes through".to_owned());
+    let is_rate = |rate: &Rate| {
+        let window = Rate::WINDOWS.iter().any(|(_, ms)| *ms == rate.window_ms);
+        window && (1..=RATE_COUNT_MAX).contains(&u64::from(rate.count))
+    };
+    if !plan.pools.iter().all(|pool| (1..=POOL_SIZE_MAX).contains(&pool.size) && pool.rate.as_ref().is_none_or(is_rate))
+    {
+        return Err("a pool has a size, or a rate, that none can have".to_owned());
+    }
+    if !std::iter::once(plan.priority).chain(plan.steps.iter().filter_map(|step| step.priority)).all(is_priority) {
+        return Err(format!("a priority is not -{PRIORITY_MAX} to {PRIORITY_MAX}"));
     }
     // The workflow's own steps, then those of each body, one after the other.
     let own = 0..plan.bodies.first().map_or(all as u32, |body| body.steps.start);
@@ -163,11 +182,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A plan of two steps in a row, a block with one, a signal.
+    /// A plan of two steps in a row, a block with one, a signal, a pool.
     fn text() -> Value {
         let step = |name: &str, work: Value, needs: Value| json!({ "name": name, "work": work, "needs": needs, "retry": { "attempts": 1, "delay-ms": 1000, "factor": 2.0, "max-delay-ms": 300_000, "jitter": true } });
-        json!({
-            "name": "w", "directory": "/", "plugins": [],
+        let mut text = json!({
+            "name": "w", "directory": "/", "priority": 1, "plugins": [],
+            "pools": [{ "name": "p", "size": 2, "rate": { "count": 1, "window-ms": 1_000 } }],
             "steps": [
                 step("a", json!({ "wait": { "signal": 0 } }), json!([])),
                 step("b", json!({ "open": { "body": 1, "scopes": "one" } }), json!([{ "step": 0, "state": "succeeded" }])),
@@ -175,7 +195,10 @@ mod tests {
             ],
             "signals": [{ "name": "go", "keep": true }],
             "bodies": [{ "steps": { "start": 2, "end": 3 }, "answer": { "outputs": [] } }],
-        })
+        });
+        text["steps"][2]["work"]["wait"]["pool"] = 0.into();
+        text["steps"][2]["priority"] = (-1).into();
+        text
     }
 
     /// What is said of the plan with one of its values changed.
@@ -209,5 +232,28 @@ mod tests {
         );
         assert!(said("/steps/2/work/wait/for-ms", json!(u64::MAX)).contains("a hundred years"));
         assert!(said("/steps/0/retry/attempts", json!(0)).contains("`retry`"));
+    }
+
+    #[test]
+    fn pools_rates_and_priorities_that_no_workflow_may_say_are_refused() {
+        assert!(said("/pools/0/size", json!(0)).contains("a pool has a size"));
+        assert!(said("/pools/0/size", json!(u32::MAX)).contains("a pool has a size"));
+        for (key, number) in [("count", 0), ("count", u32::MAX), ("window-ms", 0), ("window-ms", 7)] {
+            assert!(said(&format!("/pools/0/rate/{key}"), json!(number)).contains("or a rate"), "{key} {number}");
+        }
+        assert!(said("/steps/2/work/wait/pool", json!(1)).contains("its pool is none"));
+        for place in ["/priority", "/steps/2/priority"] {
+            assert!(said(place, json!(i32::MIN)).contains("a priority is not -1000 to 1000"), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_group_only_by_its_plan_and_a_priority_within_bounds() {
+        let mut plan = plan(&text().to_string()).unwrap();
+        assert!(may_begin(&plan, 1_000, None) && !may_begin(&plan, 1_001, None));
+        assert!(!may_begin(&plan, 0, Some("site")));
+        plan.concurrency = serde_json::from_value(json!({ "group": "site" })).unwrap();
+        assert!(may_begin(&plan, 0, Some("site")) && may_begin(&plan, 0, None));
+        assert!(!may_begin(&plan, 0, Some("")) && !may_begin(&plan, 0, Some(&"x".repeat(GROUP_BYTES_MAX + 1))));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use origins::Origins;
 pub(crate) use place::Place;
 pub use quantity::duration_ms;
 use quantity::{DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN};
-pub(crate) use quantity::{rate, size_bytes};
+pub(crate) use quantity::{RATE_COUNT_MAX, rate, size_bytes};
 pub use vars::VARS_CHAINED_MAX;
 
 use crate::diagnostic::{Collector, Diagnostic};

@@ -29,6 +29,7 @@ impl Run {
             }
             Event::AttemptQueued { step, attempt, pool } => {
                 self.startable(*step, *attempt)?;
+                (self.step(*step).pool() == Some(*pool)).then_some(())?;
                 self.settle(*step);
                 self.life(*step).state = State::Queued(*pool);
             }

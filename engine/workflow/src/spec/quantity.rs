@@ -65,7 +65,7 @@ pub(crate) fn size_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// The largest count of a rate. 10,000: the time of each start is kept, and a second has not many more starts of anything.
-const RATE_COUNT_MAX: u64 = 10_000;
+pub(crate) const RATE_COUNT_MAX: u64 = 10_000;
 
 /// What [`rate`] takes, as a regular expression for editors; besides, the number is 1 to 10,000.
 pub(crate) const RATE_PATTERN: &str = "^[0-9]+/(s|min|h|d)$";
