@@ -1,6 +1,8 @@
 //! A run as it was recorded, as a test may answer from it: how the attempts of each path ended and how long they took, with
 //! which inputs and seed it began, and what came from outside. Where the records come from is whoever's plays the test.
 //!
+//! What a rehearsal has not is left out of its time: the wait for other runs of its group, and how long the run was paused.
+//!
 //! Taken as it is: a component that answered so may answer otherwise today, which is what the test is not about.
 
 use std::collections::HashMap;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 
 use downbeat_workflow::event::{Event, Failure, Record, RunId};
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, StepId};
+use downbeat_workflow::plan::{Plan, StepId, Work};
 use downbeat_workflow::run::{Misplaced, Run};
 
 use crate::path::{Meaning, Named, StepPath};
@@ -49,13 +51,37 @@ impl Recorded {
             outside: Vec::new(),
         };
         let mut started: HashMap<(StepId, u32), u64> = HashMap::new();
+        // Since when the run is paused, and how long it was.
+        let (mut paused, mut stood_ms) = (None, 0);
         for Record { at, event } in records {
-            let since = at.0.saturating_sub(recorded.began_ms);
+            let at_ms = paused.map_or(at.0, |since: u64| since.min(at.0));
+            let since = at_ms.saturating_sub(recorded.began_ms).saturating_sub(stood_ms);
             let heard = match event {
                 Event::RunCreated { inputs, seed, .. } => {
                     (recorded.inputs, recorded.seed) = (inputs.clone(), *seed);
                     continue;
                 }
+                // Its other runs were waited for; a rehearsal has the group for itself.
+                Event::RunAdmitted => {
+                    (recorded.began_ms, paused, stood_ms) = (at.0, paused.map(|_| at.0), 0);
+                    continue;
+                }
+                Event::Paused { step: None, .. } => {
+                    paused = Some(at.0);
+                    continue;
+                }
+                Event::Unpaused { step: None } => {
+                    stood_ms += paused.take().map_or(0, |since| at.0.saturating_sub(since));
+                    continue;
+                }
+                // As it answered, or what it heard, in the run that it was taken over from.
+                Event::StepReused { step, output, .. } => match heard_there(&run, *step, output) {
+                    Some(heard) => heard,
+                    None => {
+                        recorded.answer(run.path(*step), Ok(output.clone()), 0);
+                        continue;
+                    }
+                },
                 Event::AttemptStarted { step, attempt } => {
                     started.insert((*step, *attempt), at.0);
                     continue;
@@ -121,6 +147,23 @@ impl Recorded {
             }),
         };
         self.outside.iter().filter_map(|(at_ms, heard)| Some(Happening { at_ms: *at_ms, what: what(heard)? })).collect()
+    }
+}
+
+/// What ended the waiting of a step whose answer was taken over from another run.
+fn heard_there(run: &Run, step: StepId, output: &Json) -> Option<Heard> {
+    let Work::Wait(wait) = &run.step(step).work else { return None };
+    let told = output.value();
+    let text = |key: &str| told[key].as_str().map(str::to_owned);
+    match told["by"].as_str()? {
+        "approval" => {
+            Some(Heard::Approval { step: run.path(step), approved: true, by: text("who")?, note: text("note")? })
+        }
+        "signal" => {
+            let name = run.plan().signals[wait.signal?.index()].name.clone();
+            Some(Heard::Signal { name, data: Json::from(told["data"].clone()) })
+        }
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ use downbeat_rehearsal::suite::{self, Runs};
 use downbeat_rehearsal::timeline::timeline;
 use downbeat_rehearsal::verdict;
 use downbeat_workflow::diagnostic::{self, render};
-use downbeat_workflow::event::{Event, Outcome};
+use downbeat_workflow::event::{Event, Origin, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::resolve::{File, beside, resolve};
@@ -64,7 +64,7 @@ fn plan_in(folder: &Path) -> Arc<Plan> {
 fn recorded_in(folder: &Path, plan: &Arc<Plan>) -> Runs {
     let path = folder.join("recorded.test.toml");
     let Ok(text) = std::fs::read_to_string(&path) else { return Runs::new() };
-    let source = Source { path: "recorded.test.toml".into(), text };
+    let source = Source::new("recorded.test.toml", text);
     let (file, found) = TestFile::parse(&source);
     let (suite, more) = suite::resolve(&file.unwrap(), plan, &Runs::new());
     assert!(found.is_empty() && more.is_empty(), "{}{}", render(&found, &source, false), render(&more, &source, false));
@@ -258,4 +258,85 @@ fn what_comes_from_outside_comes_in_the_order_of_its_times() {
     assert!(story.contains("10ms  a succeeded: {\"by\":\"signal\",\"data\":1}"), "{story}");
     assert!(story.contains("30ms  b was cancelled"), "{story}");
     assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Cancelled), 30));
+}
+
+#[test]
+fn what_a_rehearsal_has_not_is_left_out_of_a_recorded_run() {
+    let toml = "[concurrency]\ngroup = \"site\"\n[signals.go]\n[steps.a]\nuse = \"any\"\n\
+                [steps.ask]\nneeds = [\"a\"]\nwait = { signal = \"go\" }\ntimeout = \"5m\"\n\
+                [steps.b]\nneeds = [\"ask\"]\nuse = \"any\"\n";
+    let what = What::Signal { name: "go".to_owned(), data: Json::null() };
+    let setting = Setting { begins_ms: 1_000, outside: vec![Happening { at_ms: 200, what }], ..nothing() };
+    let played = play(toml, &setting, &[("a", 100), ("b", 10)]);
+    assert_eq!((played.run.outcome(), played.took_ms()), (Some(Outcome::Succeeded), 210));
+
+    // The same with an hour in line for the group, an hour's pause, and `a` taken over from another run.
+    const HOUR: u64 = 3_600_000;
+    let plan = played.run.plan().clone();
+    let origin = Box::new(Origin { run: RunId("other".into()), step: "a".to_owned(), at: Timestamp(7) });
+    let reused = Event::StepReused { step: plan.step_named("a").unwrap(), output: Json::null(), origin };
+    let mut late_ms = 0;
+    let mut records = Vec::new();
+    for Record { at, event } in played.records {
+        let before = match &event {
+            Event::RunAdmitted => {
+                late_ms += HOUR;
+                None
+            }
+            Event::SignalReceived { .. } => Some([
+                Record { at: at.plus_ms(late_ms), event: Event::Paused { step: None, reason: String::new() } },
+                Record { at: at.plus_ms(late_ms + HOUR), event: Event::Unpaused { step: None } },
+            ]),
+            _ => None,
+        };
+        if let Some(pause) = before {
+            records.extend(pause);
+            late_ms += HOUR;
+        }
+        let event = match event {
+            Event::AttemptStarted { step, .. } if Some(step) == plan.step_named("a") => continue,
+            Event::AttemptSucceeded { step, .. } if Some(step) == plan.step_named("a") => reused.clone(),
+            event => event,
+        };
+        records.push(Record { at: at.plus_ms(late_ms), event });
+    }
+    let played = as_recorded(&plan, &records);
+    assert_eq!((played.records[0].at.0, played.took_ms()), (1_000 + HOUR, 210));
+}
+
+/// What comes of a run whose steps answer as they did in this one, which succeeded.
+fn as_recorded(plan: &Arc<Plan>, records: &[Record]) -> Rehearsal {
+    let recorded = Recorded::of(plan.clone(), records).unwrap();
+    let runs = Runs::from([("r".to_owned(), Ok(Arc::new(recorded)))]);
+    let text = "workflow = \"w.toml\"\nfrom-run = \"r\"\n[tests.t]\nexpect.outcome = \"succeeded\"\n";
+    let file = TestFile::parse(&Source::new("w.test.toml", text)).0.unwrap();
+    let suite = suite::resolve(&file, plan, &runs).0.unwrap();
+    let played = rehearse(plan, &suite.tests[0].setting, &mut |asked| suite.tests[0].answer(asked));
+    assert_eq!(verdict::judge(&suite.tests[0], &played), []);
+    played
+}
+
+#[test]
+fn waits_that_a_recorded_run_took_over_hear_what_they_heard_there() {
+    let toml = "[signals.go]\n[steps.sign]\nwait = { signal = \"go\" }\n[steps.ask]\nwait = { approval = [\"ann\"] }\n\
+                [steps.b]\nneeds = [\"sign\", \"ask\"]\nuse = \"any\"\n";
+    let plan = plan(format!("{HEADER}{toml}"));
+    let reused = |step: &str, output: &str| Event::StepReused {
+        step: plan.step_named(step).unwrap(),
+        output: Json::parse(output).unwrap(),
+        origin: Box::new(Origin { run: RunId("other".into()), step: step.to_owned(), at: Timestamp(7) }),
+    };
+    let b = plan.step_named("b").unwrap();
+    let events = [
+        Run::creation(&plan, plan.to_json().1, Json::parse("{}").unwrap(), 1),
+        reused("sign", r#"{"by":"signal","data":5}"#),
+        reused("ask", r#"{"by":"approval","who":"ann","note":"fine"}"#),
+        Event::AttemptStarted { step: b, attempt: 1 },
+        Event::AttemptSucceeded { step: b, attempt: 1, output: Json::null(), usage: Usage::default() },
+    ];
+    let records: Vec<Record> = events.into_iter().map(|event| Record { at: Timestamp(9), event }).collect();
+    let played = as_recorded(&plan, &records);
+    let story = timeline(&played.run, &played.records).join("\n");
+    assert!(story.contains("sign succeeded: {\"by\":\"signal\",\"data\":5}"), "{story}");
+    assert!(story.contains("\"who\":\"ann\""), "{story}");
 }
