@@ -174,8 +174,12 @@ impl Report {
         let records: u64 = self.runs.iter().map(|run| run.version).sum();
         let mut parts = vec![count(records, "record")];
         parts.extend((!self.dry_run).then(|| count(self.lines, "line of logs")));
-        let runs = count(self.runs.len() as u64, "run");
-        talk::say(format_args!("{runs} {would}deleted, with {}", parts.join(" and ")));
+        match self.runs.len() {
+            0 => talk::say(format_args!("no run {would}deleted")),
+            runs => {
+                talk::say(format_args!("{} {would}deleted, with {}", count(runs as u64, "run"), parts.join(" and ")))
+            }
+        }
         let mut files = Vec::new();
         for (word, number, bytes) in self.files().into_iter().filter(|(_, number, _)| *number > 0) {
             files.push(format!("{} ({})", count(number as u64, word), units::size(bytes)));
