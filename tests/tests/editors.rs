@@ -136,6 +136,7 @@ fn there_is_a_manual_page_for_every_command() {
         "-cancel",
         "-check",
         "-completions",
+        "-expand",
         "-explain",
         "-export",
         "-graph",
