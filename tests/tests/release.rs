@@ -175,6 +175,9 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten().filter(|entry| entry.file_name() != "target") {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() { copy(&from, &to) } else { drop(std::fs::copy(&from, &to).unwrap()) }
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => _ = std::fs::copy(&from, &to).unwrap(),
+        }
     }
 }
