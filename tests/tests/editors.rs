@@ -133,6 +133,11 @@ fn there_is_a_manual_page_for_every_command() {
     let mut expected = [
         "",
         "-approve",
+        "-cache",
+        "-cache-clear",
+        "-cache-list",
+        "-cache-show",
+        "-cache-verify",
         "-cancel",
         "-check",
         "-completions",

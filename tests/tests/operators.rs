@@ -112,6 +112,18 @@ const LIMITS: &[(&str, &[Row])] = &[
                 "ATTEMPTS_IN_FLIGHT_MAX",
                 Unit::Count,
             ),
+            Row::Const(
+                "entries of granted directories, with `cache`",
+                "sandbox/src/surroundings.rs",
+                "SURROUNDINGS_FILES_MAX",
+                Unit::Count,
+            ),
+            Row::Const(
+                "what their files hold, with `cache`",
+                "sandbox/src/surroundings.rs",
+                "SURROUNDINGS_BYTES_MAX",
+                Unit::Bytes,
+            ),
             Row::Const("an orderly stop", "conductor/src/drive.rs", "STOP_GRACE", Unit::Span),
         ],
     ),
@@ -119,6 +131,9 @@ const LIMITS: &[(&str, &[Row])] = &[
         "of the process and the journal",
         &[
             Row::Const("instances at once", "sandbox/src/sandbox.rs", "INSTANCES_MAX", Unit::Count),
+            Row::Const("kept answers", "conductor/src/answers.rs", "ANSWERS_MAX", Unit::Count),
+            Row::Const("kept answers together", "conductor/src/answers.rs", "ANSWERS_BYTES_MAX", Unit::Bytes),
+            Row::Const("one kept answer", "conductor/src/answers.rs", "ANSWER_BYTES_MAX", Unit::Bytes),
             Row::Const("waiting for a lock on the database", "journal/src/storage.rs", "BUSY_TIMEOUT", Unit::Span),
             Row::Const("appends in one commit", "journal/src/writer.rs", "GROUP_MAX", Unit::Count),
             Row::Const("log lines that wait for the disk", "journal/src/queue.rs", "LAZY_WEIGHT_MAX", Unit::Bytes),

@@ -103,6 +103,9 @@ pub enum Command {
     /// Take a run in from a file that `downbeat export` wrote
     #[command(after_help = IMPORT_HELP)]
     Import(Import),
+    /// See and give up the answers of steps with `cache` that are kept across runs
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -433,6 +436,9 @@ pub struct Run {
     /// Its place in lines for pools and its group: higher ones come first
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1_000..=1_000))]
     pub priority: Option<i32>,
+    /// Take no kept answers of steps with `cache`, and keep none
+    #[arg(long)]
+    pub no_cache: bool,
     /// Print the run's events as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
@@ -443,6 +449,9 @@ pub struct Run {
 pub struct Resume {
     /// The run: its id, or the beginning or end of it; by default (or `last`) the latest that is not over
     pub run: Option<String>,
+    /// Take no kept answers of steps with `cache`, and keep none
+    #[arg(long)]
+    pub no_cache: bool,
     /// Print the run's further events as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
@@ -752,6 +761,58 @@ pub struct Man {
     /// Write the pages of all commands into this folder, which is made if it is missing
     #[arg(long)]
     pub dir: Option<PathBuf>,
+}
+
+/// `downbeat cache`
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List the kept answers, those that were used last first
+    #[command(after_help = "Example:\n  downbeat cache list\n  downbeat cache list --json")]
+    List(CacheList),
+    /// Show a kept answer, and whose it is
+    #[command(after_help = "Example:\n  downbeat cache show 3fa1b2")]
+    Show(CacheShow),
+    /// Look whether all kept answers are as they were written
+    #[command(
+        after_help = "What is damaged is never taken for an answer, and the exit code is 4.\n\nExample:\n  downbeat cache verify"
+    )]
+    Verify,
+    /// Give up kept answers: their steps are executed the next time
+    #[command(
+        after_help = "Example:\n  downbeat cache clear\n  downbeat cache clear --older-than 7d   # not used for a week\n  downbeat cache clear 3fa1b2"
+    )]
+    Clear(CacheClear),
+}
+
+/// `downbeat cache list`
+#[derive(Debug, Args)]
+pub struct CacheList {
+    /// How many at most
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat cache show`
+#[derive(Debug, Args)]
+pub struct CacheShow {
+    /// The answer's key, or the beginning of it
+    pub key: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat cache clear`
+#[derive(Debug, Args)]
+pub struct CacheClear {
+    /// Only the answer of this key, or beginning of one
+    pub key: Option<String>,
+    /// Only what was not used for so long
+    #[arg(long, value_name = "DURATION")]
+    pub older_than: Option<String>,
 }
 
 /// `downbeat plugin`

@@ -40,6 +40,8 @@ pub(crate) struct Driven<'p> {
     pub(crate) style: Style,
     /// The records that it has already, if it is taken up again.
     pub(crate) before: Vec<Record>,
+    /// Whether the cache is asked for the answers of steps that have `cache`, and keeps them.
+    pub(crate) cache: bool,
 }
 
 /// Drives one run to its end. `begin` starts or resumes it.
@@ -47,7 +49,7 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     driven: Driven<'_>,
     begin: impl FnOnce(Conductor<Sandboxed>) -> F,
 ) -> Result<Exit, Fault> {
-    let Driven { place, journal, sandbox, plan, style, before } = driven;
+    let Driven { place, journal, sandbox, plan, style, before, cache } = driven;
     // Whoever drove before is gone: the journal is ours to drive.
     sandbox.sweep().map_err(|error| Fault::engine(format!("what a killed process left can't be removed: {error}")))?;
     let runtime =
@@ -55,6 +57,7 @@ pub(crate) fn drive<F: Future<Output = Result<Handle, StartError>>>(
     let board = Arc::new(Board::default());
     let performer = Sandboxed::new(sandbox, place.components(), place.workspaces()).map_err(Fault::engine)?;
     let conductor = Conductor::new(journal.clone(), performer, board.clone(), Clock::system());
+    let conductor = if cache { conductor.with_answers(place.answers()) } else { conductor };
     // Its own look at the file, so that a stalled reader does not keep the driver's lock. Taken before the run begins, so
     // that a file that can't be looked at leaves no run in flight.
     let (look, horizon) = (place.observe()?, journal.horizon().map_err(Fault::engine)?);

@@ -10,6 +10,7 @@ pub mod exit;
 mod approve;
 mod ask;
 mod audience;
+mod cache;
 mod cancel;
 mod check;
 mod completions;
@@ -92,6 +93,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Prune(arguments) => prune::prune(&place, &arguments),
         Command::Export(arguments) => export::export(&place, &arguments),
         Command::Import(arguments) => import::import(&place, &arguments),
+        Command::Cache(command) => cache::cache(&place, &command),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),

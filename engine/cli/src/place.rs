@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use downbeat_conductor::Kept;
+use downbeat_conductor::{Answers, Kept};
 use downbeat_journal::{Driver, Journal, Mode, OpenError, ReadError, RunFilter, RunSummary, StateFilter};
 use downbeat_sandbox::{Options, Sandbox};
 
@@ -79,6 +79,11 @@ impl Place {
     /// Copies of the components that runs use.
     pub(crate) fn components(&self) -> PathBuf {
         self.state.join("components")
+    }
+
+    /// Answers of steps that are kept across runs.
+    pub(crate) fn answers(&self) -> Answers {
+        Answers::at(self.state.join("answers"))
     }
 
     /// The runs' own directories.

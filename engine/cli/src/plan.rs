@@ -2,13 +2,16 @@
 //! the pure core; nothing is executed but the plugins' descriptions of themselves, and nothing is written to the journal.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
+use downbeat_conductor::answers::Found;
 use downbeat_journal::{RunFilter, StateFilter};
 use downbeat_sandbox::Sandbox;
 use downbeat_workflow::difference::Difference;
 use downbeat_workflow::event::Event;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::preview::preview;
+use downbeat_workflow::plan::BodyId;
+use downbeat_workflow::preview::{Cached, Verdict, preview};
 
 use crate::arguments::Plan;
 use crate::exit::{Exit, Fault};
@@ -23,7 +26,8 @@ pub(crate) fn plan(place: &Place, arguments: &Plan) -> Result<Exit, Fault> {
     let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
     let inputs = || gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref());
     let Some(before) = &arguments.diff else {
-        let preview = preview(&plan, inputs()?);
+        let mut preview = preview(&plan, inputs()?);
+        foresee(place, &sandbox, &plan, &mut preview.steps);
         match arguments.json {
             true => talk::put_json(&serde_json::to_string(&preview).expect("a preview holds nothing that JSON can't"))?,
             false => talk::put(&preview.page())?,
@@ -43,6 +47,37 @@ pub(crate) fn plan(place: &Place, arguments: &Plan) -> Result<Exit, Fault> {
         false => talk::put(&difference.page())?,
     }
     Ok(if difference.is_empty() { Exit::Success } else { Exit::Changed })
+}
+
+/// Looks up what the cache has for the steps whose input is known.
+fn foresee(
+    place: &Place,
+    sandbox: &Sandbox,
+    plan: &downbeat_workflow::plan::Plan,
+    steps: &mut [downbeat_workflow::preview::StepPreview],
+) {
+    let answers = place.answers();
+    for step in steps {
+        let runs = matches!(step.verdict, Verdict::Runs | Verdict::Depends(_));
+        // What is in steps within others is not known before these begin.
+        let no = plan.named_in(BodyId(0), &step.step).filter(|_| runs && step.input_is_known);
+        if let (Some(Cached::Asked), Some(no)) = (&step.cache, no) {
+            let key = downbeat_conductor::key(
+                sandbox,
+                plan,
+                no,
+                Path::new(&plan.directory),
+                &step.input,
+                &AtomicBool::new(false),
+            );
+            step.cache = Some(match key.map(|key| answers.peek(&key)) {
+                Ok(Found::Hit(entry)) => Cached::Hit(entry.origin),
+                Ok(Found::Miss) => Cached::Miss,
+                Ok(Found::Damaged(_)) => Cached::Miss,
+                Err(reason) => Cached::Unusable(reason),
+            });
+        }
+    }
 }
 
 /// The plan to compare with: of the latest run of the workflow, of a file, or of another run. Runs have inputs as well.

@@ -32,7 +32,7 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
         talk::say(format_args!("run {run} is paused: nothing new is started until `downbeat unpause {run}`"));
     }
     let (sandbox, style) = (place.sandbox()?, Style::fitting(arguments.json));
-    let driven = Driven { place, journal, sandbox, plan, style, before };
+    let driven = Driven { place, journal, sandbox, plan, style, before, cache: !arguments.no_cache };
     drive::drive(driven, async |conductor| conductor.resume(&run).await)
 }
 

@@ -22,7 +22,8 @@ pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
     let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
     let inputs = gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref())?;
     let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
-    let driven = Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new() };
+    let driven =
+        Driven { place, journal, sandbox, plan: plan.clone(), style, before: Vec::new(), cache: !arguments.no_cache };
     drive::drive(driven, async |conductor| conductor.start_at(plan, inputs, arguments.priority).await)
 }
 

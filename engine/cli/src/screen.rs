@@ -78,6 +78,8 @@ pub(crate) struct Screen {
     succeeded: usize,
     /// Steps whose answers are another run's.
     reused: usize,
+    /// Of those that succeeded, how many the cache answered.
+    cached: usize,
     skipped: usize,
     /// Steps whose latest attempt failed, or that could not be started.
     failed: HashSet<StepId>,
@@ -118,6 +120,7 @@ impl Screen {
             began: Timestamp::default(),
             succeeded: 0,
             reused: 0,
+            cached: 0,
             skipped: 0,
             failed: HashSet::new(),
             multi: MultiProgress::new(),
@@ -138,6 +141,11 @@ impl Screen {
                 Event::RunCreated { .. } => self.began = record.at,
                 Event::AttemptSucceeded { step, .. } => {
                     self.succeeded += 1;
+                    self.failed.remove(step);
+                }
+                Event::CacheHit { step, .. } => {
+                    self.succeeded += 1;
+                    self.cached += 1;
                     self.failed.remove(step);
                 }
                 Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(self.failed.insert(*step)),
@@ -242,6 +250,15 @@ impl Screen {
             }
             // Most get their place at once; how long they waited is in the record.
             Event::AttemptQueued { .. } | Event::WaitQueued { .. } | Event::ScopeQueued { .. } => (),
+            // It takes milliseconds; a hit or an attempt follows.
+            Event::CacheAsked { .. } => (),
+            Event::CacheHit { step, origin, .. } => {
+                self.succeeded += 1;
+                self.cached += 1;
+                self.failed.remove(step);
+                let text = format!("answered from the cache, by run {}", origin.run);
+                self.step_line(*step, &"✓".green().to_string(), &text);
+            }
             Event::AttemptStarted { step, attempt } => self.started(*step, *attempt, record.at),
             Event::AttemptSucceeded { step, usage, .. } => {
                 self.succeeded += 1;
@@ -338,8 +355,9 @@ impl Screen {
                 let ended =
                     |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
                 let counts = format!(
-                    "{} succeeded{}{}{}",
+                    "{} succeeded{}{}{}{}",
                     self.succeeded,
+                    if self.cached > 0 { format!(" ({} from the cache)", self.cached) } else { String::new() },
                     ended(self.reused, "reused"),
                     ended(self.failed.len(), "failed"),
                     ended(self.skipped, "skipped")

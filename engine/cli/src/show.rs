@@ -170,9 +170,10 @@ fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: 
             cell(|usage| units::micros(usage.cpu_us + usage.process_cpu_us)),
             cell(|usage| units::size(usage.memory_peak)),
             cell(|usage| format!("{} / {}", units::size(usage.bytes_in), units::size(usage.bytes_out))),
-            match &step.reused {
-                Some(origin) => format!("its answer is that of run {}", origin.run),
-                None => why(run, id, is_stopped),
+            match (&step.reused, &step.cached) {
+                (Some(origin), _) => format!("its answer is that of run {}", origin.run),
+                (None, Some(origin)) => format!("from the cache: {} of run {}", origin.step, origin.run),
+                (None, None) => why(run, id, is_stopped),
             },
         ]
     };
@@ -185,6 +186,7 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
     match status {
         StepStatus::Waiting => "waiting",
         StepStatus::Ready => "ready",
+        StepStatus::Asking => "asking",
         StepStatus::Queued => "queued",
         StepStatus::Running => "in flight",
         StepStatus::Delayed(_) => "delayed",

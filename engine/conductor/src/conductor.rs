@@ -13,6 +13,7 @@ use downbeat_workflow::run::Run;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::drive::{Asked, DriveError, Driver, Ending, Message, Shared, superseded_reason};
 use crate::group::Groups;
@@ -107,10 +108,21 @@ impl<P: Perform> Conductor<P> {
     /// A conductor over a journal that this process drives.
     pub fn new(journal: Journal, performer: P, watch: Arc<dyn Watch>, clock: Clock) -> Conductor<P> {
         let pools = Pools::new(clock.clone());
-        let (plans, holders) = (Plans::default(), Holders::default());
-        let shared = Shared { journal, performer, watch, clock, pools, plans, holders, groups: Groups::default() };
+        let (plans, holders, groups) = (Plans::default(), Holders::default(), Groups::default());
+        let shared = Shared { journal, performer, watch, clock, pools, plans, holders, groups, answers: None };
         let (stop, _) = watch::channel(false);
         Conductor { shared: Arc::new(shared), stop: Arc::new(stop), mailboxes: Arc::default() }
+    }
+
+    /// Asks these for the answers of steps with `cache`, and keeps more in them. Without, such steps are executed like any
+    /// other.
+    ///
+    /// # Panics
+    /// If the conductor was cloned or has started a run.
+    pub fn with_answers(mut self, answers: Answers) -> Conductor<P> {
+        let shared = Arc::get_mut(&mut self.shared).expect("a conductor that nobody else has yet");
+        shared.answers = Some(Arc::new(answers));
+        self
     }
 
     /// Starts a run. When this returns, the run is durable: it can be resumed whatever happens.

@@ -4,7 +4,9 @@
 //! one commit (so that the record of a step's end and of the next one's start share it), and only then carry the decisions
 //! out. Taking in a message never waits. What the decisions are is none of this file's business: that is `Run`.
 
-use std::collections::BTreeSet;
+mod cached;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, Pending, Request, RequestId};
 use downbeat_sandbox::{End, Ended, Observer};
+use downbeat_workflow::cache::Entry;
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::json::Json;
@@ -21,7 +24,10 @@ use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{PoolId, StepId};
 use downbeat_workflow::run::{Action, Attempt, Claim, Misplaced, Run};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::answers::Answers;
+use crate::ask::Answer;
 use crate::clock::Clock;
 use crate::conductor::Plans;
 use crate::group::{self, Groups};
@@ -45,13 +51,28 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// What reaches a run.
 pub(crate) enum Message {
     /// An attempt came home. Boxed: a mailbox keeps room for 32 messages, also while its run only waits.
-    Ended { step: StepId, attempt: u32, ended: Box<Ended> },
+    Ended { step: StepId, attempt: u32, home: Box<Home> },
+    /// The cache says what it has for a step. Boxed, likewise.
+    Answered { step: StepId, answer: Box<Answer> },
     /// Somebody in line has their place.
     Granted { claim: Claim, place: Place },
     /// Somebody asks something of the run.
     Asked(Box<Asked>),
     /// A later run of its group wants it gone.
     Superseded { by: RunId },
+}
+
+/// How an attempt came home.
+pub(crate) struct Home {
+    ended: Ended,
+    /// Under which its answer is to be kept, if that is known to depend on nothing else.
+    key: Option<Digest>,
+}
+
+impl From<Ended> for Home {
+    fn from(ended: Ended) -> Home {
+        Home { ended, key: None }
+    }
 }
 
 /// What somebody asks of a run.
@@ -108,6 +129,8 @@ pub(crate) struct Shared<P> {
     pub(crate) plans: Plans,
     pub(crate) holders: Holders,
     pub(crate) groups: Groups,
+    /// Those that are asked for the answers of steps with `cache`.
+    pub(crate) answers: Option<Arc<Answers>>,
 }
 
 pub(crate) struct Driver<P: Perform> {
@@ -128,6 +151,14 @@ pub(crate) struct Driver<P: Perform> {
     granted: Vec<(Claim, Place)>,
     /// Whose places the batch makes free.
     freed: Vec<Claim>,
+    /// Steps that the cache had nothing for, since the last turn.
+    missed: Vec<StepId>,
+    /// Under which the answers of these steps are to be kept.
+    keys: BTreeMap<StepId, Digest>,
+    /// Answers to be kept once their records are durable.
+    to_keep: Vec<Entry<'static>>,
+    /// Those that are being written.
+    keeping: Vec<JoinHandle<()>>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
     in_flight: usize,
@@ -160,6 +191,10 @@ impl<P: Perform> Driver<P> {
             last_request: None,
             granted: Vec::new(),
             freed: Vec::new(),
+            missed: Vec::new(),
+            keys: BTreeMap::new(),
+            to_keep: Vec::new(),
+            keeping: Vec::new(),
             inbox,
             outbox,
             in_flight: 0,
@@ -216,6 +251,7 @@ impl<P: Perform> Driver<P> {
         for (claim, pool) in self.run.queued() {
             self.enqueue(claim, pool);
         }
+        self.ask_again();
         self.turn().await?;
         self.join_group();
         Ok(())
@@ -262,11 +298,15 @@ impl<P: Perform> Driver<P> {
             let deadline = tokio::time::Instant::now() + STOP_GRACE;
             while self.in_flight > 0 {
                 match tokio::time::timeout_at(deadline, message(&mut self.inbox, &mut self.own)).await {
-                    Ok(Some(Message::Ended { .. })) => self.in_flight -= 1,
+                    Ok(Some(Message::Ended { .. } | Message::Answered { .. })) => self.in_flight -= 1,
                     Ok(Some(_)) => (),
                     Ok(None) | Err(_) => break,
                 }
             }
+        }
+        for keeping in std::mem::take(&mut self.keeping) {
+            // What could not be kept is executed again another time.
+            let _ = keeping.await;
         }
         driven
     }
@@ -297,6 +337,13 @@ impl<P: Perform> Driver<P> {
             let mut wake_at = None;
             let mut decided = false;
             for action in self.run.next(now, room) {
+                let action = match action {
+                    Action::Ask(attempt) if self.shared.answers.is_none() => {
+                        let Some(action) = self.run.missed(attempt.step) else { continue };
+                        action
+                    }
+                    action => action,
+                };
                 if let Some(event) = action.event() {
                     decided = true;
                     self.note(now, event)?;
@@ -307,8 +354,28 @@ impl<P: Perform> Driver<P> {
                         starting += 1;
                         chores.push(Chore::Start(attempt, None));
                     }
+                    Action::Ask(attempt) => {
+                        starting += 1;
+                        chores.push(Chore::Ask(attempt));
+                    }
                     Action::Queue { claim, pool } => chores.push(Chore::Queue(claim, pool)),
                     Action::Record(_) => (),
+                }
+            }
+            for step in std::mem::take(&mut self.missed) {
+                // Nothing follows for a step that was ended meanwhile.
+                let Some(action) = self.run.missed(step) else { continue };
+                if let Some(event) = action.event() {
+                    decided = true;
+                    self.note(now, event)?;
+                }
+                match action {
+                    Action::Start(attempt) => {
+                        starting += 1;
+                        chores.push(Chore::Start(attempt, None));
+                    }
+                    Action::Queue { claim, pool } => chores.push(Chore::Queue(claim, pool)),
+                    _ => (),
                 }
             }
             for (claim, place) in std::mem::take(&mut self.granted) {
@@ -341,6 +408,7 @@ impl<P: Perform> Driver<P> {
             match chore {
                 Chore::Start(attempt, place) => self.start(attempt, place),
                 Chore::Queue(claim, pool) => self.enqueue(claim, pool),
+                Chore::Ask(attempt) => self.ask(attempt),
             }
         }
         Ok(wake_at)
@@ -368,7 +436,8 @@ impl<P: Perform> Driver<P> {
 
     fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
-            Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended),
+            Message::Ended { step, attempt, home } => self.came_home(step, attempt, *home),
+            Message::Answered { step, answer } => self.answered(step, *answer),
             Message::Asked(asked) => self.asked(asked.request, asked.id),
             Message::Superseded { by } => self.superseded(&by),
             Message::Granted { claim, place } => {
@@ -430,9 +499,13 @@ impl<P: Perform> Driver<P> {
         }
     }
 
-    fn came_home(&mut self, step: StepId, attempt: u32, ended: Ended) -> Result<(), DriveError> {
+    fn came_home(&mut self, step: StepId, attempt: u32, home: Home) -> Result<(), DriveError> {
         self.in_flight -= 1;
-        let Ended { end, usage } = ended;
+        let Home { ended: Ended { end, usage }, key } = home;
+        if let (Some(key), End::Succeeded(output)) = (key, &end) {
+            let entry = self.entry(step, key, output.clone());
+            self.to_keep.push(entry);
+        }
         self.record(match end {
             End::Succeeded(output) => Event::AttemptSucceeded { step, attempt, output, usage },
             End::Failed(failure) => Event::AttemptFailed { step, attempt, failure, usage },
@@ -452,7 +525,9 @@ impl<P: Perform> Driver<P> {
                 break;
             };
             match message {
-                Message::Ended { step, attempt, ended } => self.came_home(step, attempt, *ended)?,
+                Message::Ended { step, attempt, home } => self.came_home(step, attempt, *home)?,
+                // It is asked again when the run is resumed.
+                Message::Answered { .. } => self.in_flight -= 1,
                 Message::Asked(asked) => self.asked(asked.request, asked.id)?,
                 Message::Superseded { by } => self.superseded(&by)?,
                 Message::Granted { .. } => (),
@@ -511,6 +586,9 @@ impl<P: Perform> Driver<P> {
         };
         appended.await?;
         self.shared.watch.recorded(self.run.id(), &records);
+        if !self.to_keep.is_empty() {
+            self.keep();
+        }
         Ok(())
     }
 
@@ -526,11 +604,8 @@ impl<P: Perform> Driver<P> {
         }
     }
 
-    /// Carries an attempt out: in this task if the run has nothing else to do meanwhile, which saves handing it over and
-    /// back, a quarter of a short step's time; otherwise in one of its own, so that branches run side by side. A place in
-    /// a pool may come at any time, and a busy guest gives way only every few milliseconds.
-    fn start(&mut self, Attempt { step, attempt, input }: Attempt, place: Option<Place>) {
-        let order = Order {
+    fn order(&self, Attempt { step, attempt, input }: Attempt) -> Order {
+        Order {
             run: self.run.id().clone(),
             plan: self.run.plan().clone(),
             step,
@@ -539,22 +614,39 @@ impl<P: Perform> Driver<P> {
             attempt,
             idempotency_key: self.run.idempotency_key(step),
             input,
-        };
-        let reporter = Arc::new(Reporter {
-            shared: self.shared.clone(),
-            clock: self.clock.clone(),
-            run: order.run.clone(),
-            step,
-            attempt,
-        });
+        }
+    }
+
+    fn reporter(&self, step: StepId, attempt: u32) -> Reporter<P> {
+        let (shared, clock, run) = (self.shared.clone(), self.clock.clone(), self.run.id().clone());
+        Reporter { shared, clock, run, step, attempt }
+    }
+
+    /// Carries an attempt out: in this task if the run has nothing else to do meanwhile, which saves handing it over and
+    /// back, a quarter of a short step's time; otherwise in one of its own, so that branches run side by side. A place in
+    /// a pool may come at any time, and a busy guest gives way only every few milliseconds.
+    fn start(&mut self, Attempt { step, attempt, input }: Attempt, place: Option<Place>) {
+        let order = self.order(Attempt { step, attempt, input });
+        let key = self.keys.remove(&step);
+        let reporter = Arc::new(self.reporter(step, attempt));
         let mut cut = self.cut.subscribe();
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
         let future = Guarded(Box::pin(async move {
             // The sender's end is a cut, too: then nobody is left who would take the attempt's end.
             let cancelled = async move { drop(cut.wait_for(|cut| cut.ends(step)).await) };
-            let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
+            let Some(key) = key else {
+                let ended = shared.performer.perform(&prepared, order, reporter, cancelled).await;
+                drop(place);
+                return ended.into();
+            };
+            let ended = shared.performer.perform(&prepared, order.clone(), reporter, cancelled).await;
             drop(place);
-            ended
+            // What it depends on may have changed under the attempt: then nobody can tell which of it was seen.
+            let is_same = match &ended.end {
+                End::Succeeded(_) => shared.performer.key(&prepared, &order).await.as_ref() == Ok(&key),
+                _ => false,
+            };
+            Home { ended, key: is_same.then_some(key) }
         }));
         if self.in_flight == 1 && self.run.plan().pools.is_empty() {
             self.own = Some(Own { step, attempt, future });
@@ -599,22 +691,23 @@ async fn message(inbox: &mut mpsc::UnboundedReceiver<Message>, own: &mut Option<
 async fn ending(own: &mut Option<Own>) -> Message {
     let Some(Own { step, attempt, future }) = own else { return std::future::pending().await };
     let (step, attempt) = (*step, *attempt);
-    let ended = future.await;
+    let home = future.await;
     *own = None;
-    Message::Ended { step, attempt, ended: Box::new(ended) }
+    Message::Ended { step, attempt, home: Box::new(home) }
 }
 
 /// An attempt whose panic is its failure and nobody else's. On the heap from its beginning: it is some KiB, and each async
 /// function that it is handed through would keep it twice.
-struct Guarded(Pin<Box<dyn Future<Output = Ended> + Send>>);
+struct Guarded(Pin<Box<dyn Future<Output = Home> + Send>>);
 
 impl Future for Guarded {
-    type Output = Ended;
+    type Output = Home;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Home> {
         // What a panic leaves behind is never looked at again: the attempt is dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(Ended { end: End::Failed(broken_down()), usage: Usage::default() }))
+        polled
+            .unwrap_or_else(|_| Poll::Ready(Ended { end: End::Failed(broken_down()), usage: Usage::default() }.into()))
     }
 }
 
@@ -627,6 +720,7 @@ fn broken_down() -> Failure {
 enum Chore {
     Start(Attempt, Option<Place>),
     Queue(Claim, PoolId),
+    Ask(Attempt),
 }
 
 /// Resolves when the engine is to stop; never, when nobody is left who could say so.
@@ -653,17 +747,17 @@ struct Reply {
 }
 
 impl Reply {
-    fn send(&mut self, ended: Ended) {
+    fn send(&mut self, home: Home) {
         self.sent = true;
         // A run that is gone (the engine stops) has no use for it.
-        let _ = self.outbox.send(Message::Ended { step: self.step, attempt: self.attempt, ended: Box::new(ended) });
+        let _ = self.outbox.send(Message::Ended { step: self.step, attempt: self.attempt, home: Box::new(home) });
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
         if !self.sent {
-            self.send(Ended { end: End::Cancelled, usage: Usage::default() });
+            self.send(Ended { end: End::Cancelled, usage: Usage::default() }.into());
         }
     }
 }

@@ -6,9 +6,11 @@
 //!
 //! In reading order: [`conductor`] (start, resume, stop), `drive` (the life of one run), [`perform`] (attempts),
 //! `pool` (places in pools), `group` (runs that exclude
-//! each other), `holders` (who has a place from before), `parked` (ending what nobody drives), `kept` (files
-//! that no run needs), [`clock`], `name` (run ids).
+//! each other), `holders` (who has a place from before), `ask` and [`answers`] (answers that are kept across runs),
+//! `parked` (ending what nobody drives), `kept` (files that no run needs), [`clock`], `name` (run ids).
 
+pub mod answers;
+mod ask;
 pub mod clock;
 pub mod conductor;
 mod drive;
@@ -21,6 +23,8 @@ pub mod perform;
 mod pool;
 mod sandboxed;
 
+pub use answers::Answers;
+pub use ask::key;
 pub use conductor::{Conductor, Handle, StartError};
 pub use drive::{DriveError, Ending};
 pub use kept::{Kept, KeptError, Leftover, Leftovers};

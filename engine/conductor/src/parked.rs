@@ -45,6 +45,7 @@ pub(crate) fn driver(
         plans: Plans::default(),
         holders: Holders::default(),
         groups: Groups::default(),
+        answers: None,
     };
     // Nobody can stop it: it only records, and is soon over.
     let (_stop, stopped) = watch::channel(false);

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use downbeat_sandbox::{Ended, Observer};
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Record, RunId};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
@@ -50,6 +51,12 @@ pub trait Perform: Send + Sync + 'static {
 
     /// Makes sure that everything the plan needs is at hand (components compiled, say), so that an attempt starts at once.
     fn prepare(&self, plan: &Arc<Plan>) -> impl Future<Output = Result<Self::Prepared, PrepareError>> + Send;
+
+    /// The key of the answer of an attempt of a step with `cache`: what it depends on, as things are now. Without one (the
+    /// error says why, for a person) the cache is not asked.
+    fn key(&self, _prepared: &Self::Prepared, _order: &Order) -> impl Future<Output = Result<Digest, String>> + Send {
+        std::future::ready(Err("nobody can tell what its answer depends on".to_owned()))
+    }
 
     /// Carries one attempt out. Must come back soon after `cancelled` resolves, with everything that the attempt started
     /// ended. Dropping the future must do the same.

@@ -16,6 +16,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::plan::{self, Plan};
 use tempfile::NamedTempFile;
 
+use crate::ask::{self, Stop};
 use crate::perform::{Order, Perform, PrepareError};
 
 /// Carries attempts out in a [`Sandbox`].
@@ -55,6 +56,8 @@ struct PreparedStep {
     grants: Arc<Grants>,
     limits: Arc<Limits>,
     timeout: Option<Duration>,
+    /// Whether its answers may be kept: then it is told nothing of where it runs.
+    cache: bool,
 }
 
 impl Sandboxed {
@@ -138,6 +141,7 @@ impl Stock {
                     grants: Arc::new(uses.grants.clone()),
                     limits: Arc::new(uses.limits.clone()),
                     timeout: step.timeout_ms.map(Duration::from_millis),
+                    cache: uses.cache,
                 })
             }));
         }
@@ -169,6 +173,15 @@ impl Perform for Sandboxed {
             .unwrap_or_else(|panic| Err(PrepareError::Component(format!("loading the components broke down: {panic}"))))
     }
 
+    async fn key(&self, prepared: &Arc<Prepared>, order: &Order) -> Result<Digest, String> {
+        let step = prepared.steps[order.no.index()].as_ref().expect("an attempt is one of a component");
+        let (stock, directory, stop) = (self.stock.clone(), step.directory.clone(), Stop(Arc::default()));
+        let (plan, no, input, stopped) = (order.plan.clone(), order.no, order.input.clone(), stop.0.clone());
+        let look = move || ask::key(&stock.sandbox, &plan, no, &directory, &input, &stopped);
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.unwrap_or_else(|panic| Err(format!("looking at its files broke down: {panic}")))
+    }
+
     async fn perform(
         &self,
         prepared: &Arc<Prepared>,
@@ -182,12 +195,20 @@ impl Perform for Sandboxed {
             true => self.stock.workspaces.join(&*order.run.0),
             false => PathBuf::new(),
         };
+        // An answer that may be kept is one for all runs: it can't depend on which this is.
+        let (run, workflow, name, attempt, idempotency_key) = match step.cache {
+            true => (Arc::default(), Arc::default(), Arc::default(), 1, Arc::default()),
+            false => {
+                let name = order.path.map_or_else(|| step.name.clone(), Arc::from);
+                (order.run.0.clone(), step.workflow.clone(), name, order.attempt, order.idempotency_key.into())
+            }
+        };
         let call = Call {
-            run: order.run.0.clone(),
-            workflow: step.workflow.clone(),
-            step: order.path.map_or_else(|| step.name.clone(), Arc::from),
-            attempt: order.attempt,
-            idempotency_key: order.idempotency_key.into(),
+            run,
+            workflow,
+            step: name,
+            attempt,
+            idempotency_key,
             input: order.input,
             timeout: step.timeout,
             grants: step.grants.clone(),

@@ -174,7 +174,7 @@ impl Mark {
     fn of(status: &StepStatus<'_>) -> Mark {
         match status {
             StepStatus::Waiting | StepStatus::Ready => Mark::Waiting,
-            StepStatus::Queued => Mark::Queued,
+            StepStatus::Queued | StepStatus::Asking => Mark::Queued,
             StepStatus::Running | StepStatus::Open => Mark::Running,
             StepStatus::Parked(_) => Mark::Parked,
             StepStatus::Delayed(_) => Mark::Delayed,

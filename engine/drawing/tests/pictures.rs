@@ -609,7 +609,7 @@ fn run_of(plan: Plan, scripts: &[(&str, &str)], records_max: usize) -> Picture {
                 }
                 Action::Queue { claim, .. } => panic!("no picture of this yet: {claim:?}"),
                 Action::WakeAt(at) => wake = Some(at.0),
-                Action::Record(_) => (),
+                Action::Record(_) | Action::Ask(_) => (),
             }
         }
         if actions.iter().any(|action| action.event().is_some()) {

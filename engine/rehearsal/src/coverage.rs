@@ -112,7 +112,7 @@ impl Coverage {
             scopes.take_in(plan, &record.event);
             let tried = |step: StepId| scopes.no(step).index();
             match &record.event {
-                Event::AttemptQueued { step, .. } | Event::WaitQueued { step, .. } => {
+                Event::AttemptQueued { step, .. } | Event::WaitQueued { step, .. } | Event::CacheAsked { step } => {
                     self.steps[tried(*step)].when.yes = true
                 }
                 Event::AttemptStarted { step, .. } => {

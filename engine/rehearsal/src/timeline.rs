@@ -36,7 +36,11 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
         | Event::RunCreated { .. }
         | Event::AttemptQueued { .. }
         | Event::WaitQueued { .. }
+        | Event::CacheAsked { .. }
         | Event::ScopeQueued { .. } => return None,
+        Event::CacheHit { step, output, .. } => {
+            format!("{} was answered from the cache: {}", name(step), shown(output.as_str()))
+        }
         Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
         Event::AttemptStarted { step, attempt } => format!("{} started, attempt {attempt}", name(step)),
         Event::AttemptSucceeded { step, output, .. } => format!("{} succeeded: {}", name(step), shown(output.as_str())),

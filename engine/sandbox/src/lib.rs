@@ -42,6 +42,8 @@ mod reach;
 
 mod directory;
 
+mod surroundings;
+
 mod host;
 
 mod blobs;
@@ -57,3 +59,4 @@ pub use blobs::{Blobs, StagedBlob, StoredBlob};
 pub use engine::Allocation;
 pub use plugin::{COMPONENT_MAX, LoadError, LoadFault, Plugin};
 pub use sandbox::{Options, Sandbox, SandboxError};
+pub use surroundings::{SURROUNDINGS_BYTES_MAX, SURROUNDINGS_FILES_MAX, Surroundings, Unseen};

@@ -53,6 +53,23 @@ impl Grants {
         }
     }
 
+    /// Why an attempt may answer differently from the same input, or do something that a kept answer would not: the first
+    /// such grant, and the reason. `None` of what may be cached: variables and directories that are only read are part of
+    /// what an answer depends on.
+    pub fn impurity(&self) -> Option<(&'static str, &'static str)> {
+        let writes = self.files.iter().any(|file| file.write);
+        let impure = [
+            ("process", !self.process.is_empty(), "a program may do anything, and nobody knows what it reads"),
+            ("http", !self.http.is_empty(), "what is out there changes, and may be changed"),
+            ("files", writes, "what it writes would not be written again"),
+            ("workspace", self.workspace, "what it writes there would be missing in another run"),
+            ("clock", self.clock, "the time is another one each time"),
+            ("random", self.random, "it is another number each time"),
+            ("artifacts", self.artifacts, "a blob that the answer names may be gone by then"),
+        ];
+        impure.into_iter().find(|(_, is_granted, _)| *is_granted).map(|(name, _, reason)| (name, reason))
+    }
+
     /// What a component wants and has nothing of, in its own order. Programs, hosts and blobs are refused when it asks;
     /// the others are absent, and nothing tells that it looked.
     pub fn withheld(&self, wants: &[Want]) -> Vec<String> {

@@ -96,6 +96,23 @@ pub enum Event {
         /// Where.
         pool: PoolId,
     },
+    /// Before an attempt of a step with `cache`, the cache is asked whether it has the answer. If it has none, the attempt
+    /// is queued or started.
+    CacheAsked {
+        /// Which.
+        step: StepId,
+    },
+    /// The cache had the answer: the step succeeded without an attempt.
+    CacheHit {
+        /// Which.
+        step: StepId,
+        /// What the attempt of the origin answered.
+        output: Json,
+        /// Of the answer: what it depends on, see [`cache`](crate::cache).
+        key: Digest,
+        /// Whose answer it is.
+        origin: Box<Origin>,
+    },
     /// From here on the attempt may have had effects.
     AttemptStarted {
         /// Whose.
@@ -267,6 +284,7 @@ impl Event {
         match self {
             Event::StepSucceeded { step, .. }
             | Event::StepReused { step, .. }
+            | Event::CacheHit { step, .. }
             | Event::StepFailed { step, .. }
             | Event::StepSkipped { step, .. }
             | Event::StepCancelled { step } => Some(*step),

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::path::longest;
 pub use self::path::{Bottleneck, Link};
+use crate::description::Digest;
 use crate::event::{
     Event, Failure, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp,
     Usage,
@@ -92,6 +93,13 @@ pub enum What {
         step: String,
         /// At which attempt.
         attempt: u32,
+    },
+    /// A step was answered from the cache, without an attempt.
+    Cached {
+        /// Which.
+        step: String,
+        /// Whose answer it is.
+        origin: Origin,
     },
     /// An attempt failed.
     Failed {
@@ -308,6 +316,9 @@ pub struct StepAccount {
     /// The join that it was ended for, since that does not need it any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_needed_by: Option<String>,
+    /// What was answered from the cache, and whose answer that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CachedAccount>,
     /// The pool that its attempts, its scopes or its waiting queue in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -350,6 +361,16 @@ pub struct NeedAccount {
     pub after_ms: Option<u64>,
 }
 
+/// An answer of the cache.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CachedAccount {
+    /// What it depends on.
+    pub key: Digest,
+    /// Whose it is.
+    pub origin: Origin,
+}
+
 /// A rule, and the values that it saw.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -379,6 +400,9 @@ pub struct Times {
     /// Its turn had come, but it was paused, or its run was.
     #[serde(skip_serializing_if = "is_zero")]
     pub paused_ms: u64,
+    /// While the cache was asked for its answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_ms: u64,
     /// In line for its pool.
     #[serde(skip_serializing_if = "is_zero")]
     pub pool_ms: u64,
@@ -411,6 +435,8 @@ pub enum Part {
     Engine,
     /// [`Times::paused_ms`].
     Paused,
+    /// [`Times::cache_ms`].
+    Cache,
     /// [`Times::pool_ms`].
     Pool,
     /// [`Times::running_ms`].
@@ -427,12 +453,13 @@ pub enum Part {
 
 impl Times {
     /// Each part with its milliseconds, in the order in which a step usually goes through them.
-    pub fn parts(&self) -> [(Part, u64); 10] {
+    pub fn parts(&self) -> [(Part, u64); 11] {
         [
             (Part::Group, self.group_ms),
             (Part::Needs, self.needs_ms),
             (Part::Engine, self.engine_ms),
             (Part::Paused, self.paused_ms),
+            (Part::Cache, self.cache_ms),
             (Part::Pool, self.pool_ms),
             (Part::Running, self.running_ms),
             (Part::Interrupted, self.interrupted_ms),
@@ -453,6 +480,7 @@ impl Times {
             Part::Group => &mut self.group_ms,
             Part::Engine => &mut self.engine_ms,
             Part::Paused => &mut self.paused_ms,
+            Part::Cache => &mut self.cache_ms,
             Part::Pool => &mut self.pool_ms,
             Part::Running => &mut self.running_ms,
             Part::Interrupted => &mut self.interrupted_ms,
@@ -765,7 +793,8 @@ impl<'p> Teller<'p> {
     fn take_in(&mut self, record: &Record) -> Result<(), Misplaced> {
         let at = record.at;
         match &record.event {
-            Event::AttemptQueued { step, .. }
+            Event::CacheAsked { step }
+            | Event::AttemptQueued { step, .. }
             | Event::WaitQueued { step, .. }
             | Event::AttemptStarted { step, .. }
             | Event::StepOpened { step } => self.about_to_start(*step, record),
@@ -792,6 +821,14 @@ impl<'p> Teller<'p> {
                     self.tell(at, What::Admitted { group });
                 }
                 self.begin(at);
+            }
+            Event::CacheAsked { step } => self.turn_to(*step, Part::Cache, at),
+            Event::CacheHit { step, key, origin, .. } => {
+                let origin = (**origin).clone();
+                self.steps[step.index()].cached = Some(CachedAccount { key: key.clone(), origin: origin.clone() });
+                self.end(*step, StepEnd::Succeeded, at);
+                let step = self.name(*step);
+                self.tell(at, What::Cached { step, origin });
             }
             Event::AttemptQueued { step, attempt, .. } => {
                 self.turn_to(*step, Part::Pool, at);
@@ -971,7 +1008,7 @@ impl<'p> Teller<'p> {
             self.turn_to(step, Part::Engine, ended);
             self.lives[step.index()].turn_after = Some(last);
         }
-        if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. }) {
+        if self.focus == Some(step) && matches!(record.event, Event::AttemptStarted { .. } | Event::CacheAsked { .. }) {
             let with = self.planned(step).uses().map(|uses| &uses.with);
             self.steps[step.index()].input = with.and_then(|with| with.render(&self.run.seen_by(step)).ok());
         }
@@ -1484,6 +1521,7 @@ fn state(status: &StepStatus<'_>) -> &'static str {
     match status {
         StepStatus::Waiting => "waiting",
         StepStatus::Ready => "ready",
+        StepStatus::Asking => "asking the cache",
         StepStatus::Queued => "queued",
         StepStatus::Running => "running",
         StepStatus::Delayed(_) => "delayed",

@@ -44,6 +44,8 @@ pub struct StepHistory {
     pub ended: Option<(Timestamp, StepEnd)>,
     /// Why it was skipped.
     pub skipped: Option<SkipReason>,
+    /// Whose answer was taken instead of an attempt.
+    pub cached: Option<Origin>,
     /// Why it failed without an attempt.
     pub failed: Option<Failure>,
     /// Where its answer comes from, if it did nothing itself.
@@ -161,6 +163,12 @@ impl History {
                 life.ended = Some((at, StepEnd::Skipped));
             }
             Event::WaitQueued { step, .. } => self.step(*step).queued = Some(at),
+            Event::CacheAsked { .. } => (),
+            Event::CacheHit { step, origin, .. } => {
+                let life = self.step(*step);
+                life.cached = Some((**origin).clone());
+                life.ended = Some((at, StepEnd::Succeeded));
+            }
             Event::StepOpened { step } => self.step(*step).opened = Some(at),
             Event::StepSucceeded { step, .. } => self.step(*step).ended = Some((at, StepEnd::Succeeded)),
             Event::StepReused { step, origin, .. } => {

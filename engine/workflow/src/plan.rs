@@ -355,6 +355,9 @@ pub struct Use {
     pub limits: Limits,
     /// What its attempts may do.
     pub grants: Grants,
+    /// Whether the cache is asked before an attempt, and keeps its answer. Its grants let it: see [`Grants::impurity`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cache: bool,
 }
 
 /// The scopes that a step opens.

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::capability::{Grants, Limits};
 use crate::description::Digest;
-use crate::event::{NeedState, SkipReason, StepEnd};
+use crate::event::{NeedState, Origin, SkipReason, StepEnd};
 use crate::json::Json;
 use crate::plan::{
     BodyId, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, WhenBusy, Work,
@@ -127,6 +127,9 @@ pub struct StepPreview {
     /// The steps that its open holes wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input_waits_for: Vec<String>,
+    /// Whether no hole of its input is open, so that its attempts are given just that.
+    #[serde(skip)]
+    pub input_is_known: bool,
     /// What its attempts may reach.
     pub grants: Grants,
     /// What its component wants and is not granted.
@@ -135,6 +138,9 @@ pub struct StepPreview {
     /// The bounds that are not the default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<&'static str, u64>,
+    /// What is known of its answer in the cache, if the cache is asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cached>,
     /// Where its attempts, its scopes or its waiting queue, and how many places there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<(String, u32)>,
@@ -150,6 +156,20 @@ pub struct StepPreview {
     /// Of an attempt, in milliseconds, if the step says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+}
+
+/// What is known of a step's answer in the cache.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cached {
+    /// It will be asked for, with an input that is not known yet.
+    Asked,
+    /// It is there, if nothing that it depends on changes until then.
+    Hit(Origin),
+    /// It is not there: the step will be executed, and its answer kept.
+    Miss,
+    /// It can't be asked for, and the step will be executed; why.
+    Unusable(String),
 }
 
 /// The steps that a step opens.
@@ -511,7 +531,9 @@ fn step_preview(known: &Known<'_>, id: StepNo, wave: usize, path: &str) -> StepP
     let is_single = opens.is_none_or(|opens| matches!(opens.scopes, ScopeCount::One));
     let nothing = Template::constant(Json::null());
     let with = uses.map(|uses| &uses.with).or(opens.and_then(|opens| opens.with.as_ref())).unwrap_or(&nothing);
-    let (input, fault) = outline(&seen, with, is_known && is_single);
+    let is_seen = is_known && is_single;
+    let (input, fault) = outline(&seen, with, is_seen);
+    let input_is_known = is_seen && fault.is_none() && !with.foretell(&seen).open;
     let input_waits_for = if is_known && is_single { unknown(&seen, with.steps()) } else { distinct(with.steps()) };
     let ending = match &does.work {
         Work::Finish => Some(Ending::Finish),
@@ -546,9 +568,11 @@ fn step_preview(known: &Known<'_>, id: StepNo, wave: usize, path: &str) -> StepP
         digest: plugin.map(|plugin| plugin.component.digest.clone()),
         input,
         input_waits_for,
+        input_is_known,
         grants: uses.map(|uses| uses.grants.clone()).unwrap_or_default(),
         withheld: uses.map(|uses| withheld(plan, uses)).unwrap_or_default(),
         limits: uses.map(|uses| unusual(&uses.limits)).unwrap_or_default(),
+        cache: uses.filter(|uses| uses.cache).map(|_| Cached::Asked),
         pool: does.pool().map(|pool| &plan.pools[pool.index()]).map(|pool| (pool.name.clone(), pool.size)),
         pool_rate: does.pool().and_then(|pool| plan.pools[pool.index()].rate).map(|rate| rate.to_string()),
         priority: does.priority,

@@ -8,6 +8,7 @@
 //! work is near linear in the file's size.
 
 mod body;
+mod cache;
 mod declared;
 mod doubt;
 mod draft;

@@ -56,6 +56,9 @@ pub enum Action {
     Record(Event),
     /// Execute this attempt.
     Start(Attempt),
+    /// Ask the cache for the answer of this attempt. If it has one, record [`Event::CacheHit`] while [`Run::is_asking`];
+    /// otherwise ask [`Run::missed`]. Who has no cache asks that at once, instead of applying the action's event.
+    Ask(Attempt),
     /// Wait for a place in the pool, then ask [`Run::start`].
     Queue {
         /// Who.
@@ -119,6 +122,7 @@ impl Action {
             Action::Start(Attempt { step, attempt, .. }) => {
                 Some(Event::AttemptStarted { step: *step, attempt: *attempt })
             }
+            Action::Ask(Attempt { step, .. }) => Some(Event::CacheAsked { step: *step }),
             Action::Queue { claim, pool } => Some(claim.queued(*pool)),
             Action::WakeAt(_) => None,
         }
@@ -183,6 +187,8 @@ pub enum StepStatus<'a> {
     Waiting,
     /// It is about to be started.
     Ready,
+    /// The cache is asked for its answer.
+    Asking,
     /// It waits for a place in its pool; all of its scopes that there are do.
     Queued,
     /// An attempt is in flight.
@@ -342,6 +348,19 @@ impl Run {
         }
     }
 
+    /// The steps that the cache was asked about when the journal ended: a driver that recovers the run asks again.
+    pub fn asking(&self) -> Vec<StepId> {
+        self.select(|life| matches!(life.state, State::Asking).then_some(()))
+            .into_iter()
+            .map(|(step, ())| step)
+            .collect()
+    }
+
+    /// Whether an answer of the cache would still be taken for this step.
+    pub fn is_asking(&self, step: StepId) -> bool {
+        matches!(self.steps[step.index()].state, State::Asking) && self.may_start(step)
+    }
+
     /// The steps with an attempt in flight that should be ended: their scope is, or nobody wants them any more.
     pub fn unwanted(&self) -> impl Iterator<Item = StepId> {
         self.unwanted.iter().copied()
@@ -427,6 +446,7 @@ impl Run {
         let status = match &life.state {
             State::Waiting { .. } | State::Doomed(_) => StepStatus::Waiting,
             State::Ready => StepStatus::Ready,
+            State::Asking => StepStatus::Asking,
             State::Queued(_) => StepStatus::Queued,
             State::Running => StepStatus::Running,
             State::Delayed(until) => StepStatus::Delayed(*until),

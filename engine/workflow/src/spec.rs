@@ -194,6 +194,8 @@ pub struct StepSpec {
     pub pool: Option<Spanned<String>>,
     /// `priority`.
     pub priority: Option<Spanned<i64>>,
+    /// `cache`.
+    pub cache: Option<Spanned<bool>>,
     /// `limit`.
     pub limit: LimitSpec,
     /// `grant`.

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{
-    Event, Failure, FailureKind, Interruption, NeedState, Record, RunId, StepEnd, Timestamp, Usage,
+    Event, Failure, FailureKind, Interruption, NeedState, Origin, Record, RunId, StepEnd, Timestamp, Usage,
 };
 use downbeat_workflow::explain::Account;
 use downbeat_workflow::json::Json;
@@ -138,7 +139,10 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
             writeln!(toml, "pool = \"p{}\"\npriority = {}", path.matches('.').count() / 2, at % 2).unwrap();
         }
         match &sketch.what {
-            What::Use => writeln!(toml, "use = \"any\"").unwrap(),
+            What::Use => {
+                let is_cached = at % 2 == 0 && !sketch.undo;
+                writeln!(toml, "use = \"any\"\ncache = {is_cached}").unwrap();
+            }
             What::Wait(wait) => writeln!(toml, "wait = {wait}\ntimeout = \"5s\"").unwrap(),
             What::Finish => writeln!(toml, "finish = true").unwrap(),
             What::Fail => writeln!(toml, "fail = \"so\"").unwrap(),
@@ -242,6 +246,15 @@ fn play(
                     prop_assert!(!is_asked, "{} starts though nobody wants it: {records:#?}", run.path(step));
                     flying.push((step, attempt));
                 }
+                Event::CacheAsked { step } | Event::CacheHit { step, .. } => {
+                    prop_assert!(
+                        needs_are_met(&run, step),
+                        "{} is asked about too early: {records:#?}",
+                        run.path(step)
+                    );
+                    let is_asked = is_asked_to_end(&run, step, &asked, whole);
+                    prop_assert!(!is_asked, "{} is answered though nobody wants it: {records:#?}", run.path(step));
+                }
                 Event::StepOpened { step } => {
                     prop_assert!(needs_are_met(&run, step), "{} begins too early: {records:#?}", run.path(step));
                     let is_asked = is_asked_to_end(&run, step, &asked, whole);
@@ -310,6 +323,17 @@ fn play(
             _ => (),
         }
         if !next.is_empty() {
+            continue;
+        }
+        let unanswered = run.asking();
+        if !unanswered.is_empty() && (flying.is_empty() || fate(2) == 0) {
+            let step = unanswered[fate(unanswered.len())];
+            let origin = Box::new(Origin { run: RunId("e".into()), step: "it".into(), at: now });
+            let hit = Event::CacheHit { step, output: Json::null(), key: Digest::of(b"key"), origin };
+            match fate(2) == 0 && run.is_asking(step) {
+                true => next.push(hit),
+                false => next.extend(run.missed(step).and_then(|action| action.event())),
+            }
             continue;
         }
         let wake_at = actions.iter().find_map(|action| match action {

@@ -22,6 +22,12 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
         "A block, an item, a round or a sub-workflow is in line for a place in its pool, which it has until it is over.",
         &["step", "index", "pool"],
     ),
+    ("cache-asked", "The cache is asked for the step's answer; if it has none, an attempt follows.", &["step"]),
+    (
+        "cache-hit",
+        "The cache had the answer: the step succeeded without an attempt.",
+        &["step", "output", "key", "origin"],
+    ),
     ("attempt-started", "From here on the attempt may have had effects.", &["step", "attempt"]),
     (
         "attempt-logged",
@@ -88,6 +94,16 @@ pub(crate) fn json_schema() -> Value {
         "definitions": {
             "usage": usage(),
             "failure": failure(),
+            "origin": {
+                "type": "object",
+                "required": ["run", "step", "at"],
+                "description": "Whose answer it is.",
+                "properties": {
+                    "run": { "type": "string", "description": "The run that executed the step." },
+                    "step": { "type": "string", "description": "What it called the step." },
+                    "at": { "type": "integer", "description": "When that succeeded, in milliseconds since 1970." },
+                },
+            },
         },
     })
 }
@@ -109,6 +125,7 @@ fn event(name: &str, about: &str, fields: &[&str]) -> Value {
 /// What a field of an event looks like.
 fn shape(event: &str, field: &str) -> Value {
     match (event, field) {
+        (_, "origin") => json!({ "$ref": "#/definitions/origin" }),
         (_, "usage" | "failure") => json!({ "$ref": format!("#/definitions/{field}") }),
         (_, "attempt") => json!({ "type": "integer", "minimum": 1, "description": "Counts from 1." }),
         (_, "priority") => json!({ "type": "integer", "description": "In lines for pools; 0 without it." }),
@@ -305,6 +322,8 @@ mod tests {
             Event::AttemptQueued { .. } => "attempt-queued",
             Event::WaitQueued { .. } => "wait-queued",
             Event::ScopeQueued { .. } => "scope-queued",
+            Event::CacheAsked { .. } => "cache-asked",
+            Event::CacheHit { .. } => "cache-hit",
             Event::AttemptStarted { .. } => "attempt-started",
             Event::AttemptSucceeded { .. } => "attempt-succeeded",
             Event::AttemptFailed { .. } => "attempt-failed",
@@ -367,6 +386,13 @@ mod tests {
             Event::WaitQueued { step, pool: PoolId(0) },
             Event::ScopeQueued { step, index: 3, pool: PoolId(0) },
             Event::AttemptQueued { step, attempt, pool: PoolId(0) },
+            Event::CacheAsked { step },
+            Event::CacheHit {
+                step,
+                output: json("1"),
+                key: Digest::of(b""),
+                origin: Box::new(Origin { run: RunId("r".into()), step: "s".into(), at: Timestamp(1) }),
+            },
             Event::AttemptStarted { step, attempt },
             Event::AttemptSucceeded { step, attempt, output: json("null"), usage: usage.clone() },
             Event::AttemptSucceeded { step, attempt, output: json("1"), usage: Usage::default() },

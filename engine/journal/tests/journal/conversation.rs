@@ -4,6 +4,7 @@ use downbeat_journal::{
     Append, AppendError, Horizon, Journal, LogFilter, LogLine, Mode, Position, ReadError, Request, RequestError,
     RunFilter, StateFilter,
 };
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{
     Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd,
     Timestamp, Usage,
@@ -91,6 +92,13 @@ fn one_of_each() -> Vec<Event> {
     let mut events = vec![
         created("hello"),
         Event::AttemptQueued { step, attempt: 1, pool: PoolId(2) },
+        Event::CacheAsked { step },
+        Event::CacheHit {
+            step,
+            output: json(r#"{"a": "\u00e9"}"#),
+            key: Digest::of(b"key"),
+            origin: Box::new(Origin { run: RunId("r0".into()), step: "a[1]".to_owned(), at: Timestamp(3) }),
+        },
         Event::AttemptStarted { step, attempt: u32::MAX },
         Event::AttemptSucceeded {
             step,
@@ -140,6 +148,8 @@ fn one_of_each() -> Vec<Event> {
         match event {
             Event::RunCreated { .. }
             | Event::AttemptQueued { .. }
+            | Event::CacheAsked { .. }
+            | Event::CacheHit { .. }
             | Event::AttemptStarted { .. }
             | Event::AttemptSucceeded { .. }
             | Event::AttemptFailed { .. }

@@ -50,6 +50,7 @@ pub const CODES: &[Code] = codes! {
     "hole-syntax"
     "impossible-need"
     "impossible-path"
+    "impure-cache"
     "missing-key"
     "missing-property"
     "name"

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{
-    Account, AttemptAccount, Cause, Delay, End, Link, Near, NeedAccount, Never, Next, Part, RuleAccount, StepAccount,
-    Times, What,
+    Account, AttemptAccount, CachedAccount, Cause, Delay, End, Link, Near, NeedAccount, Never, Next, Part, RuleAccount,
+    StepAccount, Times, What,
 };
 use crate::event::{Failure, Interruption, NeedState, Origin, Outcome, StepEnd};
 use crate::plan::Join;
@@ -80,6 +80,9 @@ impl Account {
             for (path, value) in &rule.saw {
                 line("", &format!("{path} was {value}"));
             }
+        }
+        if let Some(CachedAccount { key, origin }) = &account.cached {
+            line("cache", &format!("the answer of {} in run {}, key {}", origin.step, origin.run, key.short()));
         }
         if let Some(input) = &account.input {
             line("input", &shortened(input.as_str(), INPUT_SHOWN));
@@ -262,6 +265,9 @@ impl StepAccount {
             let there = if *step == self.step { String::new() } else { format!(", where it is `{step}`") };
             return format!("reused, as {needs}{rule}: it answered in run {run}{there}, and did nothing in this one");
         }
+        if self.cached.is_some() {
+            return format!("{needs}{rule}, and the cache had its answer, so that nothing was executed");
+        }
         let ran = !self.attempts.is_empty() || self.opened;
         let in_line = match &self.pool {
             Some(pool) => format!("it is in line for a place in the pool `{pool}`"),
@@ -420,6 +426,9 @@ impl What {
     fn in_words(&self) -> String {
         match self {
             What::Succeeded { steps } => format!("{} succeeded", names(steps)),
+            What::Cached { step, origin } => {
+                format!("{step} was answered from the cache, by {} of run {}", origin.step, origin.run)
+            }
             What::Recovered { step, attempt } => format!("{step} succeeded at attempt {attempt}"),
             What::Failed { step, failure, next, .. } => {
                 let next = next.map_or_else(String::new, |next| format!("; {}", next.in_words()));
@@ -544,6 +553,7 @@ impl Part {
             (Part::Group, _) => format!("{ms} in line for the group of its run"),
             (Part::Engine, _) => format!("{ms} until an engine took it up"),
             (Part::Paused, _) => format!("{ms} paused"),
+            (Part::Cache, _) => format!("{ms} asking the cache"),
             (Part::Pool, Some(pool)) => format!("{ms} in line for the pool `{pool}`"),
             (Part::Pool, None) => format!("{ms} in line"),
             (Part::Running, _) => format!("{ms} running"),

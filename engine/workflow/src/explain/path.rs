@@ -84,8 +84,10 @@ impl Teller<'_> {
     /// That of a scope: from its step that ended last among those which did something, or whose scopes did, back over what
     /// gave each its turn.
     fn path_of(&self, scope: ScopeId, until: Timestamp, known: &Known) -> Vec<Link> {
-        let did_something =
-            |step: &StepId| !self.steps[step.index()].attempts.is_empty() || self.steps[step.index()].opened;
+        let did_something = |step: &StepId| {
+            let account = &self.steps[step.index()];
+            !account.attempts.is_empty() || account.opened || account.cached.is_some()
+        };
         let end = |step: &StepId| {
             let opened = known.opened.get(step).into_iter().flatten();
             opened.filter_map(|scope| known.ends[scope.index()]).max().max(Some(self.ended(*step, until)))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
+use super::{Cached, EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
 use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
 use crate::units::{duration, size};
 
@@ -141,6 +141,9 @@ impl StepPreview {
         if !self.withheld.is_empty() {
             line("withheld", &format!("{}: wanted, but not granted", self.withheld.join(", ")));
         }
+        if let Some(cache) = &self.cache {
+            line("cache", &cache.in_words());
+        }
         if let Some((pool, places)) = &self.pool {
             let places = match &self.pool_rate {
                 Some(rate) if *places == POOL_SIZE_MAX => rate.clone(),
@@ -166,6 +169,17 @@ impl StepPreview {
         let within = self.opens.iter().flat_map(|opens| &opens.steps);
         for step in self.undo.as_deref().into_iter().chain(within) {
             step.lines(page, &format!("{margin}    "));
+        }
+    }
+}
+
+impl Cached {
+    fn in_words(&self) -> String {
+        match self {
+            Cached::Asked => "asked, once its input is known".to_owned(),
+            Cached::Hit(origin) => format!("a hit: answered as by {} of run {}", origin.step, origin.run),
+            Cached::Miss => "a miss: it will be executed, and its answer kept".to_owned(),
+            Cached::Unusable(reason) => format!("not asked: {reason}"),
         }
     }
 }

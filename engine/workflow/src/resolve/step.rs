@@ -145,6 +145,7 @@ impl<'a> Resolver<'a, '_, '_> {
         };
         without("with", spec.with.as_ref().map(|with| with.span.clone()), &["use", "workflow"]);
         without("pool", spec.pool.as_ref().map(Spanned::span), &["use", "steps", "workflow", "wait"]);
+        without("cache", spec.cache.as_ref().map(Spanned::span), &["use"]);
         without("retry", spec.retry.as_ref().map(|retry| retry.span.clone()), &["use", "steps", "workflow"]);
         without("timeout", spec.timeout.as_ref().map(Spanned::span), &["use", "steps", "workflow", "wait"]);
         without("undo", spec.undo.as_ref().map(|undo| undo.0.clone()), &["use", "steps", "workflow"]);
@@ -205,7 +206,11 @@ impl<'a> Resolver<'a, '_, '_> {
             StepSpec { wait: Some(wait), .. } => Work::Wait(Wait { pool: self.pool(spec), ..self.wait(wait) }),
             StepSpec { finish: Some(_), .. } => Work::Finish,
             StepSpec { fail: Some(message), .. } => Work::Fail(self.text(message)),
-            _ => Work::Use(self.uses(name, spec)),
+            _ => {
+                let mut uses = self.uses(name, spec);
+                uses.cache = super::cache::judge(spec, &uses.grants, &mut self.out);
+                Work::Use(uses)
+            }
         })
     }
 
@@ -220,6 +225,7 @@ impl<'a> Resolver<'a, '_, '_> {
             pool: self.pool(spec),
             limits: limits(&spec.limit, &mut self.out),
             grants: grants(&spec.grant, component, name.span(), &mut self.out),
+            cache: false,
         }
     }
 

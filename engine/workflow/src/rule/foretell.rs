@@ -27,6 +27,8 @@ pub struct Outline {
     pub value: Json,
     /// The first of its holes that can't be filled, whatever happens.
     pub fault: Option<RuleError>,
+    /// Whether a hole is open.
+    pub open: bool,
 }
 
 impl Expression {

@@ -143,10 +143,10 @@ impl Template {
     /// The value as far as it is known: holes that are open, or can't be filled, stay as they are written.
     pub fn foretell(&self, scope: &dyn Scope) -> Outline {
         let pieces = match &self.filling {
-            Filling::Constant(value) => return Outline { value: value.clone(), fault: None },
+            Filling::Constant(value) => return Outline { value: value.clone(), fault: None, open: false },
             Filling::Pieces(pieces) => pieces,
         };
-        let (mut text, mut fault) = (String::new(), None);
+        let (mut text, mut fault, mut open) = (String::new(), None, false);
         for piece in pieces.iter() {
             let (hole, inside) = match piece {
                 Piece::Raw(raw) => {
@@ -159,7 +159,10 @@ impl Template {
             let as_written = || Value::String(format!("${{{}}}", hole.text()));
             let value = match hole.foretell(scope) {
                 Foretold::Value(value) => value,
-                Foretold::Open => as_written(),
+                Foretold::Open => {
+                    open = true;
+                    as_written()
+                }
                 Foretold::Fault(error) => {
                     fault.get_or_insert(error);
                     as_written()
@@ -173,7 +176,7 @@ impl Template {
         }
         // Only where rendering would fail as well: what is filled in is nested too deeply.
         let value = Json::parse(text).unwrap_or_else(|_| self.source.clone());
-        Outline { value, fault }
+        Outline { value, fault, open }
     }
 
     /// The inputs and steps that its holes mention.

@@ -41,6 +41,18 @@ impl Run {
                 self.life(*step).state = State::Queued(*pool);
             }
             Event::ScopeQueued { step, index, pool } => self.scope_queued(*step, *index, *pool, at)?,
+            Event::CacheAsked { step } => {
+                let life = self.steps.get(step.index())?;
+                self.startable(*step, life.attempts + 1)?;
+                let is_due = matches!(life.state, State::Ready | State::Delayed(_));
+                (is_due && self.step(*step).uses()?.cache).then_some(())?;
+                self.settle(*step);
+                self.life(*step).state = State::Asking;
+            }
+            Event::CacheHit { step, output, .. } => {
+                (step.index() < self.steps.len() && self.is_asking(*step)).then_some(())?;
+                self.end(*step, State::Succeeded(Given::new(output.clone())), at);
+            }
             Event::AttemptStarted { step, attempt } => {
                 self.startable(*step, *attempt)?;
                 self.settle(*step);
@@ -190,8 +202,8 @@ impl Run {
     /// Refuses unless this attempt of the step may be queued or started now.
     fn startable(&self, step: StepId, attempt: u32) -> Option<()> {
         let life = self.steps.get(step.index())?;
-        let startable =
-            matches!(life.state, State::Ready | State::Queued(_) | State::Delayed(_)) && !self.is_held(step);
+        let startable = matches!(life.state, State::Ready | State::Asking | State::Queued(_) | State::Delayed(_))
+            && !self.is_held(step);
         let uses = self.step(step).uses().is_some();
         (startable && uses && attempt == life.attempts + 1 && self.may_start(step)).then_some(())
     }

@@ -74,6 +74,27 @@ impl Run {
         }
     }
 
+    /// What follows once the cache has no answer for a step, or when it is not asked: [`Action::Start`], [`Action::Queue`], or a
+    /// record that its input can't be made. `None` if the step does not wait for this any more, or nothing is started any
+    /// more.
+    pub fn missed(&self, step: StepId) -> Option<Action> {
+        if !self.may_start(step) {
+            return None;
+        }
+        match self.steps[step.index()].state {
+            State::Asking => Some(self.execute(step)),
+            State::Ready | State::Delayed(_) if self.step(step).uses().is_some_and(|uses| uses.cache) => {
+                Some(self.execute(step))
+            }
+            _ => None,
+        }
+    }
+
+    /// The attempt that the cache was asked about.
+    pub fn asked(&self, step: StepId) -> Option<Action> {
+        self.is_asking(step).then(|| self.ask(step))
+    }
+
     /// Whether an item or round waits for its place, and is still wanted.
     pub(super) fn waits_in_line(&self, family: &Family, index: u32) -> bool {
         let is_again = (index as usize) < family.scopes.len();
@@ -114,7 +135,7 @@ impl Run {
             _ if self.is_held(step) => None,
             _ => Some(self.decide_start(step)),
         };
-        *room -= usize::from(matches!(action, Some(Action::Start(_))));
+        *room -= usize::from(matches!(action, Some(Action::Start(_) | Action::Ask(_))));
         actions.extend(action);
     }
 
@@ -135,10 +156,8 @@ impl Run {
             }
         }
         match &plan.work {
-            Work::Use(uses) => match uses.pool {
-                Some(pool) => Action::Queue { claim: Claim::Attempt(step, life.attempts + 1), pool },
-                None => self.attempt(step),
-            },
+            Work::Use(uses) if uses.cache => self.ask(step),
+            Work::Use(_) => self.execute(step),
             Work::Open(opens) => match self.items(step, opens).and_then(|_| self.inputs_for(step, opens)) {
                 Ok(_) if self.scope_of(step).depth >= SCOPE_DEPTH_MAX => {
                     let message = format!("scopes nest at most {SCOPE_DEPTH_MAX} levels deep");
@@ -156,6 +175,21 @@ impl Run {
                 Ok(message) => failed(step, FailureKind::Permanent, message),
                 Err(error) => rule_failed(step, "fail", &error),
             },
+        }
+    }
+
+    /// Begins the next attempt, by way of its pool if it has one.
+    fn execute(&self, step: StepId) -> Action {
+        match self.step(step).uses().and_then(|uses| uses.pool) {
+            Some(pool) => Action::Queue { claim: Claim::Attempt(step, self.steps[step.index()].attempts + 1), pool },
+            None => self.attempt(step),
+        }
+    }
+
+    fn ask(&self, step: StepId) -> Action {
+        match self.attempt(step) {
+            Action::Start(attempt) => Action::Ask(attempt),
+            failed => failed,
         }
     }
 

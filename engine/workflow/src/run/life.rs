@@ -69,6 +69,8 @@ pub(super) enum State {
     Ready,
     /// Its needs can't be met any more, or it is not wanted any more.
     Doomed(SkipReason),
+    /// The cache.
+    Asking,
     Queued(PoolId),
     /// An attempt is in flight.
     Running,

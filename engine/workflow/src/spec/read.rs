@@ -370,6 +370,7 @@ impl Reader {
                 "foreach" => step.foreach = self.foreach(value),
                 "parallel" => step.parallel = self.integer("parallel", value),
                 "repeat" => step.repeat = self.repeat(value),
+                "cache" => step.cache = self.boolean("cache", value),
                 "detached" => step.detached = self.boolean("detached", value),
                 "undo" => {
                     let undo = self.table("undo", "a table such as `{ use = \"process\" }`", value);

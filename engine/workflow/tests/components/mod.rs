@@ -55,6 +55,21 @@ fn component(name: &str) -> Option<Component> {
             }),
             &[("process", "to run the program"), ("workspace", "as its working directory"), ("env", "for the program")],
         ),
+        // Wants everything.
+        "all" => (
+            json!({}),
+            json!({}),
+            &[
+                ("process", ""),
+                ("http", ""),
+                ("files", ""),
+                ("env", ""),
+                ("clock", ""),
+                ("random", ""),
+                ("artifacts", ""),
+                ("workspace", ""),
+            ],
+        ),
         // Judges numbers.
         "gate" => (
             json!({

@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::event::{
+    Event, Failure, FailureKind, Interruption, Origin, Outcome, Record, RunId, Timestamp, Usage,
+};
 use downbeat_workflow::inputs;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::line::{self, Line};
@@ -18,6 +21,8 @@ use crate::plans::plan;
 ///
 /// A script is a list of ends: `ok`, `ok={"json":1}`, `transient`, `transient:500` (with a retry-after of 500 ms), `permanent`,
 /// `timeout`, each with `@ms` for how long the attempt takes (default 0). A step without a script succeeds at once.
+/// The script `cache STEP` says what the cache has for a step, by the same rules: `hit={"json":1}` or `miss`, each with `@ms`
+/// for how long it takes to find out; without one it has nothing.
 /// The script `cancel @ms` cancels the run; `cancel PATH @ms` a step, `signal NAME @ms` sends a signal, `approve PATH @ms`
 /// and `reject PATH @ms` give somebody's word, `pause @ms`, `unpause @ms` and `pause PATH @ms` hold back and let go; `admit @ms`
 /// is when no other run of its group is left, which is at once without it. A step in a scope has the script of its path, or
@@ -70,6 +75,8 @@ pub(crate) struct Play {
     outside: VecDeque<(u64, String)>,
     /// Attempts in flight by when they end.
     flying: BTreeMap<(u64, u32), u32>,
+    /// Steps that the cache is asked about by when it answers.
+    asking: BTreeSet<(u64, u32)>,
     pools: BTreeMap<PoolId, Line<Claim>>,
     places: BTreeMap<Claim, PoolId>,
     /// Places that scopes and waits do not need any more.
@@ -114,6 +121,7 @@ impl Play {
             now: 0,
             outside: outside.into(),
             flying: BTreeMap::new(),
+            asking: BTreeSet::new(),
             pools: lines(plan),
             places: BTreeMap::new(),
             freed: Vec::new(),
@@ -166,7 +174,8 @@ impl Play {
             play.check_places();
             let next_end = play.flying.keys().next().map(|(at, _)| *at);
             let lines_open = play.pools.values().filter_map(Line::opens_at).map(|at| at.0).min();
-            let at = [next_end, wake_at, lines_open, play.outside.front().map(|(at, _)| *at)]
+            let next_answer = play.asking.first().map(|(at, _)| *at);
+            let at = [next_end, next_answer, wake_at, lines_open, play.outside.front().map(|(at, _)| *at)]
                 .into_iter()
                 .flatten()
                 .min()
@@ -175,6 +184,8 @@ impl Play {
             if let Some((_, what)) = play.outside.pop_front_if(|(at, _)| *at <= play.now) {
                 play.hear(&what);
                 play.cut();
+            } else if next_answer.is_some_and(|answer| answer <= play.now) {
+                play.answer();
             } else if next_end.is_some_and(|end| end <= play.now) {
                 play.land();
             }
@@ -196,6 +207,7 @@ impl Play {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start(attempt) => self.fly(attempt.step, attempt.attempt),
+            Action::Ask(attempt) => self.ask(attempt.step),
             Action::Queue { claim, pool } => {
                 // A scope that is tried again at once has given its place back before.
                 self.release();
@@ -268,11 +280,42 @@ impl Play {
         self.flying.insert((self.now + took, step.0), attempt);
     }
 
+    fn ask(&mut self, step: StepId) {
+        let (_, took) = self.scripted(step, "cache ", "miss");
+        self.asking.insert((self.now + took, step.0));
+    }
+
+    fn answer(&mut self) {
+        let (_, step) = self.asking.pop_first().unwrap();
+        let step = StepId(step);
+        let (answer, _) = self.scripted(step, "cache ", "miss");
+        match answer.strip_prefix("hit=") {
+            // Nobody waits for it any more.
+            _ if !self.run.is_asking(step) => (),
+            Some(output) => {
+                let origin = Origin { run: RunId("earlier".into()), step: "it".into(), at: Timestamp(0) };
+                let (output, key) = (Json::parse(output).unwrap(), Digest::of(b"key"));
+                self.record(Event::CacheHit { step, output, key, origin: Box::new(origin) });
+            }
+            None => {
+                let action = self.run.missed(step).unwrap();
+                self.record(action.event().unwrap());
+                self.carry_out(action);
+            }
+        }
+    }
+
     /// How the current attempt of a step ends: by how many have failed, so that a repeated attempt ends the same way.
     fn end_of(&self, step: StepId) -> (String, u64) {
+        self.scripted(step, "", "ok")
+    }
+
+    /// What the script of this prefix says of a step now.
+    fn scripted(&self, step: StepId, prefix: &str, otherwise: &'static str) -> (String, u64) {
         let failures = self.failures.get(&step).copied().unwrap_or(0);
-        let script = self.scripts.get(&self.run.path(step)).or_else(|| self.scripts.get(&self.run.step(step).name));
-        let end = script.map_or("ok", |ends| &ends[failures.min(ends.len() - 1)]);
+        let script = |name: &str| self.scripts.get(&[prefix, name].concat());
+        let script = script(&self.run.path(step)).or_else(|| script(&self.run.step(step).name));
+        let end = script.map_or(otherwise, |ends| &ends[failures.min(ends.len() - 1)]);
         end.split_once('@').map_or((end.into(), 0), |(end, took)| (end.into(), took.parse().unwrap()))
     }
 
@@ -351,6 +394,7 @@ impl Play {
         self.lost += self.run.in_flight().len();
         self.run = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
         self.flying.clear();
+        self.asking.clear();
         self.places.clear();
         self.freed.clear();
         self.pools = lines(&self.plan);
@@ -363,6 +407,9 @@ impl Play {
         }
         for (step, attempt) in self.run.in_flight() {
             self.record(Event::AttemptInterrupted { step, attempt, cause: Interruption::Crash });
+        }
+        for step in self.run.asking() {
+            self.ask(step);
         }
         for (claim, pool) in self.run.queued() {
             self.get_in_line(claim, pool);
@@ -377,7 +424,7 @@ impl Play {
             let steps: Vec<String> =
                 (0..run.scopes().len()).map(|step| format!("{:?}", run.status(StepId(step as u32)))).collect();
             let next = run.next(Timestamp(self.now), usize::MAX);
-            (steps, run.version(), run.outcome(), run.in_flight(), run.queued(), run.holding(), next)
+            (steps, run.version(), run.outcome(), run.in_flight(), run.asking(), run.queued(), run.holding(), next)
         };
         assert_eq!(look(&replayed), look(&self.run));
     }
@@ -430,6 +477,8 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
         | Event::AttemptQueued { .. }
         | Event::WaitQueued { .. }
         | Event::ScopeQueued { .. } => return None,
+        Event::CacheAsked { step } => format!("{} asks", name(step)),
+        Event::CacheHit { step, output, .. } => format!("{} hit: {output}", name(step)),
         Event::AttemptStarted { step, attempt } => format!("{}#{attempt}", name(step)),
         Event::AttemptSucceeded { step, .. } => format!("{} succeeded", name(step)),
         Event::AttemptFailed { step, failure, .. } => format!("{} failed: {:?}", name(step), failure.kind),
@@ -470,6 +519,10 @@ pub(crate) fn quickly(plan: &Arc<Plan>, outputs: &[(&str, &str)]) -> Run {
         let actions = run.next(Timestamp(0), 1_024);
         assert!(!actions.is_empty() || !flying.is_empty(), "nothing is bound to happen");
         for action in actions {
+            let action = match action {
+                Action::Ask(attempt) => run.missed(attempt.step).unwrap(),
+                action => action,
+            };
             apply(&mut run, action.event().unwrap());
             if let Action::Start(attempt) = action {
                 flying.push((attempt.step, attempt.attempt));
