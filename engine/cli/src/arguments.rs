@@ -483,6 +483,9 @@ pub struct Rerun {
     /// Only tell what would be reused, what would be done again, and why
     #[arg(long)]
     pub dry_run: bool,
+    /// Take no kept answers of steps with `cache` that are done again, and keep none
+    #[arg(long)]
+    pub no_cache: bool,
     /// Print the new run's events as JSON lines on standard output
     #[arg(long)]
     pub json: bool,

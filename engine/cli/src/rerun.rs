@@ -78,7 +78,8 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
         Ok(beginning.records)
     };
     let (style, driving) = (Style::fitting(arguments.json), place.drive()?);
-    let driven = Driven { place, journal: driving, sandbox, plan: plan.clone(), style, before: Vec::new() };
+    let (before, cache) = (Vec::new(), !arguments.no_cache);
+    let driven = Driven { place, journal: driving, sandbox, plan: plan.clone(), style, before, cache };
     drive::drive(driven, async |conductor| conductor.start_with(plan.clone(), begin).await)
 }
 

@@ -1236,7 +1236,7 @@ impl<'p> Teller<'p> {
     /// Charges a time to what the step did then; where it only waited for its turn to be taken up, a pause is told apart.
     fn charge(&mut self, step: StepId, part: Part, since: Timestamp, until: Timestamp) {
         let stood = match part {
-            Part::Engine | Part::Pool if !self.pauses.is_empty() => self.paused_ms(step, since, until),
+            Part::Engine | Part::Pool | Part::Cache if !self.pauses.is_empty() => self.paused_ms(step, since, until),
             _ => 0,
         };
         let times = &mut self.steps[step.index()].times;

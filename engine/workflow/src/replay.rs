@@ -3,8 +3,9 @@
 //!
 //! What came from outside (the ends of attempts, signals, words, cancels) is handed to both; what the run decided (starts,
 //! skips, scopes, ends) is compared with what the other plan asks for at that moment. Steps are the same if they have the same
-//! path, whatever the order of the file. Not compared: when something happened, for as long as it is allowed then, and how
-//! attempts queue. Nothing is executed.
+//! path, whatever the order of the file. Not compared: when something happened, for as long as it is allowed then, how
+//! attempts queue, and whether the cache is asked before an attempt. Nothing is executed, and no cache is asked: a recorded
+//! hit is one if the other plan asks for the answer to the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::inputs;
 use crate::json::Json;
 use crate::plan::{Plan, StepId};
 use crate::preview::need_text;
-use crate::run::{Action, Claim, Misplaced, Run, StepStatus};
+use crate::run::{Action, Attempt, Claim, Misplaced, Run, StepStatus};
 use crate::scope::{ScopeId, Scopes};
 
 /// How many characters of a value are told.
@@ -183,6 +184,8 @@ impl Pair {
                 }
                 _ => self.hand_over(event),
             },
+            Event::CacheAsked { step } => self.cache_asked(*step, event),
+            Event::CacheHit { step, .. } => self.hit(*step, event),
             Event::StepReused { step, .. } => {
                 let Some(now) = self.now_of(*step) else { return Some(self.gone(*step, event)) };
                 let begins = self.new.would(now, self.now).and_then(|action| action.event());
@@ -291,7 +294,7 @@ impl Pair {
 
     fn queued(&mut self, step: StepId, event: &Event) -> Option<Parted> {
         let Some(now) = self.now_of(step) else { return Some(self.gone(step, event)) };
-        match self.new.would(now, self.now) {
+        match begins(&self.new, now, self.now) {
             Some(action @ Action::Queue { .. }) => self.take(&action),
             // Without a pool it begins when its place came.
             Some(Action::Start(_) | Action::Record(Event::StepOpened { .. })) => None,
@@ -301,39 +304,60 @@ impl Pair {
 
     fn started(&mut self, step: StepId, event: &Event) -> Option<Parted> {
         let Some(now) = self.now_of(step) else { return Some(self.gone(step, event)) };
-        if let Some(queue @ Action::Queue { .. }) = self.new.would(now, self.now) {
+        if let Some(queue @ Action::Queue { .. }) = begins(&self.new, now, self.now) {
             self.take(&queue);
         }
         let (before, after) = (asked(&self.old, step, self.now), asked(&self.new, now, self.now));
-        let Some(Action::Start(attempt)) = &after else { return Some(self.other(step, event, now)) };
+        let Some(action @ Action::Start(attempt)) = &after else { return Some(self.other(step, event, now)) };
+        match self.other_attempt((step, before.as_ref()), (now, attempt)) {
+            Some(today) => Some(self.parted(Some(step), event, format!("start it {today}"))),
+            None => self.take(action),
+        }
+    }
+
+    /// A plan that does not ask the cache comes to its attempt when the record does.
+    fn cache_asked(&mut self, step: StepId, event: &Event) -> Option<Parted> {
+        let Some(now) = self.now_of(step) else { return Some(self.gone(step, event)) };
+        match self.new.would(now, self.now) {
+            Some(action @ Action::Ask(_)) => self.take(&action),
+            Some(Action::Queue { claim: Claim::Attempt(..), .. } | Action::Start(_)) => None,
+            _ => Some(self.other(step, event, now)),
+        }
+    }
+
+    fn hit(&mut self, step: StepId, event: &Event) -> Option<Parted> {
+        let Some(now) = self.now_of(step) else { return Some(self.gone(step, event)) };
+        let Some(Action::Ask(attempt)) = self.new.asked(now) else { return Some(self.other(step, event, now)) };
+        match self.other_attempt((step, self.old.asked(step).as_ref()), (now, &attempt)) {
+            Some(today) => Some(self.parted(Some(step), event, format!("ask the cache for its answer {today}"))),
+            None => self.hand_over(event),
+        }
+    }
+
+    /// In what the new plan's attempt is another one than the old plan's.
+    fn other_attempt(&self, old: (StepId, Option<&Action>), new: (StepId, &Attempt)) -> Option<String> {
+        let ((step, before), (now, attempt)) = (old, new);
         let (was, is) = (self.old.step(step).uses()?, self.new.step(now).uses()?);
         let component = |run: &Run, plugin: crate::plan::PluginId| {
             let component = &run.plan().plugins[plugin.index()].component;
             (component.digest.clone(), component.description.version.clone())
         };
         let (ran, runs) = (component(&self.old, was.plugin), component(&self.new, is.plugin));
-        let today = if ran.0 != runs.0 {
-            Some(format!("start it with another component: {} (version {}) and not {}", runs.0, runs.1, ran.0))
-        } else if let Some(Action::Start(before)) = before.filter(|before| match before {
-            Action::Start(before) => before.input.value() != attempt.input.value(),
-            _ => false,
-        }) {
-            Some(format!("start it with the input {} and not {}", shown(&attempt.input), shown(&before.input)))
-        } else if was.grants != is.grants {
-            Some("start it with other grants".to_owned())
-        } else {
-            None
-        };
-        match today {
-            Some(today) => Some(self.parted(Some(step), event, today)),
-            None => after.as_ref().and_then(|action| self.take(action)),
+        if ran.0 != runs.0 {
+            return Some(format!("with another component: {} (version {}) and not {}", runs.0, runs.1, ran.0));
         }
+        if let Some(Action::Start(before) | Action::Ask(before)) = before
+            && before.input.value() != attempt.input.value()
+        {
+            return Some(format!("with the input {} and not {}", shown(&attempt.input), shown(&before.input)));
+        }
+        (was.grants != is.grants).then(|| "with other grants".to_owned())
     }
 
     /// A decision without an attempt.
     fn decided(&mut self, step: StepId, event: &Event) -> Option<Parted> {
         let Some(now) = self.now_of(step) else { return Some(self.gone(step, event)) };
-        if let Some(queue @ Action::Queue { .. }) = self.new.would(now, self.now) {
+        if let Some(queue @ Action::Queue { .. }) = begins(&self.new, now, self.now) {
             self.take(&queue);
         }
         let asked = asked(&self.new, now, self.now);
@@ -388,9 +412,9 @@ impl Pair {
         }
         let found = self.new.due().find(|step| {
             let was = self.was_of(*step);
-            // Pools are not compared: what is in line for one may begin without.
+            // Pools and caches are not compared: what is in line for one, or asks the other, may begin without.
             let is_pooled = |was: StepId| self.old.step(was).pool().is_some() || self.new.step(*step).pool().is_some();
-            let stands = |was: StepId| self.old.is_due(was) || is_pooled(was);
+            let stands = |was: StepId| self.old.is_due(was) || self.old.is_asking(was) || is_pooled(was);
             !was.is_some_and(stands) && self.new.would(*step, self.now).is_some()
         })?;
         let event = self.new.would(found, self.now)?.event()?;
@@ -421,6 +445,7 @@ impl Pair {
             None => match self.new.status(now).0 {
                 StepStatus::Waiting => format!("not be there yet: it waits for {}", self.missing(now)),
                 StepStatus::Ready => "hold it back".to_owned(),
+                StepStatus::Asking => "have asked the cache about it already".to_owned(),
                 StepStatus::Queued | StepStatus::Running => "have it started already".to_owned(),
                 StepStatus::Delayed(until) => {
                     let ms = until.0.saturating_sub(self.now.0);
@@ -484,6 +509,10 @@ impl Pair {
             Event::StepSkipped { step, reason } => {
                 format!("skipped {}: {}", name(*step), reason.explain(self.old.plan(), &self.scopes))
             }
+            Event::CacheAsked { step } => format!("asked the cache about {}", name(*step)),
+            Event::CacheHit { step, origin, .. } => {
+                format!("answered {} from the cache, by run {}", name(*step), origin.run)
+            }
             Event::StepReused { step, origin, .. } => format!("reused {} from run {}", name(*step), origin.run),
             Event::StepOpened { step } => format!("began {}", name(*step)),
             Event::ScopeOpened { step, index } => format!("opened scope {index} of {}", name(*step)),
@@ -510,6 +539,7 @@ impl Pair {
             Event::AttemptStarted { attempt, .. } | Event::AttemptQueued { attempt, .. } => {
                 format!("start its attempt {attempt}")
             }
+            Event::CacheAsked { .. } => "ask the cache about it".to_owned(),
             Event::StepSkipped { reason, .. } => {
                 format!("skip it: {}", reason.explain(self.new.plan(), self.new.scopes()))
             }
@@ -526,9 +556,16 @@ impl Pair {
 
 /// What a run asks for about a step, in line or not.
 fn asked(run: &Run, step: StepId, now: Timestamp) -> Option<Action> {
-    let attempt = run.status(step).1 + 1;
-    let started = run.start(Claim::Attempt(step, attempt)).or_else(|| run.start(Claim::Wait(step)));
-    started.or_else(|| run.would(step, now))
+    run.start(run.claim(step)).or_else(|| begins(run, step, now))
+}
+
+/// How a run would begin a step if the cache had nothing for it.
+fn begins(run: &Run, step: StepId, now: Timestamp) -> Option<Action> {
+    match run.would(step, now) {
+        Some(Action::Ask(_)) => run.missed(step),
+        None if run.is_asking(step) => run.missed(step),
+        would => would,
+    }
 }
 
 /// The step of a run that has the path of one in another.
@@ -555,6 +592,7 @@ fn counterpart(
 fn step_of(event: &mut Event) -> Option<&mut StepId> {
     match event {
         Event::AttemptSucceeded { step, .. }
+        | Event::CacheHit { step, .. }
         | Event::AttemptFailed { step, .. }
         | Event::AttemptInterrupted { step, .. }
         | Event::AttemptCancelled { step, .. }

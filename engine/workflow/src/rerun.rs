@@ -450,6 +450,7 @@ impl<'a> Follower<'a> {
             if let Event::AttemptSucceeded { step, .. }
             | Event::StepSucceeded { step, .. }
             | Event::StepReused { step, .. }
+            | Event::CacheHit { step, .. }
             | Event::StepSkipped { step, .. }
             | Event::StepOpened { step } = &record.event
             {
@@ -465,7 +466,9 @@ impl<'a> Follower<'a> {
                 Event::AttemptSucceeded { step, .. } | Event::StepSucceeded { step, .. } => {
                     self.succeeded(*step, record);
                 }
-                Event::StepReused { step, origin, .. } => self.reuse(*step, origin.clone()),
+                Event::StepReused { step, origin, .. } | Event::CacheHit { step, origin, .. } => {
+                    self.reuse(*step, origin.clone())
+                }
                 Event::StepSkipped { step, .. } => self.same_end(*step),
                 Event::StepOpened { step } if self.rerun.opened.contains(step) => self.open(*step),
                 _ => (),

@@ -341,7 +341,7 @@ impl Run {
     }
 
     /// Whose turn it is when the turn of a step is that queues by itself.
-    fn claim(&self, step: StepId) -> Claim {
+    pub(crate) fn claim(&self, step: StepId) -> Claim {
         match self.step(step).work {
             Work::Wait(_) => Claim::Wait(step),
             _ => Claim::Attempt(step, self.steps[step.index()].attempts + 1),
@@ -479,7 +479,8 @@ impl Run {
         &self.inputs.text
     }
 
-    /// Whether a step has succeeded without doing anything itself: its answer is another run's.
+    /// Whether a step has succeeded without doing anything itself: its answer is another run's, taken over from there or
+    /// from the cache.
     pub fn is_reused(&self, step: StepId) -> bool {
         let life = &self.steps[step.index()];
         matches!(life.state, State::Succeeded(_)) && life.attempts == 0 && !matches!(self.step(step).work, Work::Finish)

@@ -179,6 +179,51 @@ fn an_answer_that_comes_after_the_end_of_its_step_changes_nothing() {
 }
 
 #[test]
+fn what_is_paused_does_not_ask_and_asks_again_once_it_goes_on() {
+    check(
+        r#"
+        [pools]
+        one = 1
+        [steps.a]
+        use = "any"
+        cache = true
+        [steps.miss]
+        use = "any"
+        pool = "one"
+        cache = true
+        [steps.b]
+        needs = ["a"]
+        use = "any"
+        cache = true
+        "#,
+        &[
+            ("cache a", "hit=1@10"),
+            ("cache miss", "miss@10"),
+            ("pause", "@5"),
+            ("unpause", "@100"),
+            ("pause b", "@107"),
+            ("unpause b", "@200"),
+        ],
+        "
+0 a asks
+0 miss asks
+5 paused all
+100 unpaused all
+100 a asks
+100 miss asks
+107 paused b
+110 a hit: 1
+110 miss#1
+110 miss succeeded
+200 unpaused b
+200 b asks
+200 b#1
+200 b succeeded
+200 Succeeded {}",
+    );
+}
+
+#[test]
 fn an_input_that_cannot_be_made_fails_before_the_cache_is_asked() {
     check(
         r#"
@@ -236,6 +281,18 @@ fn who_has_no_cache_starts_the_attempt_at_once() {
     assert!(matches!(&action, Action::Start(attempt) if attempt.attempt == 1));
     run.apply(&Record { at: Timestamp(0), event: action.event().unwrap() }).unwrap();
     assert_eq!(run.missed(StepId(1)), None, "of a step that is not cached, `next` is asked");
+}
+
+#[test]
+fn an_answer_is_neither_taken_nor_missed_while_its_step_is_paused() {
+    let mut run = begun();
+    let mut apply = |event: Event| run.apply(&Record { at: Timestamp(0), event }).map(|()| run.clone());
+    apply(Event::CacheAsked { step: StepId(0) }).unwrap();
+    let paused = apply(Event::Paused { step: Some(StepId(0)), reason: String::new() }).unwrap();
+    assert_eq!((paused.asking(), paused.missed(StepId(0))), (vec![], None));
+    assert!(apply(hit(0).event).is_err());
+    let again = apply(Event::Unpaused { step: Some(StepId(0)) }).unwrap().next(Timestamp(0), 1);
+    assert!(matches!(&again[..], [Action::Ask(attempt)] if attempt.step == StepId(0)), "{again:?}");
 }
 
 #[test]

@@ -174,3 +174,99 @@ the plan parts from run r at record 29 of 30, 1.0 s after its creation
   the plan  end as failed with {"gate":[1,2,3]}"#,
     );
 }
+
+const CACHED: &str = r#"
+    [pools]
+    one = 1
+    [steps.a]
+    use = "any"
+    with = { n = 1 }
+    cache = true
+    [steps.b]
+    needs = ["a"]
+    use = "any"
+    pool = "one"
+    cache = true
+    retry = { attempts = 2, delay = "1s", jitter = false }
+    [steps.c]
+    needs = ["b"]
+    use = "any"
+    with = { n = "${steps.a.output}" }
+"#;
+
+/// `a` is a hit, `b` a miss each time it is asked about.
+const ASKED: &[(&str, &str)] = &[("cache a", "hit=7@5"), ("cache b", "miss@3"), ("b", "transient@2 ok@4")];
+
+#[test]
+fn a_hit_is_one_again_and_a_miss_too() {
+    check(CACHED, ASKED, CACHED, "the plan does the same as run r: all of its 14 records");
+}
+
+#[test]
+fn whether_the_cache_is_asked_before_an_attempt_makes_no_difference() {
+    let without = CACHED.replace("cache = true", "");
+    let script = &ASKED[2..];
+    check(&without, script, CACHED, "the plan does the same as run r: all of its 12 records");
+    let misses = [("cache a", "miss@9"), ("cache b", "miss@3"), ASKED[2]];
+    check(CACHED, &misses, &without, "the plan does the same as run r: all of its 15 records");
+    let elsewhere = CACHED.replace("pool = \"one\"", "");
+    check(CACHED, &misses, &elsewhere, "the plan does the same as run r: all of its 15 records");
+    check(&elsewhere, &misses, &without, "the plan does the same as run r: all of its 13 records");
+}
+
+#[test]
+fn a_hit_that_would_be_an_attempt_is_a_difference() {
+    check(
+        CACHED,
+        ASKED,
+        &CACHED.replacen("cache = true", "", 1),
+        "
+the plan parts from run r at record 2 of 14, 5 ms after its creation
+  step      a
+  the run   answered `a` from the cache, by run earlier
+  the plan  start its attempt 1
+  differs   cache",
+    );
+}
+
+#[test]
+fn a_hit_is_the_answer_to_the_same_question_alone() {
+    check(
+        CACHED,
+        ASKED,
+        &CACHED.replace("n = 1", "n = 2"),
+        r#"
+the plan parts from run r at record 2 of 14, 5 ms after its creation
+  step      a
+  the run   answered `a` from the cache, by run earlier
+  the plan  ask the cache for its answer with the input {"n":2} and not {"n":1}
+  differs   with.n"#,
+    );
+}
+
+#[test]
+fn a_delay_that_is_longer_is_a_difference_though_the_cache_would_be_asked_first() {
+    let was = CACHED.replace("cache = true", "");
+    check(
+        &was,
+        &ASKED[2..],
+        &CACHED.replace("1s", "2s"),
+        "
+the plan parts from run r at record 6 of 12, 1.0 s after its creation
+  step      b
+  the run   put `b` in line for its pool
+  the plan  wait 1.0 s longer before the next attempt
+  differs   cache, retry.delay-ms",
+    );
+    check(
+        CACHED,
+        ASKED,
+        &CACHED.replace("1s", "2s"),
+        "
+the plan parts from run r at record 7 of 14, 1.0 s after its creation
+  step      b
+  the run   asked the cache about `b`
+  the plan  wait 1.0 s longer before the next attempt
+  differs   retry.delay-ms",
+    );
+}

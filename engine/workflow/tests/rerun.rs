@@ -418,3 +418,43 @@ deploy/switch failed
 0 Succeeded {"image":7}"#,
     );
 }
+
+#[test]
+fn an_answer_of_the_cache_is_reused_like_one_of_the_run_and_says_where_it_comes_from() {
+    let toml = r#"
+        [steps.a]
+        use = "any"
+        cache = true
+        [steps.b]
+        needs = ["a"]
+        use = "any"
+        cache = true
+        with = { n = "${steps.a.output}" }
+        [outputs]
+        b = "${steps.b.output}"
+    "#;
+    let old = old(toml, &[("cache a", "hit=7"), ("b", "permanent")]);
+    old.failed(
+        &[("cache b", "hit=8@5")],
+        r#"
+b failed
+0 a reused from earlier: 7
+0 b asks
+5 b hit: 8
+5 Succeeded {"b":8}"#,
+    );
+    old.from(
+        &["a"],
+        &[("cache a", "miss@5"), ("a", "ok=6")],
+        r#"
+a asked for
+b failed
+0 a asks
+5 a#1
+5 a succeeded
+5 b asks
+5 b#1
+5 b succeeded
+5 Succeeded {"b":null}"#,
+    );
+}

@@ -76,9 +76,9 @@ impl Run {
 
     /// What follows once the cache has no answer for a step, or when it is not asked: [`Action::Start`], [`Action::Queue`], or a
     /// record that its input can't be made. `None` if the step does not wait for this any more, or nothing is started any
-    /// more.
+    /// more, or it is paused: then `next` asks for it again once it goes on.
     pub fn missed(&self, step: StepId) -> Option<Action> {
-        if !self.may_start(step) {
+        if !self.may_start(step) || self.is_held(step) {
             return None;
         }
         match self.steps[step.index()].state {

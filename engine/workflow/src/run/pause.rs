@@ -1,4 +1,5 @@
-//! What is held back while the run, or a step with all that is within it, is paused: nothing new is queued, started or opened.
+//! What is held back while the run, or a step with all that is within it, is paused: nothing new is queued, started or opened,
+//! and the cache is not asked.
 //! Everything else goes on: attempts in flight come to their end, what is said to the run is taken in, what can't run any more
 //! is skipped, and whatever is asked to end does.
 //!
@@ -37,6 +38,12 @@ impl Run {
                 Claim::Scope(step, index) if self.is_held(step) => self.out_of_line(step, index, at),
                 Claim::Attempt(step, _) | Claim::Wait(step) if self.is_held(step) => self.make_due(step, State::Ready),
                 _ => (),
+            }
+        }
+        // And ask the cache again: what it says meanwhile is not waited for any more.
+        for step in self.asking() {
+            if self.is_held(step) {
+                self.make_due(step, State::Ready);
             }
         }
         Some(())
