@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Where and for whom this attempt runs. Nothing in it changes what the step should compute; it is for names, log
 /// lines, and for making effects happen once.
+///
+/// An answer that is kept across runs (the step has `cache`) can't depend on which of them it was given in: its attempt
+/// finds `run`, `workflow`, `step` and `idempotency_key` empty, and `attempt` 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Context {
