@@ -94,16 +94,7 @@ pub(crate) fn json_schema() -> Value {
         "definitions": {
             "usage": usage(),
             "failure": failure(),
-            "origin": {
-                "type": "object",
-                "required": ["run", "step", "at"],
-                "description": "Whose answer it is.",
-                "properties": {
-                    "run": { "type": "string", "description": "The run that executed the step." },
-                    "step": { "type": "string", "description": "What it called the step." },
-                    "at": { "type": "integer", "description": "When that succeeded, in milliseconds since 1970." },
-                },
-            },
+            "origin": origin(),
         },
     })
 }
@@ -125,12 +116,10 @@ fn event(name: &str, about: &str, fields: &[&str]) -> Value {
 /// What a field of an event looks like.
 fn shape(event: &str, field: &str) -> Value {
     match (event, field) {
-        (_, "origin") => json!({ "$ref": "#/definitions/origin" }),
-        (_, "usage" | "failure") => json!({ "$ref": format!("#/definitions/{field}") }),
+        (_, "usage" | "failure" | "origin") => json!({ "$ref": format!("#/definitions/{field}") }),
         (_, "attempt") => json!({ "type": "integer", "minimum": 1, "description": "Counts from 1." }),
         (_, "priority") => json!({ "type": "integer", "description": "In lines for pools; 0 without it." }),
         (_, "seed") => json!({ "type": "integer", "minimum": 0, "description": "Where the run's jitter comes from." }),
-        (_, "origin") => origin(),
         (_, "rerun-of") => json!({ "type": "string", "description": "The run whose answers it takes over." }),
         (_, "inputs" | "outputs") => json!({ "type": "object" }),
         (_, "output") => json!({ "description": "What the step answered: any JSON." }),
@@ -150,6 +139,7 @@ fn origin() -> Value {
     json!({
         "type": "object",
         "required": ["run", "step", "at"],
+        "description": "Whose answer it is.",
         "properties": {
             "run": { "type": "string", "description": "The run that executed the step." },
             "step": { "type": "string", "description": "What it called the step." },
