@@ -919,7 +919,7 @@ mod tests {
 
     /// The words of a line as a shell would hand them over: without comments and redirections, quotes taken off.
     fn words(line: &str) -> Vec<String> {
-        let line = line.split(" #").next().unwrap().split(" > ").next().unwrap();
+        let line = [" #", " > ", " && "].into_iter().fold(line, |line, end| line.split(end).next().unwrap());
         let quoted = line.split('"').enumerate();
         let mut words = Vec::new();
         for (index, part) in quoted {

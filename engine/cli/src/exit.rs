@@ -136,6 +136,7 @@ mod tests {
             Exit::Engine,
             Exit::Cancelled,
             Exit::Changed,
+            Exit::Rejected,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =
