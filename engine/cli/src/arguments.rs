@@ -281,7 +281,7 @@ A run that nobody drives is unpaused once `downbeat resume` takes it up.
 Example:
   downbeat unpause 1k8qz4h
   downbeat unpause 1k8qz4h --step deploy
-  downbeat unpause 1k8qz4h && downbeat resume 1k8qz4h";
+  downbeat unpause 1k8qz4h          # if nobody drives it: `downbeat resume` then goes on";
 
 const SHOW_HELP: &str = "\
 Example:

@@ -69,7 +69,9 @@ impl Run {
                 Work::Wait(wait) => Some(self.begin_wait(step, wait)),
                 _ => None,
             },
-            (Claim::Attempt(_, attempt), State::Queued(_)) if attempt == life.attempts + 1 => Some(self.attempt(step)),
+            (Claim::Attempt(_, attempt), State::Queued(_)) if attempt == life.attempts + 1 => {
+                self.step(step).uses().map(|_| self.attempt(step))
+            }
             _ => None,
         }
     }
