@@ -126,8 +126,8 @@ fn verify(answers: &Answers) -> Result<Exit, Fault> {
             Ok(Exit::Success)
         }
         damaged => {
-            let are = if damaged == 1 { "one kept answer is" } else { "several kept answers are" };
-            Err(Fault::engine(format!("{are} damaged, and {whole} whole"))
+            let are = if damaged == 1 { "answer is" } else { "answers are" };
+            Err(Fault::engine(format!("{damaged} kept {are} damaged, {whole} whole"))
                 .hint("none of the damaged is taken: their steps are executed the next time. `downbeat cache clear` removes them"))
         }
     }
