@@ -253,7 +253,7 @@ fn judge(
         return Err(wrong("they end otherwise than the manifest says"));
     }
     let is_late = |record: &Record| match &record.event {
-        Event::StepReused { origin, .. } => record.at.max(origin.at).0 > TIME_MAX,
+        Event::StepReused { origin, .. } | Event::CacheHit { origin, .. } => record.at.max(origin.at).0 > TIME_MAX,
         _ => record.at.0 > TIME_MAX,
     };
     if records.iter().any(is_late) || lines.iter().any(|line| line.at.0 > TIME_MAX) {

@@ -74,6 +74,11 @@ impl Recorded {
                     stood_ms += paused.take().map_or(0, |since| at.0.saturating_sub(since));
                     continue;
                 }
+                // As the attempt did whose answer was kept.
+                Event::CacheHit { step, output, .. } => {
+                    recorded.answer(run.path(*step), Ok(output.clone()), 0);
+                    continue;
+                }
                 // As it answered, or what it heard, in the run that it was taken over from.
                 Event::StepReused { step, output, .. } => match heard_there(&run, *step, output) {
                     Some(heard) => heard,

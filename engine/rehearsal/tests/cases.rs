@@ -19,8 +19,9 @@ use downbeat_rehearsal::rehearse::{Answer, Happening, Rehearsal, Setting, What, 
 use downbeat_rehearsal::suite::{self, Runs};
 use downbeat_rehearsal::timeline::timeline;
 use downbeat_rehearsal::verdict;
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::diagnostic::{self, render};
-use downbeat_workflow::event::{Event, Origin, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::event::{Event, Origin, Outcome, Record, RunId, Timestamp};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::resolve::{File, beside, resolve};
@@ -317,26 +318,32 @@ fn as_recorded(plan: &Arc<Plan>, records: &[Record]) -> Rehearsal {
 }
 
 #[test]
-fn waits_that_a_recorded_run_took_over_hear_what_they_heard_there() {
+fn steps_that_a_recorded_run_took_over_answer_and_hear_as_they_did_there() {
     let toml = "[signals.go]\n[steps.sign]\nwait = { signal = \"go\" }\n[steps.ask]\nwait = { approval = [\"ann\"] }\n\
-                [steps.b]\nneeds = [\"sign\", \"ask\"]\nuse = \"any\"\n";
+                [steps.b]\nneeds = [\"sign\", \"ask\"]\nuse = \"any\"\ncache = true\n";
     let plan = plan(format!("{HEADER}{toml}"));
+    let origin = |step: &str| Box::new(Origin { run: RunId("other".into()), step: step.to_owned(), at: Timestamp(7) });
     let reused = |step: &str, output: &str| Event::StepReused {
         step: plan.step_named(step).unwrap(),
         output: Json::parse(output).unwrap(),
-        origin: Box::new(Origin { run: RunId("other".into()), step: step.to_owned(), at: Timestamp(7) }),
+        origin: origin(step),
     };
     let b = plan.step_named("b").unwrap();
     let events = [
         Run::creation(&plan, plan.to_json().1, Json::parse("{}").unwrap(), 1),
         reused("sign", r#"{"by":"signal","data":5}"#),
         reused("ask", r#"{"by":"approval","who":"ann","note":"fine"}"#),
-        Event::AttemptStarted { step: b, attempt: 1 },
-        Event::AttemptSucceeded { step: b, attempt: 1, output: Json::null(), usage: Usage::default() },
+        Event::CacheAsked { step: b },
+        Event::CacheHit {
+            step: b,
+            output: Json::parse("\"kept\"").unwrap(),
+            key: Digest::of(b"b"),
+            origin: origin("b"),
+        },
     ];
     let records: Vec<Record> = events.into_iter().map(|event| Record { at: Timestamp(9), event }).collect();
     let played = as_recorded(&plan, &records);
     let story = timeline(&played.run, &played.records).join("\n");
     assert!(story.contains("sign succeeded: {\"by\":\"signal\",\"data\":5}"), "{story}");
-    assert!(story.contains("\"who\":\"ann\""), "{story}");
+    assert!(story.contains("\"who\":\"ann\"") && story.contains("b succeeded: \"kept\""), "{story}");
 }

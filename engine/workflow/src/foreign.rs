@@ -98,6 +98,10 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
             if uses.plugin.index() >= plan.plugins.len() {
                 return Err("its plugin is none of the plan's");
             }
+            // Other runs would be answered with what was not computed from what the key tells of.
+            if uses.cache && uses.grants.impurity().is_some() {
+                return Err("its answer is to be kept, and its grants let it be another one each time");
+            }
             spans.push(uses.limits.time_ms);
         }
         Work::Open(opens) => {
@@ -180,6 +184,8 @@ fn refuse_endless_blocks(plan: &Plan, ranges: &[Range<u32>]) -> Result<(), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::Limits;
+    use crate::description::Digest;
     use serde_json::{Value, json};
 
     /// A plan of two steps in a row, a block with one, a signal, a pool.
@@ -245,6 +251,26 @@ mod tests {
         for place in ["/priority", "/steps/2/priority"] {
             assert!(said(place, json!(i32::MIN)).contains("a priority is not -1000 to 1000"), "{place}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_kept_only_of_a_step_that_computes() {
+        let uses = |grants: Value| {
+            let limits = serde_json::to_value(Limits::default()).unwrap();
+            json!({ "use": { "plugin": 0, "with": {}, "limits": limits, "grants": grants, "cache": true } })
+        };
+        let description = json!({
+            "name": "any", "version": "1.0.0", "summary": "", "input-schema": {}, "output-schema": {}, "wants": [],
+        });
+        let component = json!({ "digest": Digest::of(b"wasm"), "description": description });
+        let with = |grants: Value| {
+            let mut text = text();
+            text["steps"][2]["work"] = uses(grants);
+            text["plugins"] = json!([{ "name": "any", "component": component, "path": "/any.wasm" }]);
+            plan(&text.to_string())
+        };
+        with(json!({})).unwrap();
+        assert!(with(json!({ "clock": true })).unwrap_err().contains("step 2: its answer is to be kept"));
     }
 
     #[test]
