@@ -116,6 +116,21 @@ fn play_table(rows: &[Vec<String>], with: usize, more: Option<usize>) -> Played 
 }
 
 #[test]
+fn items_are_worked_on_while_the_step_that_appends_them_runs() {
+    let append = r#"{ do = "append", text = '"a"', count = 5, at-once = 2 }"#;
+    let more = "needs = [\"scan.started\"]\nforeach = \"${steps.scan.items}\"\nretry = { attempts = 2 }";
+    let echo = r#"{ do = "echo", text = "${item}${index}" }"#;
+    let played = play(&[
+        ("scan", "", append),
+        ("each", more, echo),
+        ("tell", "needs = [\"each\"]", r#"{ do = "echo", value = "${steps.each.output.map(e, e.input.text)}" }"#),
+    ]);
+    assert_eq!(played.code, 0);
+    assert_eq!(played.output("scan")["saw"], 5);
+    assert_eq!(played.output("tell")["input"]["value"], serde_json::json!(["a0", "a1", "a2", "a3", "a4"]));
+}
+
+#[test]
 fn misbehaviour_is_stopped_told_apart_and_recorded_while_good_steps_complete() {
     let rows = table("Misbehaviour");
     let played = play_table(&rows, 1, Some(2));

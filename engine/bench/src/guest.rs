@@ -127,7 +127,7 @@ pub(crate) fn described() -> Loaded {
         output_schema: anything(),
         wants: Vec::new(),
     };
-    let component = Component { digest: Digest::of(b"echo"), description };
+    let component = Component { digest: Digest::of(b"echo"), description, items: false };
     Loaded { component, path: "/echo.wasm".into() }
 }
 

@@ -41,8 +41,9 @@ const COMPILER_VERSION: &str = "0.4.5";
 const RECIPE: u32 = 1;
 
 /// The call boundary. Part of this library's code, so that an installed `downbeat` has it at hand.
-const WIT: [(&str, &str); 5] = [
+const WIT: [(&str, &str); 6] = [
     ("artifacts", include_str!("../../../wit/artifacts.wit")),
+    ("items", include_str!("../../../wit/items.wit")),
     ("log", include_str!("../../../wit/log.wit")),
     ("process", include_str!("../../../wit/process.wit")),
     ("progress", include_str!("../../../wit/progress.wit")),
@@ -50,7 +51,7 @@ const WIT: [(&str, &str); 5] = [
 ];
 
 /// The host's interfaces that a step may import.
-const INTERFACES: [&str; 4] = ["artifacts", "log", "process", "progress"];
+const INTERFACES: [&str; 5] = ["artifacts", "items", "log", "process", "progress"];
 
 /// Those that need no grant.
 const FREE_INTERFACES: [&str; 2] = ["log", "progress"];

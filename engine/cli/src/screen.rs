@@ -304,8 +304,8 @@ impl Screen {
                 };
                 self.step_line(*step, "…", &text);
             }
-            // What becomes of its steps is told.
-            Event::ScopeOpened { .. } => (),
+            // What becomes of its steps is told; of items, what becomes of those who work on them.
+            Event::ScopeOpened { .. } | Event::ItemsAppended { .. } => (),
             Event::ScopeTimedOut { step, .. } => {
                 self.step_line(*step, &"■".yellow().to_string(), "its timeout has passed");
             }

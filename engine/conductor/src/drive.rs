@@ -22,8 +22,8 @@ use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcom
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{PoolId, StepId};
-use downbeat_workflow::run::{Action, Attempt, Claim, Misplaced, Run};
-use tokio::sync::{mpsc, watch};
+use downbeat_workflow::run::{Action, Attempt, Claim, Misplaced, Run, StepStatus};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::answers::Answers;
@@ -60,6 +60,18 @@ pub(crate) enum Message {
     Asked(Box<Asked>),
     /// A later run of its group wants it gone.
     Superseded { by: RunId },
+    /// An attempt appends to its list.
+    Items(Box<Appended>),
+}
+
+/// What an attempt appends, and who waits until it is durable.
+pub(crate) struct Appended {
+    step: StepId,
+    attempt: u32,
+    /// How many items the attempt has appended before.
+    from: u32,
+    items: Vec<Json>,
+    kept: oneshot::Sender<()>,
 }
 
 /// How an attempt came home.
@@ -147,6 +159,8 @@ pub(crate) struct Driver<P: Perform> {
     /// Requests that the batch answers.
     answers: Vec<RequestId>,
     last_request: Option<RequestId>,
+    /// Those that wait until the batch is durable.
+    waiting: Vec<oneshot::Sender<()>>,
     /// Places that came in since the last turn.
     granted: Vec<(Claim, Place)>,
     /// Whose places the batch makes free.
@@ -189,6 +203,7 @@ impl<P: Perform> Driver<P> {
             batch: Vec::new(),
             answers: Vec::new(),
             last_request: None,
+            waiting: Vec::new(),
             granted: Vec::new(),
             freed: Vec::new(),
             missed: Vec::new(),
@@ -401,6 +416,10 @@ impl<P: Perform> Driver<P> {
             }
         };
         self.commit().await?;
+        // An attempt that is gone meanwhile waits for nothing.
+        for kept in self.waiting.drain(..) {
+            let _ = kept.send(());
+        }
         self.release();
         self.cut_unwanted();
         self.in_flight += starting;
@@ -440,6 +459,7 @@ impl<P: Perform> Driver<P> {
             Message::Answered { step, answer } => self.answered(step, *answer),
             Message::Asked(asked) => self.asked(asked.request, asked.id),
             Message::Superseded { by } => self.superseded(&by),
+            Message::Items(appended) => self.appended(*appended),
             Message::Granted { claim, place } => {
                 self.granted.push((claim, place));
                 Ok(())
@@ -499,6 +519,22 @@ impl<P: Perform> Driver<P> {
         }
     }
 
+    fn appended(&mut self, appended: Appended) -> Result<(), DriveError> {
+        let Appended { step, attempt, from, mut items, kept } = appended;
+        // One that is being ended may be over by now.
+        if self.run.status(step) != (StepStatus::Running, attempt) {
+            return Ok(());
+        }
+        // What an earlier attempt has appended is there.
+        let known = self.run.items_of(step) as u32;
+        items.drain(..items.len().min(known.saturating_sub(from) as usize));
+        self.waiting.push(kept);
+        match items.is_empty() {
+            true => Ok(()),
+            false => self.record(Event::ItemsAppended { step, from: known, items }),
+        }
+    }
+
     fn came_home(&mut self, step: StepId, attempt: u32, home: Home) -> Result<(), DriveError> {
         self.in_flight -= 1;
         let Home { ended: Ended { end, usage }, key } = home;
@@ -530,7 +566,8 @@ impl<P: Perform> Driver<P> {
                 Message::Answered { .. } => self.in_flight -= 1,
                 Message::Asked(asked) => self.asked(asked.request, asked.id)?,
                 Message::Superseded { by } => self.superseded(&by)?,
-                Message::Granted { .. } => (),
+                // Who appends is being ended, and appends again.
+                Message::Granted { .. } | Message::Items(_) => (),
             }
         }
         self.commit().await?;
@@ -619,7 +656,7 @@ impl<P: Perform> Driver<P> {
 
     fn reporter(&self, step: StepId, attempt: u32) -> Reporter<P> {
         let (shared, clock, run) = (self.shared.clone(), self.clock.clone(), self.run.id().clone());
-        Reporter { shared, clock, run, step, attempt }
+        Reporter { shared, clock, run, step, attempt, outbox: self.outbox.clone() }
     }
 
     /// Carries an attempt out: in this task if the run has nothing else to do meanwhile, which saves handing it over and
@@ -769,6 +806,7 @@ struct Reporter<P> {
     run: RunId,
     step: StepId,
     attempt: u32,
+    outbox: mpsc::UnboundedSender<Message>,
 }
 
 impl<P: Send + Sync> Observer for Reporter<P> {
@@ -782,5 +820,17 @@ impl<P: Send + Sync> Observer for Reporter<P> {
 
     fn progress(&self, done: u64, total: Option<u64>, message: &str) {
         self.shared.watch.progressed(&self.run, self.step, done, total, message);
+    }
+
+    fn items(&self, from: u32, items: Vec<Json>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (kept, is_kept) = oneshot::channel();
+        let appended = Appended { step: self.step, attempt: self.attempt, from, items, kept };
+        let _ = self.outbox.send(Message::Items(Box::new(appended)));
+        Box::pin(async move {
+            // Nobody is left who would keep them: the attempt is about to be ended, and must not go on before.
+            if is_kept.await.is_err() {
+                std::future::pending().await
+            }
+        })
     }
 }

@@ -30,6 +30,7 @@ pub fn dot(picture: &Picture) -> String {
             NeedState::Failed => Some("style=dashed, color=\"#cf222e\"".to_owned()),
             NeedState::Skipped => Some("style=dotted".to_owned()),
             NeedState::Finished => Some("color=\"#8c959f\", arrowhead=empty".to_owned()),
+            NeedState::Started => Some("color=\"#0969da\", arrowhead=halfopen".to_owned()),
         });
         if arrow.is_critical {
             facts.push("penwidth=3".to_owned());

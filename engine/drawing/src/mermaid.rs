@@ -18,7 +18,7 @@ pub fn mermaid(picture: &Picture) -> String {
         let line = match arrow.state {
             NeedState::Succeeded => "-->".to_owned(),
             NeedState::Failed | NeedState::Skipped => format!("-. {} .->", word(arrow.state)),
-            NeedState::Finished => format!("-- {} -->", word(arrow.state)),
+            NeedState::Finished | NeedState::Started => format!("-- {} -->", word(arrow.state)),
         };
         let _ = writeln!(out, "  s{} {line} s{}", arrow.from, arrow.to);
     }

@@ -206,6 +206,7 @@ pub(crate) fn word(state: NeedState) -> &'static str {
         NeedState::Failed => "failed",
         NeedState::Skipped => "skipped",
         NeedState::Finished => "finished",
+        NeedState::Started => "started",
     }
 }
 
@@ -438,6 +439,12 @@ fn node(plan: &Plan, no: StepNo) -> Node {
             retry.attempts
         ));
     }
+    if !step.cancels.is_empty() {
+        let cancels: Vec<String> = step.cancels.iter().map(|no| in_one_line(&plan.step(*no).name)).collect();
+        let cancels = format!("cancels {}", cancels.join(", "));
+        does.push(cancels.clone());
+        notes.push(format!("{cancels} when it succeeds"));
+    }
     let undo = acts.undo.and_then(|undo| plan.step(undo).uses());
     let undo = undo.map(|uses| in_one_line(&plan.plugins[uses.plugin.index()].name));
     does.extend(undo.as_ref().map(|plugin| format!("undo {plugin}")));
@@ -486,6 +493,12 @@ fn opens_words(plan: &Plan, opens: &Opens) -> String {
 fn scopes_words(opens: &Opens) -> Option<String> {
     let mut words = match &opens.scopes {
         ScopeCount::One => return None,
+        ScopeCount::Each(each) if each.from.len() > 1 => {
+            let lists = each.list.source().value();
+            let lists = lists.as_array().into_iter().flatten().filter_map(|list| list.as_str());
+            let path = |list: &str| in_one_line(list.trim_start_matches("${").trim_end_matches('}'));
+            format!("for each of {} together", lists.map(path).collect::<Vec<String>>().join(" and "))
+        }
         ScopeCount::Each(each) => match each.list.source().value().as_array() {
             Some(items) => format!("for each of {} items", items.len()),
             None => {
@@ -514,6 +527,7 @@ fn scopes_words(opens: &Opens) -> Option<String> {
             Join::Merge => ", any is enough, once all are over".to_owned(),
             Join::AtLeast(least) => format!(", {least} are enough"),
         });
+        words.extend(each.until.as_ref().map(|until| format!(", until {}", in_one_line(until.source()))));
         if each.rest == Rest::Cancel {
             words.push_str(", cancels the rest");
         }

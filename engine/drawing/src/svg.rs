@@ -390,6 +390,7 @@ fn arrow_note(picture: &Picture, arrows: &[Arrow]) -> String {
         (NeedState::Failed, _) => "to have failed",
         (NeedState::Skipped, _) => "to be skipped",
         (NeedState::Finished, _) => "to be over, in any way",
+        (NeedState::Started, _) => "to have begun",
     };
     let mut note = format!("{} {verb} {} {ending}", named(&to, first.to), named(&from, first.from));
     if arrows.iter().all(|arrow| arrow.is_unmet) {
@@ -574,6 +575,7 @@ impl Legend {
             (NeedState::Failed, "needs its failure"),
             (NeedState::Skipped, "needs that it was skipped"),
             (NeedState::Finished, "needs its end, whichever"),
+            (NeedState::Started, "needs its begin"),
         ];
         let line = |class: &str| {
             format!("<g class=\"arrow {class}\"><path d=\"M0 0H22\"/><path class=\"head\" d=\"M26 0L18-4V4Z\"/></g>")

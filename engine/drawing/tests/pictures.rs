@@ -467,7 +467,7 @@ fn example(name: &str) -> Plan {
             output_schema: anything(),
             wants: every.map(want).to_vec(),
         };
-        let component = Component { digest: Digest::of(name.as_bytes()), description };
+        let component = Component { digest: Digest::of(name.as_bytes()), description, items: false };
         Ok(Loaded { component, path: format!("/{name}.wasm") })
     };
     let plugins_of = |spec: &Spec| -> BTreeMap<String, Result<Loaded, String>> {

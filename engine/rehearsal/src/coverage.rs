@@ -309,5 +309,6 @@ fn rounds(step: &Step) -> Option<&Rounds> {
 /// Whether the step has a list that is not as long in every run: one that is not written down.
 fn varies(step: &Step) -> bool {
     let scopes = step.opens().map(|opens| &opens.scopes);
-    matches!(scopes, Some(ScopeCount::Each(Each { list, .. })) if !list.source().as_str().starts_with('['))
+    let grows = |each: &Each| !each.from.is_empty() || !each.list.source().as_str().starts_with('[');
+    matches!(scopes, Some(ScopeCount::Each(each)) if grows(each))
 }

@@ -122,6 +122,8 @@ pub struct AnswerSpec {
     pub end: EndSpec,
     /// `took`, in milliseconds.
     pub took_ms: Option<u64>,
+    /// `appends`: items that the attempt gives others to work on, and after how many milliseconds.
+    pub appends: Option<Vec<(u64, Vec<Value>)>>,
 }
 
 /// How an attempt ends.
@@ -286,8 +288,9 @@ const TEST: &[&str] = &[
 const SIGNAL: &[&str] = &["at", "name", "data"];
 const APPROVAL: &[&str] = &["at", "step", "approved", "by", "note"];
 const CANCEL: &[&str] = &["at", "step"];
-const ANSWER: &[&str] = &["output", "failure", "took"];
-const ANSWERS: &[&str] = &["output", "failure", "took", "attempts"];
+const ANSWER: &[&str] = &["output", "failure", "took", "appends"];
+const ANSWERS: &[&str] = &["output", "failure", "took", "appends", "attempts"];
+const APPENDS: &[&str] = &["after", "items"];
 const FAILURE: &[&str] = &["kind", "message", "details", "retry-after", "limit"];
 const EXPECT: &[&str] = &["outcome", "outputs", "took", "ran", "never-ran", "pools", "steps"];
 const EXPECTED_STEP: &[&str] =
@@ -484,7 +487,7 @@ impl Reader {
         entries: &Entries<Value>,
     ) -> Option<AnswerSpec> {
         let before = self.out.error_count();
-        let mut answer = AnswerSpec { span, end: EndSpec::Unsaid, took_ms: None };
+        let mut answer = AnswerSpec { span, end: EndSpec::Unsaid, took_ms: None, appends: None };
         let mut said: Option<Range<usize>> = None;
         for (key, value) in self.known(what, keys, entries) {
             if let ("output" | "failure", Some(other)) = (key, &said) {
@@ -502,10 +505,38 @@ impl Reader {
                     said = Some(value.span.clone());
                 }
                 "took" => answer.took_ms = self.duration(key, value),
+                "appends" => answer.appends = self.appends(value),
                 _ => (),
             }
         }
         (self.out.error_count() == before).then_some(answer)
+    }
+
+    fn appends(&mut self, value: &Value) -> Option<Vec<(u64, Vec<Value>)>> {
+        let ValueKind::List(tables) = &value.kind else {
+            self.out.push(wrong_type("appends", "a list of tables with `items` and, if not at once, `after`", value));
+            return None;
+        };
+        let mut appends = Vec::new();
+        for table in tables {
+            let (mut after_ms, mut appended) = (0, None);
+            let entries = self.table_of("appends", table)?;
+            for (key, value) in self.known("what a step appends", APPENDS, entries) {
+                match (key, &value.kind) {
+                    ("after", _) => after_ms = self.duration(key, value)?,
+                    ("items", ValueKind::List(items)) => appended = Some(items.clone()),
+                    ("items", _) => self.out.push(wrong_type(key, "a list", value)),
+                    _ => (),
+                }
+            }
+            let Some(items) = appended else {
+                let found = Diagnostic::error("missing-key", table.span.clone(), "what a step appends has `items`");
+                self.out.push(found.hint("write for example `appends = [{ after = \"1s\", items = [1, 2] }]`"));
+                return None;
+            };
+            appends.push((after_ms, items));
+        }
+        Some(appends)
     }
 
     fn failure(&mut self, value: &Value) -> Option<Failure> {

@@ -51,6 +51,7 @@ impl Recorded {
             outside: Vec::new(),
         };
         let mut started: HashMap<(StepId, u32), u64> = HashMap::new();
+        let mut lists: HashMap<StepId, Growing> = HashMap::new();
         // Since when the run is paused, and how long it was.
         let (mut paused, mut stood_ms) = (None, 0);
         for Record { at, event } in records {
@@ -76,34 +77,50 @@ impl Recorded {
                 }
                 // As the attempt did whose answer was kept.
                 Event::CacheHit { step, output, .. } => {
-                    recorded.answer(run.path(*step), Ok(output.clone()), 0);
+                    recorded.answer(run.path(*step), Ok(output.clone()), 0, Vec::new());
                     continue;
                 }
                 // As it answered, or what it heard, in the run that it was taken over from.
-                Event::StepReused { step, output, .. } => match heard_there(&run, *step, output) {
+                Event::StepReused { step, output, items, .. } => match heard_there(&run, *step, output) {
                     Some(heard) => heard,
                     None => {
-                        recorded.answer(run.path(*step), Ok(output.clone()), 0);
+                        let appends = if items.is_empty() { Vec::new() } else { vec![(0, items.clone())] };
+                        recorded.answer(run.path(*step), Ok(output.clone()), 0, appends);
                         continue;
                     }
                 },
                 Event::AttemptStarted { step, attempt } => {
                     started.insert((*step, *attempt), at.0);
+                    if let Some(list) = lists.get_mut(step) {
+                        list.since = at.0;
+                        list.appends.clear();
+                    }
+                    continue;
+                }
+                Event::ItemsAppended { step, items, .. } => {
+                    let since = started.iter().filter(|((of, _), _)| of == step).map(|(_, since)| *since).max();
+                    let list = lists
+                        .entry(*step)
+                        .or_insert_with(|| Growing { since: since.unwrap_or(at.0), ..Growing::default() });
+                    list.append(items, at.0);
                     continue;
                 }
                 Event::AttemptSucceeded { step, attempt, output, .. } => {
                     let took_ms = took(&mut started, *step, *attempt, at.0);
-                    recorded.answer(run.path(*step), Ok(output.clone()), took_ms);
+                    let appends = lists.remove(step).map_or_else(Vec::new, |list| list.appends);
+                    recorded.answer(run.path(*step), Ok(output.clone()), took_ms, appends);
                     continue;
                 }
                 Event::AttemptFailed { step, attempt, failure, .. } => {
                     let took_ms = took(&mut started, *step, *attempt, at.0);
-                    recorded.answer(run.path(*step), Err(failure.clone()), took_ms);
+                    let appends = lists.get_mut(step).map_or_else(Vec::new, |list| std::mem::take(&mut list.appends));
+                    recorded.answer(run.path(*step), Err(failure.clone()), took_ms, appends);
                     continue;
                 }
                 // It would have gone on: how it ends here is up to who cuts it, or its time-out.
                 Event::AttemptCancelled { step, .. } => {
-                    recorded.answer(run.path(*step), Ok(Json::null()), u64::MAX);
+                    let appends = lists.remove(step).map_or_else(Vec::new, |list| list.appends);
+                    recorded.answer(run.path(*step), Ok(Json::null()), u64::MAX, appends);
                     continue;
                 }
                 Event::SignalReceived { signal, data } => Heard::Signal { name: signal.clone(), data: data.clone() },
@@ -120,8 +137,8 @@ impl Recorded {
         Ok(recorded)
     }
 
-    fn answer(&mut self, path: String, end: Result<Json, Failure>, took_ms: u64) {
-        self.answers.entry(path).or_default().push(Answer { end, took_ms });
+    fn answer(&mut self, path: String, end: Result<Json, Failure>, took_ms: u64, appends: Vec<(u64, Vec<Json>)>) {
+        self.answers.entry(path).or_default().push(Answer { end, took_ms, appends });
     }
 
     /// How the attempt at this path ended that was its `nth`, from 1.
@@ -152,6 +169,28 @@ impl Recorded {
             }),
         };
         self.outside.iter().filter_map(|(at_ms, heard)| Some(Happening { at_ms: *at_ms, what: what(heard)? })).collect()
+    }
+}
+
+/// What a step appends.
+#[derive(Default)]
+struct Growing {
+    /// When its latest attempt began.
+    since: u64,
+    /// Over all its attempts.
+    items: Vec<Json>,
+    /// Of its latest attempt, each after so many milliseconds.
+    appends: Vec<(u64, Vec<Json>)>,
+}
+
+impl Growing {
+    fn append(&mut self, items: &[Json], now: u64) {
+        // What a repeated attempt appends again is not among the records.
+        if self.appends.is_empty() && !self.items.is_empty() {
+            self.appends.push((0, self.items.clone()));
+        }
+        self.items.extend_from_slice(items);
+        self.appends.push((now.saturating_sub(self.since), items.to_vec()));
     }
 }
 

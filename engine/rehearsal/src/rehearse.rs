@@ -93,6 +93,9 @@ pub struct Answer {
     pub end: Result<Json, Failure>,
     /// After so many milliseconds. If the step's `timeout` is shorter, that is how the attempt ends.
     pub took_ms: u64,
+    /// The items that it appends until then, each after so many milliseconds, in the order of time. Those that an earlier
+    /// attempt has appended are not appended again.
+    pub appends: Vec<(u64, Vec<Json>)>,
 }
 
 /// A run that was rehearsed.
@@ -133,6 +136,7 @@ pub fn rehearse(
         answer,
         now: setting.begins_ms,
         flights: BTreeMap::new(),
+        appends: BTreeMap::new(),
         started: 0,
         nth: HashMap::new(),
         pools: plan.pools.iter().map(Line::new).collect(),
@@ -159,6 +163,8 @@ struct Stage<'a> {
     now: u64,
     /// Attempts in flight, by when they end (`u64::MAX`: nobody knows) and in the order of their starts.
     flights: BTreeMap<(u64, u64), Flight>,
+    /// What is to be appended, by when and in the order of the attempts' starts.
+    appends: BTreeMap<(u64, u64, usize), Appended>,
     started: u64,
     /// How many attempts were started at each path.
     nth: HashMap<String, u32>,
@@ -171,6 +177,14 @@ struct Stage<'a> {
     /// Whether a step came to its end when it was given its place.
     has_ended: bool,
     rehearsal: Rehearsal,
+}
+
+struct Appended {
+    step: StepId,
+    attempt: u32,
+    /// How many items the attempt has appended before.
+    from: usize,
+    items: Vec<Json>,
 }
 
 struct Flight {
@@ -196,11 +210,17 @@ impl Stage<'_> {
             }
             let lines_open = self.pools.iter().filter_map(Line::opens_at).map(|at| at.0).min();
             let next_end = self.flights.keys().next().map(|(at, _)| *at).filter(|at| *at < u64::MAX);
+            let next_append = self.appends.keys().next().map(|(at, ..)| *at);
             let next_heard = to_come.front().map(|(_, happening)| time(happening));
             // What is in flight without an answer, and what waits for nobody, holds up all the rest.
-            let Some(at) = [next_end, wake_at, next_heard, lines_open].into_iter().flatten().min() else { return };
+            let moments = [next_end, wake_at, next_append, next_heard, lines_open];
+            let Some(at) = moments.into_iter().flatten().min() else { return };
             let has_passed = at > self.now;
             self.now = self.now.max(at);
+            // Before its end, which may be at the same moment.
+            if self.append() {
+                continue;
+            }
             let has_landed = self.land();
             let now = self.now;
             let is_due = |happening: &Happening| time(happening) <= now;
@@ -324,10 +344,17 @@ impl Stage<'_> {
         let (path, no) = (self.rehearsal.run.path(step), self.rehearsal.run.scopes().no(step));
         let nth = self.nth.get(&path).map_or(1, |before| before + 1);
         let answer = (self.answer)(&Asked { attempt: &attempt, no, path: &path, nth });
-        let answer = answer.map(|answer| self.within_timeout(step, answer));
+        let mut answer = answer.map(|answer| self.within_timeout(step, answer));
         self.nth.insert(path, nth);
         self.rehearsal.inputs.insert((step, number), attempt.input);
         let at = answer.as_ref().map_or(u64::MAX, |answer| self.now.saturating_add(answer.took_ms));
+        let mut from = 0;
+        for (nth, (after_ms, items)) in answer.iter_mut().flat_map(|answer| answer.appends.drain(..)).enumerate() {
+            let count = items.len();
+            let key = (self.now.saturating_add(after_ms), self.started, nth);
+            self.appends.insert(key, Appended { step, attempt: number, from, items });
+            from += count;
+        }
         if answer.is_none() {
             self.rehearsal.unanswered.push((step, nth));
         }
@@ -344,7 +371,21 @@ impl Stage<'_> {
             return answer;
         }
         let message = format!("the attempt took longer than its timeout of {}", duration(timeout_ms));
-        Answer { end: Err(failure(FailureKind::TimedOut, message)), took_ms: timeout_ms }
+        Answer { end: Err(failure(FailureKind::TimedOut, message)), took_ms: timeout_ms, ..answer }
+    }
+
+    /// Appends what is to be appended first, if it is time. Answers whether there was something.
+    fn append(&mut self) -> bool {
+        let Some(entry) = self.appends.first_entry().filter(|entry| entry.key().0 <= self.now) else { return false };
+        let Appended { step, attempt, from, mut items } = entry.remove();
+        let run = &self.rehearsal.run;
+        let known = run.items_of(step);
+        items.drain(..items.len().min(known.saturating_sub(from)));
+        // An attempt that is over appends nothing any more.
+        if run.status(step) == (StepStatus::Running, attempt) && !items.is_empty() {
+            self.record(Event::ItemsAppended { step, from: known as u32, items });
+        }
+        true
     }
 
     /// Ends what ends by now. Answers whether there was something.

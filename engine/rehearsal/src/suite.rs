@@ -338,7 +338,7 @@ impl<'a> Resolver<'a> {
             self.schemas[index].judge("output", base.unwrap_or(&nothing), &mut |misfit| misfits.push(misfit));
             let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) else {
                 let output = Json::from(base.unwrap_or(&nothing).to_json());
-                answers.insert(no, Answer { end: Ok(output), took_ms: 0 });
+                answers.insert(no, Answer { end: Ok(output), took_ms: 0, appends: Vec::new() });
                 continue;
             };
             if is_needed {
@@ -370,11 +370,20 @@ impl<'a> Resolver<'a> {
 
     /// An answer, with what is said below it, the uppermost first.
     fn answer(&mut self, step: StepNo, spec: &AnswerSpec, below: &[&AnswerSpec]) -> Option<Answer> {
-        let took_ms = std::iter::once(spec).chain(below.iter().copied()).find_map(|layer| layer.took_ms).unwrap_or(0);
+        let mut layers = std::iter::once(spec).chain(below.iter().copied());
+        let took_ms = layers.clone().find_map(|layer| layer.took_ms).unwrap_or(0);
+        let appends = layers.find_map(|layer| layer.appends.clone()).unwrap_or_default();
+        let json = |(after_ms, items): (u64, Vec<Value>)| {
+            (after_ms, items.iter().map(|item| Json::from(item.to_json())).collect::<Vec<Json>>())
+        };
+        let mut appends: Vec<(u64, Vec<Json>)> = appends.into_iter().map(json).collect();
+        appends.sort_by_key(|(after_ms, _)| *after_ms);
         let mut output: Option<Value> = None;
         for layer in std::iter::once(spec).chain(below.iter().copied()) {
             match (&layer.end, &output) {
-                (EndSpec::Failure(failure), None) => return Some(Answer { end: Err(failure.clone()), took_ms }),
+                (EndSpec::Failure(failure), None) => {
+                    return Some(Answer { end: Err(failure.clone()), took_ms, appends });
+                }
                 (EndSpec::Failure(_), Some(_)) => break,
                 (EndSpec::Output(value), None) => output = Some(value.clone()),
                 (EndSpec::Output(value), Some(over)) => output = Some(laid_over(value, over)),
@@ -398,7 +407,7 @@ impl<'a> Resolver<'a> {
                 _ => misfit,
             });
         }
-        fits.then(|| Answer { end: Ok(Json::from(output.to_json())), took_ms })
+        fits.then(|| Answer { end: Ok(Json::from(output.to_json())), took_ms, appends })
     }
 
     /// What the answers of a plugin's steps have in common.

@@ -59,6 +59,10 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             Some(_) => format!("{} began", name(step)),
             None => format!("{} waits", name(step)),
         },
+        Event::ItemsAppended { step, items, .. } => {
+            let items: Vec<&str> = items.iter().map(downbeat_workflow::json::Json::as_str).collect();
+            format!("{} appended {}", name(step), shown(&items.join(", ")))
+        }
         Event::ScopeOpened { step, index } => match (scope_name(run, *step, *index), again) {
             (scope, true) => format!("{} began again", scope.unwrap_or_else(|| name(step))),
             (Some(scope), false) => format!("{scope} began"),
@@ -77,7 +81,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
             format!("{} was {word} by {}{note}", name(step), shown(by))
         }
-        Event::StepReused { step, output, origin } => {
+        Event::StepReused { step, output, origin, .. } => {
             format!("{} was reused from run {}: {}", name(step), origin.run, shown(output.as_str()))
         }
         Event::Paused { step: Some(step), reason } => format!("{} was paused: {}", name(step), shown(reason)),

@@ -145,7 +145,7 @@ fn play(toml: &str, setting: &Setting, took: &[(&str, u64)]) -> Rehearsal {
     let took: BTreeMap<&str, u64> = took.iter().copied().collect();
     rehearse(&plan.clone(), setting, &mut |asked| {
         let took_ms = took.get(asked.path).copied().unwrap_or(0);
-        Some(Answer { end: Ok(Json::null()), took_ms })
+        Some(Answer { end: Ok(Json::null()), took_ms, appends: Vec::new() })
     })
 }
 
@@ -197,7 +197,7 @@ fn an_attempt_without_an_answer_holds_up_what_needs_it_and_nothing_else() {
     let plan = plan(format!("{HEADER}{toml}"));
     let played = rehearse(&plan.clone(), &nothing(), &mut |asked| {
         let known = asked.path != "a";
-        known.then(|| Answer { end: Ok(Json::null()), took_ms: 5 })
+        known.then(|| Answer { end: Ok(Json::null()), took_ms: 5, appends: Vec::new() })
     });
     assert_eq!(played.unanswered, [(plan.step_named("a").unwrap(), 1)]);
     assert_eq!((played.run.outcome(), played.took_ms()), (None, 10));
@@ -275,7 +275,8 @@ fn what_a_rehearsal_has_not_is_left_out_of_a_recorded_run() {
     const HOUR: u64 = 3_600_000;
     let plan = played.run.plan().clone();
     let origin = Box::new(Origin { run: RunId("other".into()), step: "a".to_owned(), at: Timestamp(7) });
-    let reused = Event::StepReused { step: plan.step_named("a").unwrap(), output: Json::null(), origin };
+    let reused =
+        Event::StepReused { step: plan.step_named("a").unwrap(), output: Json::null(), items: Vec::new(), origin };
     let mut late_ms = 0;
     let mut records = Vec::new();
     for Record { at, event } in played.records {
@@ -326,6 +327,7 @@ fn steps_that_a_recorded_run_took_over_answer_and_hear_as_they_did_there() {
     let reused = |step: &str, output: &str| Event::StepReused {
         step: plan.step_named(step).unwrap(),
         output: Json::parse(output).unwrap(),
+        items: Vec::new(),
         origin: origin(step),
     };
     let b = plan.step_named("b").unwrap();

@@ -77,6 +77,11 @@ pub trait Observer: Send + Sync {
     fn log(&self, level: Level, line: &str);
     /// The latest state of the work.
     fn progress(&self, done: u64, total: Option<u64>, message: &str);
+    /// The attempt appends these to its list, of which it has appended so many before. Ready once they are kept; the guest
+    /// waits for that. By default they go nowhere.
+    fn items(&self, _from: u32, _items: Vec<Json>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Sandbox {

@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
     world: "downbeat:step/plugin",
     imports: {
         "downbeat:step/process.run": async,
+        "downbeat:step/items.append": async,
         "downbeat:step/artifacts.put": async | trappable,
         "downbeat:step/artifacts.get": async | trappable,
         "downbeat:step/artifacts.[static]writer.open": async | trappable,

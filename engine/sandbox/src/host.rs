@@ -3,6 +3,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod http;
+pub(crate) mod items;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod progress;
@@ -42,7 +43,7 @@ impl Host {
 
 /// The interfaces that can be imported, with the versions that are compatible.
 const OFFERED: &[(&str, &str, &[&str])] = &[
-    ("downbeat:step", "0.1.", &["artifacts", "log", "process", "progress", "types"]),
+    ("downbeat:step", "0.1.", &["artifacts", "items", "log", "process", "progress", "types"]),
     (
         "wasi:cli",
         "0.2.",

@@ -245,7 +245,16 @@ impl Sandbox {
                 description
             }
         };
-        Ok(Plugin { component: Identity { digest, description }, imports, exports, size, slots, cache_fault, pre })
+        let items = imports.iter().any(|import| import.starts_with("downbeat:step/items@"));
+        Ok(Plugin {
+            component: Identity { digest, description, items },
+            imports,
+            exports,
+            size,
+            slots,
+            cache_fault,
+            pre,
+        })
     }
 
     /// Asks the component what it is, in an instance without any grant. In a thread with an executor of its own, since

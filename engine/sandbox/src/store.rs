@@ -14,6 +14,7 @@ use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::downbeat::step::types;
+use crate::host::items::Appended;
 use crate::host::log::Log;
 use crate::host::process::Children;
 use crate::host::{Host, wasi};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) virtual_ns: u64,
     /// Its native programs; none have been started if there is none.
     pub(crate) children: Option<Arc<Children>>,
+    /// What it gave others to work on.
+    pub(crate) appended: Appended,
     pub(crate) table: ResourceTable,
     pub(crate) wasi: Option<Box<WasiCtx>>,
     /// The granted directories, by the guest's paths.
@@ -75,6 +78,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         deadline: deadline(setup.started, setup.timeout),
         virtual_ns: 0,
         children: None,
+        appended: Appended::default(),
         table: ResourceTable::new(),
         wasi: None,
         directories: Vec::new(),

@@ -119,6 +119,9 @@ pub struct Component {
     pub digest: Digest,
     /// Its answer to `describe`.
     pub description: Description,
+    /// Whether it imports `items`, so that it may append items for others to work on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub items: bool,
 }
 
 #[cfg(test)]

@@ -257,6 +257,10 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
     let mut needs: Vec<String> = step.needs.iter().map(|need| need_text(plan, need)).collect();
     needs.sort();
     members.insert("needs".to_owned(), needs.into());
+    if !step.cancels.is_empty() {
+        let cancels: Vec<&str> = step.cancels.iter().map(|no| plan.step(*no).name.as_str()).collect();
+        members.insert("cancels".to_owned(), cancels.into());
+    }
     for (long, short) in [("grants", "grant"), ("limits", "limit")] {
         if let Some(value) = members.remove(long).filter(|value| *value != serde_json::json!({})) {
             members.insert(short.to_owned(), value);
@@ -297,7 +301,14 @@ fn opens_value(plan: &Plan, opens: &Opens) -> serde_json::Map<String, Value> {
     let mut put = |key: &str, value: Value| drop(members.insert(key.to_owned(), value));
     match &opens.scopes {
         ScopeCount::One => (),
-        ScopeCount::Each(each) => put("foreach", to_value(each)),
+        ScopeCount::Each(each) => {
+            let mut value = to_value(each);
+            // The list says whose items they are.
+            if let Value::Object(members) = &mut value {
+                members.remove("from");
+            }
+            put("foreach", value);
+        }
         ScopeCount::Rounds(rounds) => put("repeat", to_value(rounds)),
     }
     if let Some(with) = &opens.with {

@@ -120,6 +120,15 @@ pub enum Event {
         /// Which.
         attempt: u32,
     },
+    /// A running step appended to its list of items: what a `foreach` over it works on, also while the step still runs.
+    ItemsAppended {
+        /// Whose list.
+        step: StepId,
+        /// How many items it had before. What a repeated attempt appends again is not appended.
+        from: u32,
+        /// In their order.
+        items: Vec<Json>,
+    },
     /// The attempt, and with it the step, succeeded.
     AttemptSucceeded {
         /// Whose.
@@ -201,6 +210,9 @@ pub enum Event {
         step: StepId,
         /// What it answered there.
         output: Json,
+        /// What it appended there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<Json>,
         /// Where.
         origin: Box<Origin>,
     },
@@ -397,6 +409,7 @@ impl SkipReason {
                     NeedState::Failed => "fail",
                     NeedState::Skipped => "be skipped",
                     NeedState::Finished => "finish",
+                    NeedState::Started => "start",
                 };
                 let was = match was {
                     StepEnd::Succeeded => "succeeded",
@@ -446,6 +459,8 @@ pub enum NeedState {
     Skipped,
     /// It came to any end.
     Finished,
+    /// It has begun: its first attempt has, or its waiting, or it is about to open scopes. One that failed before counts as well.
+    Started,
 }
 
 /// The end that a step came to.

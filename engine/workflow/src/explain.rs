@@ -806,6 +806,20 @@ impl<'p> Teller<'p> {
         self.run.apply(record)?;
         self.end_pauses(at);
         match &record.event {
+            Event::AttemptStarted { step, attempt: 1 } | Event::StepOpened { step } if self.plan.has_starts() => {
+                let plan = self.plan;
+                for (dependent, _) in plan.dependents(self.run.scopes().no(*step)) {
+                    let dependent = self.beside(*step, *dependent);
+                    // What goes on beside it is not what the end waited for before it.
+                    if matches!(self.lives[dependent.index()].doing, Some((Part::Needs, _))) && self.is_ready(dependent)
+                    {
+                        self.turn_to(dependent, Part::Engine, at);
+                    }
+                }
+            }
+            _ => (),
+        }
+        match &record.event {
             Event::RunCreated { .. } => {
                 self.created = at;
                 for life in &mut self.lives {
@@ -876,6 +890,7 @@ impl<'p> Teller<'p> {
                 self.turn_to(*step, part, at);
                 self.steps[step.index()].opened = true;
             }
+            Event::ItemsAppended { .. } => (),
             Event::WaitQueued { step, .. } => self.turn_to(*step, Part::Pool, at),
             Event::ScopeQueued { step, .. } => self.look_at_line(*step, at),
             Event::ScopeOpened { step, .. } => {

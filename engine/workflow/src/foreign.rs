@@ -85,6 +85,9 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
     if !step.undo.iter().chain(&step.undoes).all(is_here) {
         return Err("it undoes, or is undone by, a step that is not beside it");
     }
+    if !step.cancels.iter().all(is_here) {
+        return Err("it cancels a step that is not beside it");
+    }
     if step.pool().is_some_and(|pool| pool.index() >= plan.pools.len()) {
         return Err("its pool is none of the plan's");
     }
@@ -111,8 +114,12 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
             if opens.with.is_some() && opened.workflow.is_none() {
                 return Err("it has inputs for a block");
             }
-            if let ScopeCount::Rounds(rounds) = &opens.scopes {
-                spans.push(rounds.delay_ms);
+            match &opens.scopes {
+                ScopeCount::Each(each) if !each.from.iter().all(is_here) => {
+                    return Err("it works on the items of a step that is not beside it");
+                }
+                ScopeCount::Rounds(rounds) => spans.push(rounds.delay_ms),
+                ScopeCount::One | ScopeCount::Each(_) => (),
             }
         }
         Work::Wait(wait) => {
@@ -204,6 +211,7 @@ mod tests {
         });
         text["steps"][2]["work"]["wait"]["pool"] = 0.into();
         text["steps"][2]["priority"] = (-1).into();
+        text["steps"][0]["cancels"] = json!([1]);
         text
     }
 
@@ -226,6 +234,9 @@ mod tests {
         assert!(said("/steps/1/needs/0/step", json!(9)).contains("step 1: it needs a step that is not beside it"));
         assert!(said("/steps/1/needs/0/step", json!(2)).contains("not beside it"), "of another body");
         assert!(said("/steps/1/needs/0/step", json!(1)).contains("in a circle"));
+        assert!(said("/steps/0/cancels/0", json!(2)).contains("it cancels a step that is not beside it"));
+        let each = json!({ "each": { "list": [], "from": [2], "join": "all", "rest": "wait" } });
+        assert!(said("/steps/1/work/open/scopes", each).contains("the items of a step that is not beside it"));
         assert!(said("/steps/0/work/wait/signal", json!(1)).contains("a signal that is none"));
         for body in [0, 2] {
             assert!(said("/steps/1/work/open/body", json!(body)).contains("a body that is none"));

@@ -178,7 +178,8 @@ impl History {
             }
             Event::SignalReceived { signal, data } => self.signals.push((at, signal.clone(), data.clone())),
             // The steps of a scope are known once something happens to them.
-            Event::ScopeOpened { .. }
+            Event::ItemsAppended { .. }
+            | Event::ScopeOpened { .. }
             | Event::ScopeQueued { .. }
             | Event::ScopeTimedOut { .. }
             | Event::ApprovalGiven { .. }

@@ -122,6 +122,8 @@ struct Links {
     regions: Regions,
     /// Whether the end of a step may end others.
     has_cuts: bool,
+    /// Whether a step is needed as one that has begun.
+    has_starts: bool,
     canonical: Canonical,
 }
 
@@ -313,6 +315,9 @@ pub struct Step {
     /// Of one attempt, or of each scope that it opens, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The steps of its body that are ended, if they are not over, when this one succeeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancels: Vec<StepNo>,
     /// The step of its body that takes back what this one did, if it succeeded and its scope does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<StepNo>,
@@ -397,6 +402,13 @@ pub enum ScopeCount {
 pub struct Each {
     /// The list.
     pub list: Template,
+    /// The steps beside it whose items are the list: it grows while they run. Of several, the nth item is made of the nth of
+    /// each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<StepNo>,
+    /// Asked whenever an item has ended: once it is true, the step has succeeded, whatever `join` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Rule>,
     /// How many scopes may be open at once; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
@@ -708,9 +720,16 @@ impl Plan {
         });
         let bodies = members.collect();
         let is_plain = |step: &Step| matches!(step.work, Work::Use(_) | Work::Wait(_));
-        let has_cuts = !self.steps.iter().all(is_plain);
-        self.links =
-            Links { bodies, dependents, regions: Regions::default(), has_cuts, canonical: Canonical::default() };
+        let has_cuts = !self.steps.iter().all(|step| is_plain(step) && step.cancels.is_empty());
+        let has_starts = dependents.iter().flatten().any(|(_, state)| *state == NeedState::Started);
+        self.links = Links {
+            bodies,
+            dependents,
+            regions: Regions::default(),
+            has_cuts,
+            has_starts,
+            canonical: Canonical::default(),
+        };
         self.links.regions = Regions::of(&self);
         self.links.has_cuts |= !self.links.regions.is_empty();
         self
@@ -809,6 +828,11 @@ impl Plan {
     /// Whether the end of a step may end others: the losers of a join, the rest of a scope.
     pub(crate) fn has_cuts(&self) -> bool {
         self.links.has_cuts
+    }
+
+    /// Whether a step is needed as one that has begun.
+    pub(crate) fn has_starts(&self) -> bool {
+        self.links.has_starts
     }
 
     /// The canonical text, and its digest. Made at the first call; a plan is not changed after that.

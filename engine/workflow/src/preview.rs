@@ -95,6 +95,9 @@ pub struct StepPreview {
     /// The steps that are ended once it is decided whether this one starts, if they are not over by then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<String>,
+    /// The steps that it ends when it succeeds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cancels: Vec<String>,
     /// Its `when`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RulePreview>,
@@ -210,6 +213,9 @@ pub struct EachPreview {
     /// How many have to succeed.
     #[serde(skip_serializing_if = "is_default")]
     pub join: Join,
+    /// The rule that decides it whenever an item has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// What becomes of the others once that is decided.
     #[serde(skip_serializing_if = "is_default")]
     pub rest: Rest,
@@ -298,7 +304,7 @@ pub fn preview(plan: &Plan, inputs: Json) -> Preview {
         plan,
         inputs: inputs.value(),
         verdicts: vec![None; plan.steps.len()],
-        joins: plan.steps.iter().any(|step| !waits_for_all(step)),
+        joins: plan.has_starts() || plan.steps.iter().any(|step| !waits_for_all(step)),
         left: Cell::new(NEEDS_FOLLOWED_MAX),
     };
     let (order, waves) = waves(plan, BodyId(0));
@@ -366,13 +372,18 @@ impl Known<'_> {
     /// A step and all that are over for sure when it starts; `None` if too much was followed already.
     fn before(&self, then: StepNo) -> Option<HashSet<StepNo>> {
         let (mut seen, mut open) = (HashSet::from([then]), vec![then]);
+        // Those that have begun: what they need is over, while they may not be.
+        let mut begun = HashSet::new();
         while let Some(step) = open.pop() {
             let step = self.plan.step(step);
             self.left.set(self.left.get().checked_sub(step.needs.len())?);
             if waits_for_all(step) {
-                let needed = step.needs.iter().filter(|need| seen.insert(need.step));
+                let needed = step.needs.iter().filter(|need| match need.state {
+                    NeedState::Started => !seen.contains(&need.step) && begun.insert(need.step),
+                    _ => seen.insert(need.step),
+                });
                 // What ended in any way may have been skipped before all that it needs was over.
-                let ran = needed.filter(|need| matches!(need.state, NeedState::Succeeded | NeedState::Failed));
+                let ran = needed.filter(|need| !matches!(need.state, NeedState::Skipped | NeedState::Finished));
                 open.extend(ran.map(|need| need.step));
             }
         }
@@ -557,6 +568,7 @@ fn step_preview(known: &Known<'_>, id: StepNo, wave: usize, path: &str) -> StepP
         needs: step.needs.iter().map(|need| need_text(plan, need)).collect(),
         join: step.join,
         ends: plan.region(id).iter().map(|step| plan.step(*step).name.clone()).collect(),
+        cancels: step.cancels.iter().map(|step| plan.step(*step).name.clone()).collect(),
         rule,
         plugin: plugin.map(|plugin| plugin.name.clone()),
         opens: opens.filter(|_| itself.is_none()).map(|opens| opens_preview(plan, opens)),
@@ -613,9 +625,10 @@ fn scopes_preview(seen: &Seen<'_, '_>, opens: &Opens, is_own: bool) -> (Option<E
         ScopeCount::One => (None, None),
         ScopeCount::Each(each) => {
             let (list, _) = outline(seen, &each.list, is_own);
-            let items = list.value().as_array().map(Vec::len);
+            let items = list.value().as_array().filter(|_| each.from.is_empty()).map(Vec::len);
             let (parallel, join, rest) = (each.parallel, each.join, each.rest);
-            (Some(EachPreview { list, items, parallel, join, rest }), None)
+            let until = each.until.as_ref().map(|until| until.source().to_owned());
+            (Some(EachPreview { list, items, parallel, join, until, rest }), None)
         }
         ScopeCount::Rounds(rounds) => {
             let text = |rule: &crate::rule::Rule| rule.source().to_owned();
@@ -693,7 +706,7 @@ fn needs(known: &Known<'_>, id: StepNo) -> Result<Vec<String>, String> {
             (None, NeedState::Finished) => met += 1,
             (None, NeedState::Failed) => open.push(format!("`{name}` fails")),
             (None, NeedState::Skipped) => open.push(format!("`{name}` is skipped")),
-            (None, NeedState::Succeeded) => match verdict {
+            (None, NeedState::Succeeded | NeedState::Started) => match verdict {
                 Some(Verdict::Depends(_)) => open.push(format!("`{name}` runs")),
                 _ => met += 1,
             },
@@ -726,7 +739,8 @@ fn cut_by(known: &Known<'_>, order: &[StepNo]) -> HashMap<StepNo, StepNo> {
         let region: HashSet<StepNo> = plan.region(*join).iter().copied().collect();
         while let Some(step) = open.pop() {
             let needs = &plan.step(step).needs;
-            let needed = needs.iter().filter(|_| waits_for_all(plan.step(step))).map(|need| need.step);
+            let needed = needs.iter().filter(|need| need.state != NeedState::Started && waits_for_all(plan.step(step)));
+            let needed = needed.map(|need| need.step);
             let needed = needed.filter(|need| region.contains(need) && waited_for.insert(*need));
             // What may be skipped may be over before all that it needs is.
             open.extend(needed.filter(|need| self::needs(known, *need).is_ok_and(|depends| depends.is_empty())));
@@ -872,6 +886,7 @@ pub(crate) fn need_text(plan: &Plan, need: &crate::plan::Need) -> String {
         NeedState::Failed => format!("{name}.failed"),
         NeedState::Skipped => format!("{name}.skipped"),
         NeedState::Finished => format!("{name}.finished"),
+        NeedState::Started => format!("{name}.started"),
     }
 }
 
@@ -881,5 +896,6 @@ fn wanted(state: NeedState) -> &'static str {
         NeedState::Failed => "fail",
         NeedState::Skipped => "be skipped",
         NeedState::Finished => "finish",
+        NeedState::Started => "start",
     }
 }

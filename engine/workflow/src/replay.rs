@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::description::Digest;
 use crate::difference::own_keys;
-use crate::event::{Event, Outcome, Record, RunId, Timestamp};
+use crate::event::{Event, NeedState, Outcome, Record, RunId, Timestamp};
 use crate::inputs;
 use crate::json::Json;
 use crate::plan::{Plan, StepId};
@@ -153,6 +153,7 @@ impl Pair {
                 | Event::AttemptFailed { .. }
                 | Event::AttemptInterrupted { .. }
                 | Event::AttemptCancelled { .. }
+                | Event::ItemsAppended { .. }
                 | Event::SignalReceived { .. }
                 | Event::ApprovalGiven { .. }
                 | Event::StepCancelRequested { .. }
@@ -216,6 +217,7 @@ impl Pair {
             Event::AttemptSucceeded { .. }
             | Event::AttemptFailed { .. }
             | Event::AttemptInterrupted { .. }
+            | Event::ItemsAppended { .. }
             | Event::SignalReceived { .. }
             | Event::ApprovalGiven { .. }
             | Event::StepCancelRequested { .. }
@@ -469,7 +471,11 @@ impl Pair {
         let (plan, scopes) = (self.new.plan(), self.new.scopes());
         let scope = scopes.scope(step);
         let open = self.new.step(step).needs.iter();
-        let open = open.filter(|need| !self.new.has_ended(scopes.life(plan, scope, need.step)));
+        let open = open.filter(|need| {
+            let needed = scopes.life(plan, scope, need.step);
+            let has_begun = need.state == NeedState::Started && self.new.status(needed).1 > 0;
+            !has_begun && !self.new.has_ended(needed)
+        });
         let texts: Vec<String> = open.map(|need| format!("`{}`", need_text(plan, need))).collect();
         if texts.is_empty() { "its turn".to_owned() } else { texts.join(", ") }
     }
@@ -506,6 +512,10 @@ impl Pair {
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
                 format!("{} was cancelled", name(*step))
             }
+            Event::ItemsAppended { step, items, .. } => match items.len() {
+                1 => format!("{} appended an item", name(*step)),
+                count => format!("{} appended {count} items", name(*step)),
+            },
             Event::StepSkipped { step, reason } => {
                 format!("skipped {}: {}", name(*step), reason.explain(self.old.plan(), &self.scopes))
             }
@@ -596,6 +606,7 @@ fn step_of(event: &mut Event) -> Option<&mut StepId> {
         | Event::AttemptFailed { step, .. }
         | Event::AttemptInterrupted { step, .. }
         | Event::AttemptCancelled { step, .. }
+        | Event::ItemsAppended { step, .. }
         | Event::ScopeTimedOut { step, .. }
         | Event::StepReused { step, .. }
         | Event::ApprovalGiven { step, .. }

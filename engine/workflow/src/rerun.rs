@@ -256,7 +256,7 @@ impl Judge<'_> {
             let no = old.scopes().no(step);
             for later in &edges[(no.0 - first) as usize] {
                 let later = old.scopes().life(old.plan(), scope, *later);
-                let is_decided_by_it = old.unneeded_by(step) == Some(later);
+                let is_decided_by_it = old.unneeded_by(step) == Some(later) || withdrawn_by(old, step) == Some(later);
                 if is_decided_by_it || self.found.again.contains_key(&later) {
                     continue;
                 }
@@ -309,6 +309,7 @@ impl Judge<'_> {
                 | SkipReason::ScopeEnded { .. },
             ) => return None,
             StepStatus::Cancelled if old.unneeded_by(step).is_some() => return None,
+            StepStatus::Cancelled | StepStatus::Skipped(_) if withdrawn_by(old, step).is_some() => return None,
             _ if spared || has_scopes => return None,
             StepStatus::Failed(_) => StepEnd::Failed,
             StepStatus::Skipped(_) => StepEnd::Skipped,
@@ -331,7 +332,7 @@ impl Judge<'_> {
         let none = BTreeSet::new();
         let inputs = if is_workflow { &none } else { inputs };
         let has_succeeded = matches!(old.status(step).0, StepStatus::Succeeded(_));
-        let spared = spared || old.unneeded_by(step).is_some();
+        let spared = spared || old.unneeded_by(step).is_some() || withdrawn_by(old, step).is_some();
         let is_spared = spared || (has_succeeded && !opens.detached);
         let mut is_whole = true;
         for scope in scopes {
@@ -375,6 +376,11 @@ impl Judge<'_> {
                     continue;
                 }
                 step.needs.iter().for_each(|need| edge(need.step, no));
+                if let Some(ScopeCount::Each(each)) = step.opens().map(|opens| &opens.scopes) {
+                    each.from.iter().for_each(|from| edge(*from, no));
+                }
+                // Reused, it would end them before they had begun.
+                step.cancels.iter().for_each(|target| edge(*target, no));
                 for mention in mentions(plan, step, true) {
                     if let Mention::Step(name) = mention {
                         plan.named_in(body, name).into_iter().for_each(|seen| edge(seen, no));
@@ -389,6 +395,17 @@ impl Judge<'_> {
 
 fn kind(run: &Run, step: StepId) -> StepKind {
     run.step(step).kind()
+}
+
+/// The step beside one that came to no end of its own whose success ends it, if it was over.
+fn withdrawn_by(old: &Run, step: StepId) -> Option<StepId> {
+    if !matches!(old.status(step).0, StepStatus::Cancelled | StepStatus::Skipped(SkipReason::Asked { .. })) {
+        return None;
+    }
+    let (scope, no) = old.scopes().find(step)?;
+    let has_succeeded = |by: &StepId| matches!(old.status(*by).0, StepStatus::Succeeded(_));
+    let mut beside = old.scopes().steps_of(old.plan(), scope);
+    beside.find(|by| old.step(*by).cancels.contains(&no) && has_succeeded(by))
 }
 
 /// What a step looks at: in its own rules, and, if `deep`, in those of the steps that it opens, as far as they see what is
@@ -411,7 +428,10 @@ fn mentions<'p>(plan: &'p Plan, step: &'p Step, deep: bool) -> Vec<Mention<'p>> 
                 found.extend(opens.with.iter().flat_map(|with| with.mentions()));
                 match &opens.scopes {
                     ScopeCount::One => (),
-                    ScopeCount::Each(each) => found.extend(each.list.mentions()),
+                    ScopeCount::Each(each) => {
+                        found.extend(each.list.mentions());
+                        found.extend(each.until.iter().flat_map(|until| until.mentions()));
+                    }
                     ScopeCount::Rounds(rounds) => {
                         let rules = rounds.while_holds.iter().chain(&rounds.until);
                         found.extend(rules.flat_map(|rule| rule.mentions()));
@@ -461,18 +481,41 @@ impl<'a> Follower<'a> {
     }
 
     fn follow(&mut self, scope: ScopeId) {
+        // What began as something had begun, and not ended, waits here until that is taken over as a whole.
+        let mut early: Vec<&Record> = Vec::new();
         for record in std::mem::take(&mut self.stories[scope.index()]) {
-            match &record.event {
-                Event::AttemptSucceeded { step, .. } | Event::StepSucceeded { step, .. } => {
-                    self.succeeded(*step, record);
+            let before = self.records.len();
+            self.take_over(record);
+            if self.records.len() == before {
+                if self.again.old.plan().has_starts() {
+                    early.push(record);
                 }
-                Event::StepReused { step, origin, .. } | Event::CacheHit { step, origin, .. } => {
-                    self.reuse(*step, origin.clone())
-                }
-                Event::StepSkipped { step, .. } => self.same_end(*step),
-                Event::StepOpened { step } if self.rerun.opened.contains(step) => self.open(*step),
-                _ => (),
+                continue;
             }
+            while !early.is_empty() {
+                let before = self.records.len();
+                early.retain(|record| {
+                    let before = self.records.len();
+                    self.take_over(record);
+                    self.records.len() == before
+                });
+                if self.records.len() == before {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Has the new run do what one of these records says, if it would.
+    fn take_over(&mut self, record: &Record) {
+        match &record.event {
+            Event::AttemptSucceeded { step, .. } | Event::StepSucceeded { step, .. } => self.succeeded(*step, record),
+            Event::StepReused { step, origin, .. } | Event::CacheHit { step, origin, .. } => {
+                self.reuse(*step, origin.clone());
+            }
+            Event::StepSkipped { step, .. } => self.same_end(*step),
+            Event::StepOpened { step } if self.rerun.opened.contains(step) => self.open(*step),
+            _ => (),
         }
     }
 
@@ -528,7 +571,8 @@ impl<'a> Follower<'a> {
         // Its rule is asked once more: it has to begin now, by itself.
         let begins = self.run.asks(now, self.at);
         let begins = begins.filter(|event| !matches!(event.ended_step(), Some(ended) if ended == now));
-        if begins.is_some() && self.apply(Event::StepReused { step: now, output: output.clone(), origin }) {
+        let items = self.again.old.appended(step);
+        if begins.is_some() && self.apply(Event::StepReused { step: now, output: output.clone(), items, origin }) {
             self.reused.push(step);
         }
     }

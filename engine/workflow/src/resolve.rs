@@ -2,7 +2,7 @@
 //! before anything runs.
 //!
 //! What is declared comes first (`declared`), then, for the workflow and each body of steps within it (`body`), how steps
-//! hang together (`graph`), and each step by itself (`step`, `grant`); then whether pools can be waited for in vain
+//! hang together (`graph`), and each step by itself (`step`, `list`, `grant`); then whether pools can be waited for in vain
 //! (`exclusion`), and last, what is right and yet hardly meant (`doubt`). Sub-workflows are files of their own, with
 //! diagnostics of their own, and end up in the same plan (`draft`). A check that depends on something that already is wrong stays silent, so that one fault is told once. The
 //! work is near linear in the file's size.
@@ -15,6 +15,7 @@ mod draft;
 mod exclusion;
 mod grant;
 mod graph;
+mod list;
 mod step;
 
 use std::cell::Cell;
@@ -36,6 +37,7 @@ use draft::Draft;
 pub use draft::{File, beside};
 use graph::Owner;
 pub(crate) use graph::{JOIN_WORDS, REST_WORDS};
+use list::AMONG;
 pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX, ROUNDS_MAX};
 
 /// The most steps of a workflow. 100,000: what the engine is built and measured for.
@@ -137,6 +139,8 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
         used: Used::default(),
         guards: Vec::new(),
         suggestions: Cell::new(0),
+        is_list: false,
+        is_among: false,
     };
     let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
     let outputs = resolver.body(body, &spec.steps, &spec.outputs, owner);
@@ -190,6 +194,10 @@ struct Resolver<'a, 'd, 'f> {
     guards: Vec<Guard>,
     /// How often a similar name was looked for: see [`Here::similar`].
     suggestions: Cell<usize>,
+    /// Whether the list of a `foreach` is looked at.
+    is_list: bool,
+    /// Whether the `until` of a `foreach` is.
+    is_among: bool,
 }
 
 /// The types of what only items or rounds have.
@@ -242,6 +250,8 @@ impl<'a> Resolver<'a, '_, '_> {
             frames: &self.frames,
             locals: &self.locals,
             suggestions: &self.suggestions,
+            is_list: self.is_list,
+            is_among: self.is_among,
         }
     }
 
@@ -354,6 +364,8 @@ struct Here<'h, 'a> {
     frames: &'h [Frame<'a>],
     locals: &'h [Locals<'a>],
     suggestions: &'h Cell<usize>,
+    is_list: bool,
+    is_among: bool,
 }
 
 impl<'a> Here<'_, 'a> {
@@ -388,13 +400,20 @@ impl<'a> Known<'a> for Here<'_, 'a> {
         }
     }
 
-    fn local(&self, local: Local) -> Option<Type<'a>> {
-        let innermost = self.locals.last()?;
-        match local {
-            Local::Index => Some(Type::of_kinds(Kinds::INT)),
-            Local::Item => self.locals.iter().rev().find_map(|locals| locals.item.clone()),
-            Local::Previous => innermost.previous.clone(),
+    fn local(&self, local: Local, outer: u8) -> Option<Type<'a>> {
+        if local == Local::Items {
+            return self.is_among.then(|| Type::of_schema(&AMONG));
         }
+        let mut locals = self.locals.iter().rev().skip(outer.into());
+        match local {
+            Local::Item => locals.find_map(|locals| locals.item.clone()),
+            Local::Previous => locals.next()?.previous.clone(),
+            Local::Index | Local::Items => locals.next().map(|_| Type::of_kinds(Kinds::INT)),
+        }
+    }
+
+    fn is_list(&self) -> bool {
+        self.is_list
     }
 
     fn similar_step(&self, name: &str) -> Option<&'a str> {

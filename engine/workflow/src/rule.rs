@@ -50,6 +50,8 @@ const SAW_BYTES_MAX: usize = 1 << 10;
 /// | `steps.NAME.attempts` | how many attempts were started |
 /// | `item` | within `foreach`: the item of the list that this is about |
 /// | `index` | within `foreach` and `repeat`: which item or round it is, from 0 |
+/// | `outer.item`, `outer.index`, `outer.previous` | the same of what is around the innermost `foreach` or `repeat`; `outer.outer` further out |
+/// | `items.succeeded`, `items.failed`, `items.outputs` | in the `until` of a `foreach`: how many items have, and what they answered |
 /// | `previous` | within `repeat`: what the round before answered, null in the first |
 /// | `run.id` | the run's id |
 /// | `workflow.name`, `workflow.directory` | the workflow's name and its absolute folder |
@@ -66,8 +68,8 @@ pub trait Scope {
     fn output(&self, _step: &str) -> Option<&Json> {
         None
     }
-    /// What only items and rounds have; `None` outside of them.
-    fn local(&self, _local: Local) -> Option<&serde_json::Value> {
+    /// What only items and rounds have, those so many of them further out; `None` outside of them.
+    fn local(&self, _local: Local, _outer: u8) -> Option<&serde_json::Value> {
         None
     }
     /// The run's id.

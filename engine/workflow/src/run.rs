@@ -9,8 +9,8 @@
 //!
 //! A run is a tree of scopes (see [`Scopes`]), each of which lives by the same rules as the workflow's own: its steps, then
 //! the undoing of what they did if that was in vain, then its always-steps. `life` says what is kept, `change` how a fact
-//! changes it, `family` how scopes open and close, `decide` what follows, `pause` what does not follow for now, `seen` what rules
-//! see.
+//! changes it, `family` how scopes open and close, `items` what becomes of lists that grow, `decide` what follows, `pause` what
+//! does not follow for now, `seen` what rules see.
 //!
 //! Work per event is proportional to what the event unblocks (times the logarithm of what is due): steps that nothing
 //! happened to are never looked at.
@@ -18,6 +18,7 @@
 mod change;
 mod decide;
 mod family;
+mod items;
 mod life;
 mod pause;
 mod seen;
@@ -178,6 +179,8 @@ pub struct Run {
     group: Option<Box<str>>,
     /// What is paused, the whole run by `None`, and since when.
     holds: BTreeMap<Option<StepId>, Timestamp>,
+    /// What steps have appended, and who works on it.
+    lists: BTreeMap<StepId, items::List>,
 }
 
 /// Where a step stands.
@@ -237,6 +240,7 @@ impl Run {
             freed: Vec::new(),
             group: None,
             holds: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
 
@@ -605,6 +609,7 @@ impl NeedState {
             NeedState::Failed => end == StepEnd::Failed,
             NeedState::Skipped => end == StepEnd::Skipped,
             NeedState::Finished => true,
+            NeedState::Started => end != StepEnd::Skipped,
         }
     }
 }

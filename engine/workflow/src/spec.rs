@@ -186,6 +186,8 @@ pub struct StepSpec {
     pub rest: Option<Spanned<String>>,
     /// `when`.
     pub when: Option<Spanned<String>>,
+    /// `cancels`.
+    pub cancels: Vec<Spanned<String>>,
     /// `retry`.
     pub retry: Option<RetrySpec>,
     /// `timeout`.
@@ -243,10 +245,14 @@ pub struct ForeachSpec {
     pub span: Range<usize>,
     /// `in`.
     pub list: Option<Value>,
+    /// `zip`, in place of `in`.
+    pub zip: Option<Value>,
     /// `parallel`.
     pub parallel: Option<Spanned<i64>>,
     /// `join`.
     pub join: Option<Spanned<JoinSpec>>,
+    /// `until`.
+    pub until: Option<Spanned<String>>,
     /// `rest`.
     pub rest: Option<Spanned<String>>,
 }

@@ -50,6 +50,8 @@ enum Again {
     Once,
     Each(&'static str),
     Rounds(&'static str),
+    /// For each item that the needed step appends, if it can.
+    Items(&'static str),
 }
 
 fn sketch() -> impl Strategy<Value = Sketch> {
@@ -76,12 +78,20 @@ fn step_of(what: BoxedStrategy<What>) -> BoxedStrategy<Sketch> {
     ];
     let rounds =
         ["2", "{ until = \"index > 0\", max = 3, delay = \"1s\" }", "{ while = \"previous == null\", max = 2 }"];
+    let items = [
+        "",
+        ", join = \"any\"",
+        ", join = { at-least = 2 }, rest = \"cancel\"",
+        ", parallel = 1, until = \"items.succeeded > 1\", rest = \"cancel\"",
+        ", until = \"items.failed > 0 || size(items.outputs) > 2\"",
+    ];
     let again = prop_oneof![
         3 => Just(Again::Once),
         1 => prop::sample::select(lists.to_vec()).prop_map(Again::Each),
         1 => prop::sample::select(rounds.to_vec()).prop_map(Again::Rounds),
+        2 => prop::sample::select(items.to_vec()).prop_map(Again::Items),
     ];
-    let states = ["", "", ".failed", ".finished", ".skipped"];
+    let states = ["", "", ".failed", ".finished", ".skipped", ".started", ".started"];
     let need = prop::option::of((any::<prop::sample::Index>(), prop::sample::select(states.to_vec())));
     let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     (what, need, again, flags)
@@ -102,6 +112,9 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
     // A body needs an ordinary step.
     let only_always = sketches.iter().all(|sketch| sketch.always);
     let mut before: Vec<(String, bool, bool)> = Vec::new();
+    // Those that may append items.
+    let mut sources: BTreeSet<String> = BTreeSet::new();
+    let mut ends: BTreeSet<String> = BTreeSet::new();
     for (at, sketch) in sketches.iter().enumerate() {
         let always = sketch.always && !only_always;
         let (name, table) = (format!("s{at}"), if always { "always" } else { "steps" });
@@ -113,18 +126,29 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
             // What can't be skipped can't be needed so.
             let state = if *state == ".skipped" && !may_skip { ".finished" } else { state };
             // After an end, nothing comes that needs it.
-            let number: usize = needed[1..].parse().unwrap();
-            let is_end = matches!(sketches[number].what, What::Finish | What::Fail);
-            let state = if is_end && state != ".skipped" { ".finished" } else { state };
+            let state = if ends.contains(needed) && state != ".skipped" { ".finished" } else { state };
             writeln!(toml, "needs = [\"{needed}{state}\"]").unwrap();
-            before.push((name, always, ["", ".failed"].contains(&state)));
+            let gives = sources.contains(needed) && ["", ".started", ".finished"].contains(&state);
+            if let (Again::Items(how), true, What::Use | What::Wait(_) | What::Block(..)) =
+                (sketch.again, gives, &sketch.what)
+            {
+                writeln!(toml, "foreach = {{ in = \"${{steps.{needed}.items}}\"{how} }}").unwrap();
+            }
+            before.push((name.clone(), always, ["", ".failed", ".started"].contains(&state)));
         } else {
-            before.push((name, always, false));
+            before.push((name.clone(), always, false));
+        }
+        let is_cached = at % 2 == 0 && !sketch.undo;
+        if matches!((&sketch.what, sketch.again), (What::Use, Again::Once)) && !is_cached {
+            sources.insert(name);
         }
         let is_end = matches!(sketch.what, What::Finish | What::Fail);
+        if is_end {
+            ends.insert(format!("s{at}"));
+        }
         match sketch.again {
             _ if is_end => (),
-            Again::Once => (),
+            Again::Once | Again::Items(_) => (),
             Again::Each(list) => writeln!(toml, "foreach = {list}").unwrap(),
             Again::Rounds(rounds) => writeln!(toml, "repeat = {rounds}").unwrap(),
         }
@@ -140,7 +164,6 @@ fn write(toml: &mut String, path: &str, sketches: &[Sketch]) {
         }
         match &sketch.what {
             What::Use => {
-                let is_cached = at % 2 == 0 && !sketch.undo;
                 writeln!(toml, "use = \"any\"\ncache = {is_cached}").unwrap();
             }
             What::Wait(wait) => writeln!(toml, "wait = {wait}\ntimeout = \"5s\"").unwrap(),
@@ -174,7 +197,11 @@ fn is_met(state: NeedState, end: Option<StepEnd>) -> bool {
 fn needs_are_met(run: &Run, step: StepId) -> bool {
     let scopes = run.scopes();
     let scope = scopes.scope(step);
-    run.step(step).needs.iter().all(|need| is_met(need.state, end(run, scopes.life(run.plan(), scope, need.step))))
+    run.step(step).needs.iter().all(|need| {
+        let needed = scopes.life(run.plan(), scope, need.step);
+        let has_begun = need.state == NeedState::Started && run.status(needed).1 > 0;
+        has_begun || is_met(need.state, end(run, needed))
+    })
 }
 
 /// Whether somebody has asked for the end of the run, of a step, or of what is around it, with nothing between but steps that
@@ -309,6 +336,11 @@ fn play(
             25..=27 => next.extend(run.paused().next().map(|(step, _)| Event::Unpaused { step })),
             2 | 3 if run.has_signal("go") => {
                 next.push(Event::SignalReceived { signal: "go".into(), data: Json::null() });
+            }
+            6..=9 if !flying.is_empty() => {
+                let (step, _) = flying[fate(flying.len())];
+                let items = (0..1 + fate(3)).map(|item| Json::from(serde_json::json!(item))).collect();
+                next.push(Event::ItemsAppended { step, from: run.items_of(step) as u32, items });
             }
             4 | 5 => {
                 let asked = open.iter().find(|step| run.may_answer(**step, "ann"));

@@ -458,3 +458,141 @@ b failed
 5 Succeeded {"b":null}"#,
     );
 }
+
+const GROWS: &str = r#"
+    [steps.scan]
+    use = "any"
+    [steps.each]
+    needs = ["scan.started"]
+    foreach = "${steps.scan.items}"
+    use = "any"
+    [steps.beside]
+    needs = ["scan.started"]
+    use = "any"
+    [steps.tell]
+    needs = ["each"]
+    use = "any"
+    with = { all = "${steps.each.output}" }
+"#;
+
+#[test]
+fn what_a_reused_step_had_appended_is_worked_on_where_it_was_not() {
+    let script = [("items scan", "[1]@10 [2]@20"), ("scan", "ok@30"), ("each[0]", "ok=7"), ("each[1]", "permanent")];
+    old(GROWS, &script).failed(
+        &[("each[1]", "ok=8")],
+        r#"
+tell is behind each
+each[1] failed
+0 scan reused from r: null and 2 items
+0 each opened
+0 each[0]
+0 each[0] reused from r: 7
+0 each[1]
+0 beside reused from r: null
+0 each[1]#1
+0 each[1] succeeded
+0 each succeeded
+0 tell#1
+0 tell succeeded
+0 Succeeded {}"#,
+    );
+}
+
+#[test]
+fn a_list_is_worked_on_anew_if_it_comes_anew() {
+    let script = [("items scan", "[1]@10 [2]@20"), ("scan", "ok@30")];
+    old(GROWS, &script).from(
+        &["scan"],
+        &[("items scan", "[3]@10"), ("scan", "ok@20")],
+        r#"
+scan asked for
+each is behind scan
+beside is behind scan
+tell is behind each
+0 scan#1
+0 each opened
+0 beside#1
+0 beside succeeded
+10 scan appends 0: 3
+10 each[0]
+10 each[0]#1
+10 each[0] succeeded
+20 scan succeeded
+20 each succeeded
+20 tell#1
+20 tell succeeded
+20 Succeeded {}"#,
+    );
+    // So it is if it never was whole.
+    let script = [("items scan", "[1]@10"), ("scan", "permanent@20")];
+    old(GROWS, &script).failed(
+        &[("items scan", "[1]@10 [2]@15"), ("scan", "ok@20")],
+        r#"
+scan failed
+each failed
+beside is behind scan
+tell is behind each
+0 scan#1
+0 each opened
+0 beside#1
+0 beside succeeded
+10 scan appends 0: 1
+10 each[0]
+10 each[0]#1
+10 each[0] succeeded
+15 scan appends 1: 2
+15 each[1]
+15 each[1]#1
+15 each[1] succeeded
+20 scan succeeded
+20 each succeeded
+20 tell#1
+20 tell succeeded
+20 Succeeded {}"#,
+    );
+}
+
+#[test]
+fn what_a_step_has_ended_is_not_done_again_and_what_it_would_end_gets_its_time() {
+    let toml = r#"
+        [steps.stop]
+        use = "any"
+        cancels = ["one", "two"]
+        [steps.one]
+        use = "any"
+        [steps.two]
+        use = "any"
+        [steps.last]
+        needs = ["stop"]
+        use = "any"
+    "#;
+    let script = [("stop", "ok@10"), ("one", "ok@20"), ("two", "ok@5"), ("last", "permanent")];
+    old(toml, &script).failed(
+        &[],
+        r#"
+last failed
+0 two reused from r: null
+0 stop reused from r: null
+0 one skipped: it was cancelled before its turn: `stop` has succeeded
+0 last#1
+0 last succeeded
+0 Succeeded {}"#,
+    );
+    let script = [("stop", "ok@10"), ("one", "permanent@5"), ("two", "ok@20")];
+    old(toml, &script).failed(
+        &[("stop", "ok@10"), ("one", "ok@5")],
+        r#"
+stop is behind one
+one failed
+last is behind stop
+0 stop#1
+0 one#1
+0 two#1
+0 two succeeded
+5 one succeeded
+10 stop succeeded
+10 last#1
+10 last succeeded
+10 Succeeded {}"#,
+    );
+}

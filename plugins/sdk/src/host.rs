@@ -11,11 +11,13 @@ mod double;
 pub use component::{Exported, bindings};
 #[cfg(target_arch = "wasm32")]
 pub(crate) use component::{
-    Reader, Writer, directories, get_artifact, put_artifact, report_progress, run_process, send_http, symlink,
+    Reader, Writer, append_items, directories, get_artifact, put_artifact, report_progress, run_process, send_http,
+    symlink,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use double::{Host, Progress};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use double::{
-    Reader, Writer, directories, get_artifact, put_artifact, report_progress, run_process, send_http, symlink,
+    Reader, Writer, append_items, directories, get_artifact, put_artifact, report_progress, run_process, send_http,
+    symlink,
 };

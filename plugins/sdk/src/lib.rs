@@ -3,7 +3,8 @@
 //! A step is a function from a typed input to a typed output. The attribute [`macro@step`] turns it into a component:
 //! JSON becomes the input type, the output type becomes JSON, and the two JSON Schemas that the workflow checker reads
 //! come from the same types. What a step does besides computing, it does through the modules here, each of them one
-//! grant in the workflow: [`process`], [`http`], [`artifacts`], [`files`]. [`log`] and [`progress`] need none.
+//! grant in the workflow: [`process`], [`http`], [`artifacts`], [`files`]. [`log`], [`progress`] and
+//! [`items`] need none.
 //!
 //! ```
 //! use downbeat_sdk::prelude::*;
@@ -60,6 +61,7 @@ mod step;
 pub mod artifacts;
 pub mod files;
 pub mod http;
+pub mod items;
 pub mod process;
 pub mod progress;
 #[cfg(not(target_arch = "wasm32"))]
@@ -74,7 +76,7 @@ pub use step::{Description, Step, StepFn, Want};
 
 /// What a step's source begins with: `use downbeat_sdk::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Context, Failure, artifacts, http, log, process, progress, step};
+    pub use crate::{Context, Failure, artifacts, http, items, log, process, progress, step};
 }
 
 /// The README's examples are compiled and run.

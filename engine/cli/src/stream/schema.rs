@@ -52,6 +52,11 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
         &["step"],
     ),
     ("step-opened", "A step that opens scopes, or waits, has begun.", &["step"]),
+    (
+        "items-appended",
+        "A running step appended to its list of items, on which a `foreach` works.",
+        &["step", "from", "items"],
+    ),
     ("scope-opened", "A block, an item, a round or a sub-workflow of a step has begun.", &["step", "index"]),
     ("scope-timed-out", "It took longer than the `timeout` of its step.", &["step", "index"]),
     ("step-succeeded", "A step that runs no component itself has succeeded.", &["step"]),
@@ -125,6 +130,8 @@ fn shape(event: &str, field: &str) -> Value {
         (_, "output") => json!({ "description": "What the step answered: any JSON." }),
         (_, "faults") => json!({ "type": "array", "items": { "type": "string" } }),
         (_, "index") => json!({ "type": "integer", "minimum": 0, "description": "Which item or round, from 0." }),
+        (_, "from") => json!({ "type": "integer", "minimum": 0, "description": "How many items the list had before." }),
+        (_, "items") => json!({ "type": "array", "description": "Each any JSON." }),
         (_, "approved") => json!({ "type": "boolean", "description": "Whether it goes on." }),
         (_, "data") => json!({ "description": "What came with it: any JSON." }),
         (_, "level") => json!({ "enum": Level::ALL.map(Level::as_str) }),
@@ -321,6 +328,7 @@ mod tests {
             Event::AttemptCancelled { .. } => "attempt-cancelled",
             Event::StepCancelled { .. } => "step-cancelled",
             Event::StepOpened { .. } => "step-opened",
+            Event::ItemsAppended { .. } => "items-appended",
             Event::ScopeOpened { .. } => "scope-opened",
             Event::ScopeTimedOut { .. } => "scope-timed-out",
             Event::StepSucceeded { .. } => "step-succeeded",
@@ -390,6 +398,7 @@ mod tests {
             Event::StepCancelled { step },
             Event::StepFailed { step, failure: failure(FailureKind::Rule) },
             Event::StepOpened { step },
+            Event::ItemsAppended { step, from: 0, items: vec![json("1"), json("{}")] },
             Event::ScopeOpened { step, index: 3 },
             Event::ScopeTimedOut { step, index: 3 },
             Event::StepSucceeded { step, output: None },
@@ -400,6 +409,7 @@ mod tests {
             Event::StepReused {
                 step,
                 output: json("1"),
+                items: vec![json("1")],
                 origin: Box::new(Origin { run: RunId("o".into()), step: "s".into(), at: Timestamp(1) }),
             },
             Event::Paused { step: None, reason: "r".into() },
@@ -438,8 +448,9 @@ mod tests {
             SkipReason::RunCancelled,
             SkipReason::RunTimedOut,
         ];
-        let states = [NeedState::Succeeded, NeedState::Failed, NeedState::Skipped, NeedState::Finished];
-        let ends = [StepEnd::Failed, StepEnd::Succeeded, StepEnd::Cancelled, StepEnd::Skipped];
+        let states =
+            [NeedState::Succeeded, NeedState::Failed, NeedState::Skipped, NeedState::Finished, NeedState::Started];
+        let ends = [StepEnd::Failed, StepEnd::Succeeded, StepEnd::Cancelled, StepEnd::Skipped, StepEnd::Skipped];
         let needs = states.into_iter().zip(ends);
         reasons.extend(needs.map(|(wanted, was)| SkipReason::NeedNotMet { need: step, wanted, was }));
         events.extend(reasons.into_iter().map(|reason| Event::StepSkipped { step, reason }));

@@ -126,7 +126,7 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         output_schema: null,
         wants: Vec::new(),
     };
-    let component = Component { digest: Digest::of(b"any"), description };
+    let component = Component { digest: Digest::of(b"any"), description, items: true };
     let plugin = Plugin { name: "any".into(), component, path: "/any.wasm".into() };
     let need = |name: &&str| Need {
         step: StepNo(steps.iter().position(|(step, _)| step == name).unwrap() as u32),
@@ -152,6 +152,7 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         undo: None,
         undoes: None,
         priority: None,
+        cancels: Vec::new(),
     };
     Plan::new("scripted", vec![plugin], steps.iter().map(step).collect())
 }

@@ -10,6 +10,7 @@ mod crowd;
 mod driving;
 mod exclusion;
 mod groups;
+mod growing;
 mod house;
 mod patterns;
 #[allow(dead_code, reason = "another room's tests need the rest of it")]

@@ -44,14 +44,29 @@ impl Perform for Cast {
         &self,
         (): &(),
         order: Order,
-        _observer: Arc<dyn Observer>,
+        observer: Arc<dyn Observer>,
         cancelled: impl Future<Output = ()> + Send + 'static,
     ) -> Ended {
         let name = &order.plan.step(order.no).name;
         let ends = self.ends.get(order.path.as_ref().unwrap_or(name)).or_else(|| self.ends.get(name));
         let end = ends.map_or("ok", |ends| &ends[(order.attempt as usize - 1).min(ends.len() - 1)]);
         let (end, took) = end.split_once('@').unwrap_or((end, "0"));
-        let over = tokio::time::sleep(Duration::from_millis(took.parse().unwrap()));
+        let begin = tokio::time::Instant::now();
+        let after = move |ms: &str| tokio::time::sleep_until(begin + Duration::from_millis(ms.parse().unwrap()));
+        let appends = self.ends.get(&format!("items {}", order.path.as_ref().unwrap_or(name)));
+        let over = async {
+            let mut from = 0;
+            for append in appends.into_iter().flatten() {
+                let (items, ms) = append.rsplit_once('@').unwrap();
+                let items = Json::parse(items).unwrap().value();
+                let items: Vec<Json> = items.as_array().unwrap().iter().cloned().map(Json::from).collect();
+                let count = items.len() as u32;
+                after(ms).await;
+                observer.items(from, items).await;
+                from += count;
+            }
+            after(took).await;
+        };
         self.begun.send_modify(|begun| *begun += 1);
         let end = tokio::select! {
             biased;

@@ -113,10 +113,11 @@ fn one_of_each() -> Vec<Event> {
         Event::StepCancelled { step },
         Event::StepFailed { step, failure: bare },
         Event::StepOpened { step },
+        Event::ItemsAppended { step, from: 0, items: vec![json("1"), json("{}")] },
         Event::RunAdmitted,
         Event::WaitQueued { step, pool: PoolId(1) },
         Event::ScopeQueued { step, index: 7, pool: PoolId(1) },
-        Event::StepReused { step, output: json("[1]"), origin },
+        Event::StepReused { step, output: json("[1]"), items: vec![json("2")], origin },
         Event::Paused { step: None, reason: "lunch".to_owned() },
         Event::Paused { step: Some(step), reason: String::new() },
         Event::Unpaused { step: None },
@@ -166,6 +167,7 @@ fn one_of_each() -> Vec<Event> {
             | Event::ScopeTimedOut { .. }
             | Event::StepSucceeded { .. }
             | Event::StepReused { .. }
+            | Event::ItemsAppended { .. }
             | Event::Paused { .. }
             | Event::Unpaused { .. }
             | Event::SignalReceived { .. }

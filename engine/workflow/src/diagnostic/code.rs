@@ -37,6 +37,7 @@ macro_rules! codes_of_tests {
 pub const CODES: &[Code] = codes! {
     "approval"
     "broad-grant"
+    "cancels"
     "concurrency-group"
     "constant-rule"
     "cycle"
@@ -51,6 +52,7 @@ pub const CODES: &[Code] = codes! {
     "impossible-need"
     "impossible-path"
     "impure-cache"
+    "items"
     "missing-key"
     "missing-property"
     "name"

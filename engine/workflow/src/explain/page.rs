@@ -332,6 +332,7 @@ impl NeedAccount {
             NeedState::Failed => "to fail",
             NeedState::Skipped => "to be skipped",
             NeedState::Finished => "to finish",
+            NeedState::Started => "to start",
         };
         let was = match (self.was, self.after_ms) {
             (Some(end), Some(after)) => format!("{} after {}", end_word(end), duration(after)),

@@ -134,6 +134,9 @@ impl StepPreview {
         if !self.ends.is_empty() {
             line("rest", &format!("cancels {} once it is decided", shortened(&self.ends.join(", "))));
         }
+        if !self.cancels.is_empty() {
+            line("cancels", &format!("{}, when it succeeds", self.cancels.join(", ")));
+        }
         let grants = serde_json::to_string(&self.grants).unwrap_or_default();
         if grants != "{}" {
             line("grant", &grants);
@@ -220,6 +223,9 @@ impl EachPreview {
             Join::AtLeast(least) => {
                 let _ = write!(words, ", {least} have to succeed");
             }
+        }
+        if let Some(until) = &self.until {
+            let _ = write!(words, ", until {}", until.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         if self.rest == Rest::Cancel {
             words.push_str("; the others are cancelled once that is decided");

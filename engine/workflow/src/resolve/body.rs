@@ -45,7 +45,9 @@ impl<'a> Frame<'a> {
         if asked == step {
             return StepKnown::Unfinished { itself: true };
         }
-        let mut states = self.graph.needs(step).iter().filter(|need| need.step == asked).map(|need| need.state);
+        // That it has begun says nothing of its end.
+        let needs = self.graph.needs(step).iter().filter(|need| need.state != NeedState::Started);
+        let mut states = needs.filter(|need| need.step == asked).map(|need| need.state);
         let is_known = !self.steps[step].1.incomplete && !self.graph.is_faulty(step);
         let state = states.next();
         let certainty = match self.graph.joined(step) {
@@ -66,7 +68,7 @@ impl<'a> Frame<'a> {
             Some(NeedState::Succeeded) => (true, false),
             Some(NeedState::Failed) => (false, true),
             Some(NeedState::Skipped) => (false, false),
-            Some(NeedState::Finished) => (true, true),
+            Some(NeedState::Finished | NeedState::Started) => (true, true),
             None => (true, true),
         };
         StepKnown::Finished { output: output.then(|| self.output(asked, declared)), failure, certainty }

@@ -170,7 +170,9 @@ impl<'a> Resolver<'a, '_, '_> {
         let mut mentions = hole.expression.mentions().peekable();
         if mentions.peek().is_none() {
             // `item` or `previous`, or nothing of a run at all.
-            let is_written = spec.foreach.as_ref().and_then(|foreach| foreach.list.as_ref()).is_none_or(is_written);
+            let foreach = spec.foreach.as_ref();
+            let is_written = foreach.is_none_or(|foreach| foreach.zip.is_none())
+                && foreach.and_then(|foreach| foreach.list.as_ref()).is_none_or(is_written);
             return text.contains("previous") || text.contains("item") && !is_written;
         }
         mentions.any(|mention| match mention {
@@ -289,7 +291,8 @@ fn steps(all: &Entries<StepSpec>, around: Option<&Around>, is_own: bool, out: &m
         !is_all && step.rest.as_ref().is_some_and(|rest| rest.get_ref() == "cancel")
     };
     let needs = all.iter().filter(|(_, step)| cancels(step)).flat_map(|(_, step)| &step.needs);
-    let raced: HashSet<&str> = needs.filter_map(|need| need.get_ref().split('.').next()).collect();
+    let cancelled = all.iter().flat_map(|(_, step)| &step.cancels);
+    let raced: HashSet<&str> = needs.chain(cancelled).filter_map(|need| need.get_ref().split('.').next()).collect();
     for (name, step) in all {
         let around = around.filter(|_| !step.always);
         let own = step.timeout.as_ref().and_then(|text| {

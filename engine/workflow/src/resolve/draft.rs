@@ -10,7 +10,8 @@ use super::declared::Declared;
 use super::{Loaded, Unit, Workflow, file};
 use crate::diagnostic::{Diagnostic, allow};
 use crate::plan::{
-    Answer, Body, BodyId, Plan, Plugin, PluginId, Pool, PoolId, Signal, SignalId, Step, StepNo, SubWorkflow,
+    Answer, Body, BodyId, Opens, Plan, Plugin, PluginId, Pool, PoolId, ScopeCount, Signal, SignalId, Step, StepNo,
+    SubWorkflow, Work,
 };
 use crate::spec::{Source, Spec};
 
@@ -156,7 +157,10 @@ impl<'f> Draft<'f> {
             let move_on = |no: &mut StepNo| no.0 += first;
             steps.extend(body.steps.into_iter().map(|mut step| {
                 step.needs.iter_mut().for_each(|need| move_on(&mut need.step));
-                step.undo.iter_mut().chain(&mut step.undoes).for_each(move_on);
+                step.undo.iter_mut().chain(&mut step.undoes).chain(&mut step.cancels).for_each(move_on);
+                if let Work::Open(Opens { scopes: ScopeCount::Each(each), .. }) = &mut step.work {
+                    each.from.iter_mut().for_each(move_on);
+                }
                 step
             }));
             bodies.push(Body { steps: first..steps.len() as u32, answer: body.answer, workflow: body.workflow });

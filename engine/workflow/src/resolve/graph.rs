@@ -173,7 +173,10 @@ impl<'a> Graph<'a> {
         between.sort_unstable_by_key(|step| order.level[*step]);
         let mut after = HashSet::from([first]);
         for step in between {
-            let over = self.needs[step].iter().filter(|need| after.contains(&need.step)).count();
+            // What needs that it has begun does not wait for its end, but comes after all that comes before it.
+            let begins = |need: &&NeedAt| need.step == first && need.state == NeedState::Started;
+            let needs = self.needs[step].iter().filter(|need| !begins(need));
+            let over = needs.filter(|need| after.contains(&need.step)).count();
             if over > self.open_needs(step) {
                 after.insert(step);
             }
@@ -220,6 +223,7 @@ impl<'a> Graph<'a> {
                     "failed" => Some(NeedState::Failed),
                     "skipped" => Some(NeedState::Skipped),
                     "finished" => Some(NeedState::Finished),
+                    "started" => Some(NeedState::Started),
                     _ => None,
                 },
             ),
@@ -230,11 +234,12 @@ impl<'a> Graph<'a> {
                 "success" | "ok" | "done" => Some("succeeded"),
                 "failure" | "error" => Some("failed"),
                 "always" | "completed" | "ended" => Some("finished"),
-                _ => did_you_mean(written, ["succeeded", "failed", "skipped", "finished"]),
+                "running" | "begun" | "open" => Some("started"),
+                _ => did_you_mean(written, ["succeeded", "failed", "skipped", "finished", "started"]),
             };
             let hint = match alias {
                 Some(alias) => format!("did you mean `{name}.{alias}`?"),
-                None => "a step is needed as succeeded (the default), failed, skipped or finished".to_owned(),
+                None => "a step is needed as succeeded (the default), failed, skipped, finished or started".to_owned(),
             };
             let message = format!("a step never is `{written}`");
             out.push(Diagnostic::error("unknown-state", span.clone(), message).label("unknown state").hint(hint));
@@ -360,7 +365,21 @@ impl<'a> Graph<'a> {
                 };
                 let name = steps[need.step].0.get_ref();
                 let either = [before.state, need.state];
+                let others = either.into_iter().find(|state| *state != NeedState::Started);
                 if alternatives && need.state != before.state {
+                    kept.push(need);
+                } else if either.contains(&NeedState::Started) && others == Some(NeedState::Finished) {
+                    // It ran, and is over: no other state says so.
+                    kept.push(need);
+                } else if either.contains(&NeedState::Started) && others != Some(NeedState::Skipped) && others.is_some()
+                {
+                    let (weak, strong) = match need.state {
+                        NeedState::Started => (&need, before),
+                        _ => (before, &need),
+                    };
+                    let message = format!("`{name}` is needed twice");
+                    let found = Diagnostic::warning("duplicate", weak.span.clone(), message);
+                    out.push(found.label("says nothing new").also(strong.span.clone(), "has begun as well by then"));
                     kept.push(need);
                 } else if need.state == before.state || either.contains(&NeedState::Finished) {
                     let found =
@@ -408,7 +427,7 @@ impl<'a> Graph<'a> {
             for need in needs {
                 let (name, ending) = &steps[need.step];
                 let is_end = match need.state {
-                    NeedState::Succeeded => ending.finish.is_some() || ending.fail.is_some(),
+                    NeedState::Succeeded | NeedState::Started => ending.finish.is_some() || ending.fail.is_some(),
                     NeedState::Failed => ending.fail.is_some(),
                     NeedState::Skipped | NeedState::Finished => false,
                 };
@@ -433,7 +452,8 @@ impl<'a> Graph<'a> {
         }
         let mut level = vec![0; count];
         let mut parent = vec![None; count];
-        let open_needs: Vec<usize> = (0..count).map(|at| self.open_needs(at)).collect();
+        let has_starts = |at: usize| self.needs[at].iter().any(|need| need.state == NeedState::Started);
+        let open_needs: Vec<usize> = (0..count).map(|at| self.open_needs(at) + usize::from(has_starts(at))).collect();
         let mut ready: VecDeque<usize> = (0..count).filter(|at| missing[*at] == 0).collect();
         let mut sorted = Vec::with_capacity(count);
         while let Some(at) = ready.pop_front() {
@@ -591,7 +611,7 @@ impl<'a> Graph<'a> {
             }
             // For each step after `asked`: the state in which it was needed, and by which step directly.
             let mut implied: HashMap<usize, (NeedState, usize)> = HashMap::new();
-            let certain = direct.iter().filter(|(_, state)| *state != NeedState::Finished);
+            let certain = direct.iter().filter(|(_, state)| !matches!(state, NeedState::Finished | NeedState::Started));
             let mut open: Vec<(usize, NeedState, usize)> = certain.map(|(at, state)| (*at, *state, *at)).collect();
             while let Some((at, state, through)) = open.pop() {
                 edges += 1;
@@ -625,7 +645,9 @@ impl<'a> Graph<'a> {
                     }
                     None => drop(implied.insert(at, (state, through))),
                 }
-                let ran = |(_, state): &&(usize, NeedState)| matches!(state, NeedState::Succeeded | NeedState::Failed);
+                let ran = |(_, state): &&(usize, NeedState)| {
+                    matches!(state, NeedState::Succeeded | NeedState::Failed | NeedState::Started)
+                };
                 open.extend(dependents[at].iter().filter(ran).map(|(dependent, _)| (*dependent, state, at)));
             }
         }
@@ -639,6 +661,7 @@ fn state_name(state: NeedState) -> &'static str {
         NeedState::Failed => "failed",
         NeedState::Skipped => "skipped",
         NeedState::Finished => "finished",
+        NeedState::Started => "started",
     }
 }
 

@@ -12,16 +12,12 @@ use crate::capability::Limits;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::Json;
 use crate::plan::{
-    Answer, Approval, BodyId, Each, Join, Need, Opens, PluginId, PoolId, Rest, Retry, Rounds, ScopeCount, Step, StepNo,
-    Use, Wait, Work,
+    Answer, Approval, BodyId, Join, Need, Opens, PluginId, PoolId, Rest, Retry, Rounds, ScopeCount, Step, StepNo, Use,
+    Wait, Work,
 };
-use crate::rule::{Expression, Rule, Template, Text, Tree, TreeKind, guards};
-use crate::run::ITEMS_MAX;
-use crate::schema::{Kinds, Type, fit};
-use crate::spec::{
-    ForeachSpec, JoinSpec, LimitSpec, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, WaitSpec,
-    size_bytes,
-};
+use crate::rule::{Expression, Rule, Template, Tree, TreeKind, guards};
+use crate::schema::{Type, fit};
+use crate::spec::{LimitSpec, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, WaitSpec, size_bytes};
 
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
 pub(crate) const ATTEMPTS_MAX: i64 = 1_000;
@@ -50,9 +46,9 @@ impl<'a> Resolver<'a, '_, '_> {
         self.guards.clear();
         let when = spec.when.as_ref().and_then(|text| self.rule("when", text));
         self.judge_keys(name, spec);
-        let list = spec.foreach.as_ref().map(|foreach| self.list(foreach));
+        let each = spec.foreach.as_ref().map(|foreach| self.each(foreach, spec));
         let locals = self.locals.len();
-        if let Some((_, items)) = &list {
+        if let Some((_, items)) = &each {
             self.locals.push(Locals { item: Some(items.clone()), previous: None });
         }
         if spec.repeat.is_some() {
@@ -63,8 +59,8 @@ impl<'a> Resolver<'a, '_, '_> {
         let timeout_ms = spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out));
         let priority = spec.priority.as_ref().map(|number| priority(number, &mut self.out));
         let undo = spec.undo.as_ref().map(|undo| self.undo(name, &undo.1));
-        let scopes = match (list, &spec.repeat) {
-            (Some((list, _)), _) => Some(ScopeCount::Each(self.each(list, spec))),
+        let scopes = match (each, &spec.repeat) {
+            (Some((each, _)), _) => Some(ScopeCount::Each(each)),
             (None, Some(repeat)) => Some(ScopeCount::Rounds(self.rounds(repeat))),
             (None, None) => None,
         };
@@ -79,6 +75,7 @@ impl<'a> Resolver<'a, '_, '_> {
             when: None,
             retry,
             timeout_ms,
+            cancels: Vec::new(),
             undo: None,
             undoes: None,
             priority,
@@ -113,6 +110,7 @@ impl<'a> Resolver<'a, '_, '_> {
             _ => Rest::Wait,
         };
         step.when = when;
+        step.cancels = self.cancels(at, name, spec);
         (step, undo)
     }
 
@@ -260,6 +258,7 @@ impl<'a> Resolver<'a, '_, '_> {
             when: None,
             retry: retry(spec.retry.as_ref(), &mut self.out),
             timeout_ms: spec.timeout.as_ref().and_then(|text| duration(text, "timeout", 1, &mut self.out)),
+            cancels: Vec::new(),
             undo: None,
             undoes: None,
             priority: spec.priority.as_ref().map(|number| priority(number, &mut self.out)),
@@ -283,87 +282,6 @@ impl<'a> Resolver<'a, '_, '_> {
         let found = Diagnostic::error("workflow", path.span(), message);
         self.out.push(found.hint("paths of workflows start at the folder of the file that names them"));
         Does::Opens { body: self.draft.reserve(), with: None, detached }
-    }
-
-    /// The list of a `foreach`, and the type of its items.
-    fn list(&mut self, spec: &'a ForeachSpec) -> (Template, Type<'a>) {
-        let Some(list) = &spec.list else { return (Template::constant(Json::null()), Type::ANY) };
-        let tree = self.tree(list);
-        let (kinds, items) = match &tree.kind {
-            TreeKind::Text(Text::Hole(hole)) => {
-                // What is wrong with it was told with the tree.
-                let found = self.type_of(&hole.expression);
-                (found.kinds, found.items())
-            }
-            kind => {
-                let items: Option<Vec<Kinds>> = match kind {
-                    TreeKind::List(items) => Some(items.iter().map(Tree::kinds).collect()),
-                    _ => None,
-                };
-                let all = items.into_iter().flatten().reduce(Kinds::or).unwrap_or(Kinds::ANY);
-                (tree.kinds(), Type::of_kinds(all))
-            }
-        };
-        if !kinds.is_none() && !kinds.meets(Kinds::LIST) {
-            let message = format!("`foreach` takes a list, and this is {kinds}");
-            let found = Diagnostic::error("not-a-list", list.span.clone(), message).label(kinds.to_string());
-            self.out.push(found.hint("write a list, or a hole that is one: `foreach = \"${inputs.suites}\"`"));
-        }
-        (Template::of(&tree, Json::from(list.to_json())), items)
-    }
-
-    fn each(&mut self, list: Template, spec: &StepSpec) -> Each {
-        let foreach = spec.foreach.as_ref().expect("it has a list");
-        let mut bound = |number: &Option<Spanned<i64>>| {
-            let number = number.as_ref()?;
-            if !(1..=ITEMS_MAX as i64).contains(number.get_ref()) {
-                let message = format!("`parallel` is 1 to {ITEMS_MAX}, not {}", number.get_ref());
-                self.out.push(Diagnostic::error("number-range", number.span(), message));
-            }
-            u32::try_from(*number.get_ref()).ok().filter(|number| *number > 0)
-        };
-        let (outer, inner) = (bound(&spec.parallel), bound(&foreach.parallel));
-        if let (Some(parallel), Some(_)) = (&spec.parallel, &foreach.parallel) {
-            let found = Diagnostic::error("duplicate", parallel.span(), "`parallel` is said twice");
-            self.out.push(found.hint("leave one of them out"));
-        }
-        let join = match foreach.join.as_ref().map(|join| (join.get_ref(), join.span())) {
-            None => Join::All,
-            Some((JoinSpec::AtLeast(least), _)) if *least >= 1 => Join::AtLeast((*least).min(ITEMS_MAX as i64) as u32),
-            Some((JoinSpec::AtLeast(least), span)) => {
-                let message = format!("`at-least` is at least 1, not {least}");
-                self.out.push(Diagnostic::error("number-range", span, message));
-                Join::All
-            }
-            Some((JoinSpec::Word(word), span)) => match word.as_str() {
-                "all" => Join::All,
-                "any" => Join::Any,
-                "merge" => Join::Merge,
-                word => {
-                    let found = Diagnostic::error("unknown-join", span, format!("there is no join `{word}`"));
-                    let hint = "a join is `all`, `any`, `merge` or `{ at-least = n }`";
-                    self.out.push(found.label("unknown join").hint(hint));
-                    Join::All
-                }
-            },
-        };
-        if let (Join::AtLeast(least), Some(Value { kind: ValueKind::List(items), .. })) = (join, &foreach.list)
-            && least as usize > items.len()
-        {
-            let span = foreach.join.as_ref().map_or(foreach.span.clone(), Spanned::span);
-            let message = format!("{least} of {} items can't succeed", items.len());
-            self.out.push(Diagnostic::error("dead-join", span, message).label("never met"));
-        }
-        let rest = match foreach.rest.as_ref().map(|rest| (rest.get_ref().as_str(), rest.span())) {
-            None | Some(("wait", _)) => Rest::Wait,
-            Some(("cancel", _)) => Rest::Cancel,
-            Some((word, span)) => {
-                let found = Diagnostic::error("unknown-rest", span, format!("the rest can't `{word}`"));
-                self.out.push(found.label("unknown word").hint("the rest can `wait` (it goes on) or `cancel`"));
-                Rest::Wait
-            }
-        };
-        Each { list, parallel: inner.or(outer), join, rest }
     }
 
     /// The rules of a `repeat` see the step itself, as its last round was.
@@ -508,7 +426,7 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     /// A rule: `when`, `while` or `until`. What it makes sure of is kept in `guards`.
-    fn rule(&mut self, key: &str, text: &'a Spanned<String>) -> Option<Rule> {
+    pub(super) fn rule(&mut self, key: &str, text: &'a Spanned<String>) -> Option<Rule> {
         let content = text.get_ref();
         let Some(place) = self.spec.words(self.source).place(&text.span(), content) else {
             self.used.any = true;

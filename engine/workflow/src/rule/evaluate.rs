@@ -88,9 +88,9 @@ impl<'s> Evaluation<'s> {
             Kind::Literal(value) => Ok(Cow::Borrowed(value)),
             Kind::Inputs => Ok(Cow::Borrowed(self.scope.inputs())),
             Kind::Run | Kind::Workflow | Kind::Step(_) => self.whole(part),
-            Kind::Local(local) => match self.scope.local(*local) {
+            Kind::Local(local, outer) => match self.scope.local(*local, *outer) {
                 Some(value) => Ok(Cow::Borrowed(value)),
-                None => Err(self.fault(part, format!("there is no `{}` here", local.name()))),
+                None => Err(self.fault(part, format!("there is no `{}` here", local.path(*outer)))),
             },
             Kind::Variable(depth) => {
                 let mut here = variables;

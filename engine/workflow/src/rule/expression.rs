@@ -34,7 +34,7 @@ pub const EXPRESSION_NESTING_MAX: usize = 16;
 pub const LOOP_NESTING_MAX: usize = 2;
 
 /// The names that expressions start from.
-const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow", "item", "index", "previous"];
+const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow", "item", "index", "previous", "outer", "items"];
 
 const LOOPS: &[&str] = &["all", "exists", "exists_one", "filter", "map"];
 
@@ -106,8 +106,8 @@ pub(super) enum Kind {
     Run,
     /// `workflow`.
     Workflow,
-    /// `item`, `index` or `previous`.
-    Local(Local),
+    /// `item`, `index`, `previous` or `items`; behind so many `outer`.
+    Local(Local, u8),
     /// `steps.NAME`.
     Step(Box<str>),
     /// The variable of the loop so many levels out.
@@ -137,6 +137,8 @@ pub enum Local {
     Index,
     /// `previous`: what the round before answered; null in the first.
     Previous,
+    /// `items`: of a list that is worked on, what has become of those that have ended.
+    Items,
 }
 
 impl Local {
@@ -146,11 +148,18 @@ impl Local {
             Local::Item => "item",
             Local::Index => "index",
             Local::Previous => "previous",
+            Local::Items => "items",
         }
     }
 
+    /// The same of what is so many items or rounds further out.
+    pub(super) fn path(self, outer: u8) -> String {
+        "outer.".repeat(outer.into()) + self.name()
+    }
+
     fn named(name: &str) -> Option<Local> {
-        [Local::Item, Local::Index, Local::Previous].into_iter().find(|local| local.name() == name)
+        let all = [Local::Item, Local::Index, Local::Previous, Local::Items];
+        all.into_iter().find(|local| local.name() == name)
     }
 }
 
@@ -256,6 +265,17 @@ impl Expression {
         }
     }
 
+    /// The step, if it is `steps.NAME.items` and nothing else.
+    pub(crate) fn whole_items(&self) -> Option<&str> {
+        match &self.root().kind {
+            Kind::Member(of, member) if &**member == "items" => match &of.kind {
+                Kind::Step(name) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The longest paths in it, from a root, with constant names; in the order in which they appear.
     pub(super) fn paths(&self) -> Vec<&Expr> {
         let mut paths = Vec::new();
@@ -290,7 +310,7 @@ pub(crate) enum Mention<'a> {
 impl Expr {
     pub(super) fn is_path(&self) -> bool {
         match &self.kind {
-            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(_) | Kind::Step(_) => true,
+            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(..) | Kind::Step(_) => true,
             Kind::Member(of, _) => of.is_path(),
             Kind::Index(of, index) => of.is_path() && matches!(index.kind, Kind::Literal(_)),
             _ => false,
@@ -324,7 +344,7 @@ impl Expr {
             | Kind::Inputs
             | Kind::Run
             | Kind::Workflow
-            | Kind::Local(_)
+            | Kind::Local(..)
             | Kind::Step(_)
             | Kind::Variable(_) => vec![],
             Kind::List(items) | Kind::Call(_, items) => items.iter().collect(),
@@ -354,7 +374,7 @@ fn path(text: &str) -> Option<Expr> {
         "run" => here.kind = Kind::Run,
         "workflow" => here.kind = Kind::Workflow,
         "steps" => step_wanted = true,
-        name => here.kind = Kind::Local(Local::named(name)?),
+        name => here.kind = Kind::Local(Local::named(name)?, 0),
     }
     for count in 1.. {
         let Some(sign) = tokens.next() else { break };
@@ -624,6 +644,21 @@ impl Lowering<'_> {
                     let start = self.token(&select.operand).start;
                     return Expr { span: start..field.end, kind: Kind::Step(select.field.as_str().into()) };
                 }
+                if let Some((root, outer)) = self.outer(&select.operand)
+                    && select.field != "outer"
+                {
+                    let span = root.start..field.end;
+                    let local = Local::named(&select.field).filter(|local| *local != Local::Items);
+                    let kind = match local {
+                        Some(local) => Kind::Local(local, outer),
+                        None => {
+                            let message = format!("there is no `outer.{}`", select.field);
+                            let fault = Fault::new("rule-name", span.clone(), message).label("unknown name");
+                            self.fault(fault.hint("write `outer.item`, `outer.index` or `outer.previous`"))
+                        }
+                    };
+                    return Expr { span, kind };
+                }
                 let of = self.boxed(&select.operand);
                 Expr { span: of.span.start..field.end, kind: Kind::Member(of, select.field.as_str().into()) }
             }
@@ -645,6 +680,18 @@ impl Lowering<'_> {
                 let fault = Fault::new("rule-syntax", token.clone(), "expressions have no such thing");
                 Expr { kind: self.fault(fault.hint("write an object as `{\"key\": value}`")), span: token }
             }
+        }
+    }
+
+    /// How often the node is `outer`, one behind the other, and where that begins.
+    fn outer(&self, node: &IdedExpr) -> Option<(Range<usize>, u8)> {
+        match &node.expr {
+            Cel::Ident(name) if name == "outer" && !self.variables.contains(name) => Some((self.token(node), 1)),
+            Cel::Select(select) if select.field == "outer" => {
+                let (root, outer) = self.outer(&select.operand)?;
+                Some((root, outer.checked_add(1)?))
+            }
+            _ => None,
         }
     }
 
@@ -675,9 +722,14 @@ impl Lowering<'_> {
             "inputs" => Kind::Inputs,
             "run" => Kind::Run,
             "workflow" => Kind::Workflow,
-            "item" => Kind::Local(Local::Item),
-            "index" => Kind::Local(Local::Index),
-            "previous" => Kind::Local(Local::Previous),
+            "item" => Kind::Local(Local::Item, 0),
+            "index" => Kind::Local(Local::Index, 0),
+            "previous" => Kind::Local(Local::Previous, 0),
+            "items" => Kind::Local(Local::Items, 0),
+            "outer" => {
+                let fault = Fault::new("rule-name", span.clone(), "`outer` has to be followed by what is meant of it");
+                self.fault(fault.hint("write `outer.item`, `outer.index` or `outer.previous`"))
+            }
             "steps" => {
                 let fault = Fault::new("rule-name", span.clone(), "`steps` has to be followed by a step's name");
                 self.fault(fault.hint("write `steps.NAME` or `steps[\"NAME\"]`"))

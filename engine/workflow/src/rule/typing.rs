@@ -20,8 +20,10 @@ pub(crate) trait Known<'s> {
     fn similar_input(&self, name: &str) -> Option<&'s str>;
     /// A step, seen from here.
     fn step(&self, name: &str) -> StepKnown<'s>;
-    /// The type of what only items and rounds have, if this is within one.
-    fn local(&self, local: Local) -> Option<Type<'s>>;
+    /// The type of what only items and rounds have, those so many of them further out, if this is within one.
+    fn local(&self, local: Local, outer: u8) -> Option<Type<'s>>;
+    /// Whether the expression as a whole is a list that is worked on item by item, which may still grow.
+    fn is_list(&self) -> bool;
     /// The step that may have been meant.
     fn similar_step(&self, name: &str) -> Option<&'s str>;
 }
@@ -146,6 +148,10 @@ fn step_schema(statuses: &[&str]) -> Value {
 pub(crate) fn infer<'s>(expression: &Expression, known: &dyn Known<'s>, guards: &[Guard]) -> (Type<'s>, Vec<Fault>) {
     let (variables, faults) = (Vec::new(), Vec::new());
     let mut typing = Typing { text: expression.text(), known, variables, guards: guards.to_vec(), faults };
+    if known.is_list() && expression.whole_items().is_some() {
+        // Whose items they are is judged with the `foreach`.
+        return (Type::list_of(Type::ANY), Vec::new());
+    }
     let found = typing.of(expression.root());
     (found, typing.faults)
 }
@@ -174,10 +180,14 @@ impl<'s> Typing<'_, 's> {
             Kind::Inputs => Type::of_kinds(Kinds::OBJECT),
             Kind::Run => Type::of_schema(&RUN),
             Kind::Workflow => Type::of_schema(&WORKFLOW),
-            Kind::Local(local) => self.known.local(*local).unwrap_or_else(|| {
-                let message = format!("there is no `{}` here", local.name());
+            Kind::Local(local, outer) => self.known.local(*local, *outer).unwrap_or_else(|| {
+                let message = format!("there is no `{}` here", local.path(*outer));
                 let fault = Fault::new("rule-name", part.span.clone(), message);
-                self.fault(fault.label("only within `foreach` and `repeat`"))
+                self.fault(fault.label(match (local, outer) {
+                    (Local::Items, _) => "only in the `until` of a `foreach`",
+                    (_, 0) => "only within `foreach` and `repeat`",
+                    _ => "only within so many `foreach` and `repeat`",
+                }))
             }),
             Kind::Step(name) => match self.step(part, name) {
                 None => Type::ANY,
@@ -317,6 +327,12 @@ impl<'s> Typing<'_, 's> {
                     let fault = Fault::new("unknown-input", tail(of, part), format!("there is no input `{name}`"));
                     self.fault(suggest(fault.label("unknown input"), similar))
                 });
+            }
+            Kind::Step(_) if name == "items" => {
+                let message = format!("`{}` can't be looked at: the list may still grow", self.text(part));
+                let fault =
+                    Fault::new("items", part.span.clone(), message).label("only as the whole list of a `foreach`");
+                return self.fault(fault.hint(format!("write `foreach = \"${{{}}}\"`", self.text(part))));
             }
             Kind::Step(step) if name == "output" || name == "failure" => {
                 return match (name, self.step(of, step)) {

@@ -2,7 +2,7 @@
 
 use super::life::{Cut, Given, Parked, Stage, State, StepLife};
 use super::{Claim, RETRY_AFTER_MAX_MS, Run, SIGNALS_KEPT_MAX};
-use crate::event::{Event, Failure, FailureKind, Outcome, Record, SkipReason, StepEnd, Timestamp};
+use crate::event::{Event, Failure, FailureKind, NeedState, Outcome, Record, SkipReason, StepEnd, Timestamp};
 use crate::json::Json;
 use crate::plan::{Rest, Retry, StepId, StepKind, StepNo, Verdict, Wait, Work};
 use crate::scope::ScopeId;
@@ -60,7 +60,11 @@ impl Run {
                 life.state = State::Running;
                 life.attempts = *attempt;
                 self.goes_out(*step);
+                if *attempt == 1 && self.plan.has_starts() {
+                    self.has_begun(*step);
+                }
             }
+            Event::ItemsAppended { step, from, items } => self.items_appended(*step, *from, items)?,
             Event::AttemptSucceeded { step, attempt, output, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;
                 self.end(*step, State::Succeeded(Given::new(output.clone())), at);
@@ -96,7 +100,12 @@ impl Run {
                 self.in_flight_attempt(*step, *attempt)?;
                 self.end(*step, State::Cancelled, at);
             }
-            Event::StepOpened { step } => self.step_opened(*step, at)?,
+            Event::StepOpened { step } => {
+                self.step_opened(*step, at)?;
+                if self.plan.has_starts() {
+                    self.has_begun(*step);
+                }
+            }
             Event::ScopeOpened { step, index } => self.scope_opened(*step, *index, at)?,
             Event::ScopeTimedOut { step, index } => {
                 let family = self.steps.get(step.index())?.family.as_deref()?;
@@ -105,9 +114,10 @@ impl Run {
                 self.cut(scope, &Cut::TimedOut);
             }
             Event::StepSucceeded { step, output } => self.step_succeeded(*step, output.as_ref(), at)?,
-            Event::StepReused { step, output, .. } => {
+            Event::StepReused { step, output, items, .. } => {
                 let life = self.steps.get(step.index())?;
                 (matches!(life.state, State::Ready) && life.attempts == 0 && self.may_start(*step)).then_some(())?;
+                self.items_reused(*step, items)?;
                 self.end(*step, State::Succeeded(Given::new(output.clone())), at);
             }
             Event::StepFailed { step, failure } => {
@@ -311,7 +321,14 @@ impl Run {
         if end == StepEnd::Failed && kind == StepKind::Ordinary {
             whole.first_failed.get_or_insert(step);
         }
+        if !self.lists.is_empty() {
+            self.list_ends(step);
+        }
+        let has_begun = self.steps[step.index()].attempts > 0;
         for (dependent, wanted) in plan.dependents(no) {
+            if has_begun && *wanted == NeedState::Started {
+                continue;
+            }
             let id = self.places.life(&plan, scope, *dependent);
             let State::Waiting { met, unmet } = &mut self.steps[id.index()].state else { continue };
             match wanted.is_met_by(end) {
@@ -328,12 +345,32 @@ impl Run {
             Work::Fail(_) => end == StepEnd::Failed,
             _ => false,
         };
+        if end == StepEnd::Succeeded {
+            for target in &plan.step(no).cancels {
+                self.withdraw(self.places.life(&plan, scope, *target), step);
+            }
+        }
         if is_end && self.is_cuttable(scope) {
             self.cut(scope, &Cut::Ended { by: step });
         }
         self.stir(scope);
         if self.scopes[scope.index()].open[kind as usize] == 0 {
             self.advance(scope, at);
+        }
+    }
+
+    /// A step has begun, for the first time in its scope.
+    fn has_begun(&mut self, step: StepId) {
+        let plan = self.plan.clone();
+        let (scope, no) = self.places.find(step).expect("a step of the run");
+        let kind = plan.step(no).kind();
+        for (dependent, _) in plan.dependents(no).iter().filter(|(_, wanted)| *wanted == NeedState::Started) {
+            let id = self.places.life(&plan, scope, *dependent);
+            let State::Waiting { met, .. } = &mut self.steps[id.index()].state else { continue };
+            *met += 1;
+            if !plan.step(*dependent).always || kind == StepKind::Always {
+                self.judge(scope, *dependent);
+            }
         }
     }
 
@@ -397,6 +434,15 @@ impl Run {
                 joins.extend((is_undecided && plan.step(*no).rest == Rest::Cancel).then_some(*no));
                 self.unwant(step, &SkipReason::NotNeeded { by });
             }
+        }
+    }
+
+    /// Has a step ended that another one cancels, unless it is over or about to be.
+    fn withdraw(&mut self, step: StepId, by: StepId) {
+        let life = &self.steps[step.index()];
+        if life.ended().is_none() && !matches!(life.state, State::Doomed(_)) {
+            let reason = format!("`{}` has succeeded", self.path(by));
+            self.unwant(step, &SkipReason::Asked { reason });
         }
     }
 

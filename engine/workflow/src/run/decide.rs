@@ -40,10 +40,17 @@ impl Run {
                 break;
             }
             self.decide(step, now, &mut room, &mut actions);
-            // The end of a step may end others: a join's losers, the rest of its scope.
-            if self.plan.has_cuts()
-                && matches!(actions.last(), Some(Action::Record(event)) if event.ended_step().is_some())
-            {
+            // The end of a step may end others: a join's losers, the rest of its scope; where begun steps are needed, so
+            // may its begin.
+            let concerns_others = self.plan.has_cuts()
+                && match actions.last() {
+                    Some(Action::Record(event)) if event.ended_step().is_some() => true,
+                    Some(Action::Record(_) | Action::Start(_) | Action::Ask(_) | Action::Queue { .. }) => {
+                        self.plan.has_starts()
+                    }
+                    Some(Action::WakeAt(_)) | None => false,
+                };
+            if concerns_others {
                 break;
             }
         }
@@ -204,9 +211,13 @@ impl Run {
         }
     }
 
-    /// The list that a step opens scopes for; empty for one that does not.
+    /// The list that a step opens scopes for; empty for one that does not, and where another step appends to it.
     pub(super) fn items(&self, step: StepId, opens: &Opens) -> Result<Vec<serde_json::Value>, Box<Failure>> {
         let ScopeCount::Each(each) = &opens.scopes else { return Ok(Vec::new()) };
+        // What a step appends is bounded where it does.
+        if !each.from.is_empty() {
+            return Ok(Vec::new());
+        }
         let list =
             each.list.render(&Seen::by(self, step)).map_err(|error| Box::new(rule_failure("foreach", &error)))?;
         match list.value() {

@@ -11,11 +11,8 @@ use super::seen::Seen;
 use super::{Claim, Run};
 use crate::event::{Failure, FailureKind, Outcome, Timestamp};
 use crate::json::Json;
-use crate::plan::{Opens, PoolId, Rest, Rounds, ScopeCount, StepId, StepKind, Verdict};
+use crate::plan::{Opens, PoolId, Rounds, ScopeCount, StepId, StepKind};
 use crate::scope::ScopeId;
-
-/// Up to how many characters an item that is a text is told when it fails. 60: a name or a path, and no document.
-const ITEM_NAMED_MAX: usize = 60;
 
 impl Family {
     /// When something begins by the clock: an item that is tried again, the next round.
@@ -40,8 +37,11 @@ impl Run {
         let mut family = Family { items: items.into_iter().map(Arc::new).collect(), ..Family::default() };
         match &opens.scopes {
             ScopeCount::One => (),
-            ScopeCount::Each(_) if family.items.is_empty() => family.verdict = Some(Ok(())),
-            ScopeCount::Each(_) => (),
+            ScopeCount::Each(each) => {
+                if !each.from.is_empty() {
+                    self.list_begins(step, &each.from, &mut family);
+                }
+            }
             ScopeCount::Rounds(rounds) => self.next_round(step, rounds, &mut family, at),
         }
         self.settle(step);
@@ -50,6 +50,7 @@ impl Run {
         life.attempts = 1;
         life.state = State::Open;
         life.family = Some(Box::new(family));
+        self.judge_items(step);
         self.look_again(step);
         Some(())
     }
@@ -98,13 +99,13 @@ impl Run {
         let locals = match &opens.scopes {
             ScopeCount::One => None,
             ScopeCount::Each(_) => Some(Locals {
-                item: family.items[index as usize].clone(),
+                item: Some(family.items[index as usize].clone()),
                 index: index.into(),
                 previous: Arc::default(),
             }),
             ScopeCount::Rounds(_) => {
                 let previous = Arc::new(self.last_answer(family, index).map_or(Value::Null, |answer| answer.value()));
-                Some(Locals { item: Arc::default(), index: index.into(), previous })
+                Some(Locals { item: None, index: index.into(), previous })
             }
         };
         let body = plan.body(opens.body)?;
@@ -312,44 +313,13 @@ impl Run {
                     self.life(step).family = Some(family);
                 }
             },
-            ScopeCount::Each(each) => {
-                match failed {
-                    None => family.met += 1,
-                    Some(failure) => {
-                        family.unmet += 1;
-                        family.first_failure.get_or_insert((index, failure));
-                    }
-                }
-                let of = family.items.len() as u32;
-                let verdict = each.join.judge(of, family.met, family.unmet);
-                let all_over = family.met + family.unmet == of;
-                match verdict {
-                    Verdict::Start => family.verdict = Some(Ok(())),
-                    Verdict::Never if all_over || each.rest == Rest::Cancel => {
-                        let failure = self.items_failed(step, of);
-                        self.family(step).verdict = Some(Err(failure));
-                    }
-                    Verdict::Never | Verdict::Open => (),
-                }
-                if each.rest == Rest::Cancel && self.family(step).verdict.is_some() {
-                    self.cut_open_scopes(step, &Cut::Cancelled);
-                }
+            ScopeCount::Each(_) => {
+                let scope = family.scopes[index as usize];
+                let answer = self.answer_of(scope).cloned();
+                self.item_ended(step, index, failed.map_or(Ok(answer), Err));
             }
         }
         self.look_again(step);
-    }
-
-    fn items_failed(&self, step: StepId, of: u32) -> Failure {
-        let family = self.steps[step.index()].family.as_deref().expect("it has one");
-        let (index, first) = family.first_failure.clone().expect("one has failed");
-        let named = match &*family.items[index as usize] {
-            Value::String(name) if is_name(name) => format!(" ({name})"),
-            Value::Number(number) => format!(" ({number})"),
-            _ => String::new(),
-        };
-        let unmet = family.unmet;
-        let message = format!("{unmet} of {of} items failed; the first was item {index}{named}: {}", first.message);
-        Failure { details: first.details, ..failure(FailureKind::Scope, message) }
     }
 
     /// Decides whether there is another round.
@@ -413,14 +383,14 @@ impl Run {
         self.look_again(step);
     }
 
-    fn cut_open_scopes(&mut self, step: StepId, cut: &Cut) {
+    pub(super) fn cut_open_scopes(&mut self, step: StepId, cut: &Cut) {
         for scope in self.family(step).scopes.clone() {
             self.cut(scope, cut);
         }
     }
 
     /// Keeps it known whether something is to be decided about a step with scopes, now or later.
-    fn look_again(&mut self, step: StepId) {
+    pub(super) fn look_again(&mut self, step: StepId) {
         let plan = self.plan.clone();
         let life = &self.steps[step.index()];
         if !matches!(life.state, State::Open) {
@@ -446,12 +416,7 @@ impl Run {
         self.delayed.extend(later.into_iter().map(|at| (at, step)));
     }
 
-    fn family(&mut self, step: StepId) -> &mut Family {
+    pub(super) fn family(&mut self, step: StepId) -> &mut Family {
         self.life(step).family.as_deref_mut().expect("a step that opens scopes has a family")
     }
-}
-
-/// Whether an item is short enough to be told by itself, and on a line.
-fn is_name(item: &str) -> bool {
-    item.chars().count() <= ITEM_NAMED_MAX && !item.contains(char::is_control)
 }

@@ -116,8 +116,14 @@ pub(super) struct Parked {
 /// The scopes of a step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Family {
-    /// The list, of a step that opens a scope for each of its items.
+    /// The list, of a step that opens a scope for each of its items, as far as it is there.
     pub(super) items: Vec<Arc<Value>>,
+    /// The steps whose items it is made of; none if it was there when the step began.
+    pub(super) sources: Vec<StepId>,
+    /// Whether more of it may come.
+    pub(super) supply: Supply,
+    /// What its `until` sees of the items that have ended; nothing without one.
+    pub(super) tally: Option<Box<Value>>,
     /// By item or round, the latest.
     pub(super) scopes: Vec<ScopeId>,
     /// Those that are in line for a place in the step's pool, before they open.
@@ -137,6 +143,18 @@ pub(super) struct Family {
     pub(super) verdict: Option<Result<(), Failure>>,
     /// Of items: the first that failed, and why.
     pub(super) first_failure: Option<(u32, Failure)>,
+}
+
+/// What may still come of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Supply {
+    /// Nothing: it is all there.
+    #[default]
+    Whole,
+    /// More, while the step runs whose items they are.
+    Open,
+    /// Nothing, though it is not all there; why.
+    Broken(String),
 }
 
 /// A scope's life.
@@ -217,7 +235,8 @@ impl ScopeLife {
 /// What only the steps of an item or a round see.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Locals {
-    pub(super) item: Arc<Value>,
+    /// None in a round, which sees the item around it.
+    pub(super) item: Option<Arc<Value>>,
     pub(super) index: Value,
     pub(super) previous: Arc<Value>,
 }

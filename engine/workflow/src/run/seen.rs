@@ -24,6 +24,8 @@ pub(super) struct Seen<'r> {
     opening: Option<ScopeId>,
     /// What a step that opens rounds sees between two of them.
     round: Option<Round<'r>>,
+    /// What a step with items sees when one has ended.
+    tally: Option<&'r Value>,
 }
 
 /// A step between two of its rounds.
@@ -46,7 +48,13 @@ impl<'r> Seen<'r> {
             undoes,
             opening: None,
             round: None,
+            tally: None,
         }
+    }
+
+    /// By a step with items of which so many have ended.
+    pub(super) fn among_items(run: &'r Run, step: StepId, tally: &'r Value) -> Seen<'r> {
+        Seen { tally: Some(tally), ..Seen::by(run, step) }
     }
 
     /// By a step that opens rounds, so many of which are done, after one that answered so; `null` before the first.
@@ -61,7 +69,7 @@ impl<'r> Seen<'r> {
 
     /// From a scope's end.
     pub(super) fn at_end(run: &'r Run, scope: ScopeId) -> Seen<'r> {
-        Seen { run, scope, until: u32::MAX, undoes: false, opening: None, round: None }
+        Seen { run, scope, until: u32::MAX, undoes: false, opening: None, round: None, tally: None }
     }
 
     /// The step of this name that is nearest, and how many had come to an end when what is around it was looked at.
@@ -93,7 +101,7 @@ impl<'r> Seen<'r> {
     }
 
     /// Of this scope and those around it, the first that has what is asked for, up to a workflow's border.
-    fn around<T>(&self, pick: impl Fn(ScopeId) -> Option<T>) -> Option<T> {
+    fn around<T>(&self, mut pick: impl FnMut(ScopeId) -> Option<T>) -> Option<T> {
         let mut scope = self.scope;
         loop {
             if let Some(found) = pick(scope) {
@@ -156,20 +164,30 @@ impl Scope for Seen<'_> {
         }
     }
 
-    fn local(&self, local: Local) -> Option<&Value> {
-        let run = self.run;
+    fn local(&self, local: Local, outer: u8) -> Option<&Value> {
+        let mut skip = outer;
         match (local, &self.round) {
-            (Local::Previous, Some(round)) => return Some(round.previous),
-            (Local::Index, Some(round)) => return Some(&round.index),
-            _ => (),
+            (Local::Items, _) => return self.tally,
+            (Local::Previous, Some(round)) if skip == 0 => return Some(round.previous),
+            (Local::Index, Some(round)) if skip == 0 => return Some(&round.index),
+            (_, Some(_)) => skip = skip.saturating_sub(1),
+            (_, None) => (),
         }
-        let locals = |scope: ScopeId| run.scopes[scope.index()].locals.as_deref();
-        let opening = self.opening.and_then(locals);
-        opening.or_else(|| self.around(locals)).map(|locals| match local {
-            Local::Item => &*locals.item,
-            Local::Index => &locals.index,
-            Local::Previous => &*locals.previous,
-        })
+        let mut pick = |scope: ScopeId| {
+            let locals = self.run.scopes[scope.index()].locals.as_deref()?;
+            if skip > 0 {
+                skip -= 1;
+                return None;
+            }
+            match local {
+                // A round is about the item around it.
+                Local::Item => locals.item.as_deref(),
+                Local::Index => Some(&locals.index),
+                Local::Previous => Some(&*locals.previous),
+                Local::Items => None,
+            }
+        };
+        self.opening.and_then(&mut pick).or_else(|| self.around(pick))
     }
 
     fn run_id(&self) -> &str {

@@ -167,7 +167,7 @@ impl Table {
             Table::Pool => &[],
             Table::Concurrency => &["group"],
             Table::Undo => &["use"],
-            Table::Foreach => &["in"],
+            Table::Foreach => &[],
             Table::Repeat => &["max"],
             Table::Step | Table::Signal | Table::Wait => &[],
             Table::Join => &["at-least"],
@@ -516,9 +516,10 @@ const STEP_ALONE: &[Key] = &[
     key("detached", Shape::Boolean, "true", "The step is over as soon as its workflow has begun, which goes on by itself; what is around it waits for it, but no round of a `repeat` does.").by_default(|| false.into()),
     key("undo", Shape::Table(Table::Undo), "", "What takes back what the step did, if it succeeded and its workflow or block does not. Steps are undone in the reverse order of their ends."),
     key("cache", Shape::Boolean, "true", "Whether an answer is kept across runs, and taken instead of another attempt while the component, the input, granted variables and files are the same. For steps whose grants let them do nothing but compute.").by_default(|| false.into()),
-    key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it unless there is a `join`: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end).").by_default(|| json!([])),
+    key("needs", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*(\.(succeeded|failed|skipped|finished|started))?$")), r#"["build", "lint.finished"]"#, "What must have happened before, all of it unless there is a `join`: `build` (succeeded), `build.failed`, `build.skipped`, `build.finished` (any end), `build.started` (it has begun).").by_default(|| json!([])),
     key("join", Shape::Either(&Shape::OneOf(JOIN_WORDS), &Shape::Table(Table::Join)), r#""any""#, "How many of its needs the step takes: `all`, the first that is met (`any`), at least one once all have come to an end (`merge`), or so many (`{ at-least = 2 }`).").by_default(|| "all".into()),
     key("rest", Shape::OneOf(REST_WORDS), r#""cancel""#, "What becomes of the steps that serve only this one, once it is decided whether it starts: they go on (`wait`) or are ended (`cancel`).").by_default(|| "wait".into()),
+    key("cancels", Shape::List(&Shape::Pattern(r"^[A-Za-z_][A-Za-z0-9_-]*$")), r#"["search", "compare"]"#, "The steps beside it that are ended when it succeeds, if they are not over.").by_default(|| json!([])),
     key("when", Shape::Rule, r#""steps.build.output.size < 100""#, "A rule in CEL. If it is false once the needs are met, the step is skipped."),
 ];
 
@@ -571,7 +572,18 @@ const WAIT: &[Key] = &[
 ];
 
 const FOREACH: &[Key] = &[
-    key("in", Shape::Either(&Shape::Text, &Shape::List(&Shape::Any)), r#""${inputs.suites}""#, "The list."),
+    key(
+        "in",
+        Shape::Either(&Shape::Text, &Shape::List(&Shape::Any)),
+        r#""${inputs.suites}""#,
+        "The list. `${steps.scan.items}` is what a step appends, also while it still runs.",
+    ),
+    key(
+        "zip",
+        Shape::List(&Shape::Text),
+        r#"["${steps.frame.items}", "${steps.wheel.items}"]"#,
+        "In place of `in`: what several steps append. The nth item is the list of the nth of each.",
+    ),
     key("parallel", Shape::Integer(1, ITEMS_MAX as i64), "4", "How many items are worked on at once; without it, all."),
     key(
         "join",
@@ -580,6 +592,12 @@ const FOREACH: &[Key] = &[
         "How many of the items have to succeed.",
     )
     .by_default(|| "all".into()),
+    key(
+        "until",
+        Shape::Rule,
+        r#""items.succeeded >= 2 || items.failed > 3""#,
+        "Asked whenever an item has ended: once it holds, the step has succeeded, whatever `join` takes.",
+    ),
     key("rest", Shape::OneOf(REST_WORDS), r#""cancel""#, "What becomes of the other items once that is decided.")
         .by_default(|| "wait".into()),
 ];

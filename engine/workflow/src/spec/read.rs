@@ -383,6 +383,9 @@ impl Reader {
                 "when" => step.when = self.rule("when", value),
                 // Only if there is something wrong with it, which was told.
                 "like" => self.out.has_been_told(),
+                "cancels" => {
+                    step.cancels = self.strings("cancels", value).map(Spanned::into_inner).unwrap_or_default();
+                }
                 _ => self.work(&mut step, key, value),
             }
         }
@@ -470,7 +473,15 @@ impl Reader {
     }
 
     fn foreach(&mut self, value: &Item<'_>) -> Option<ForeachSpec> {
-        let mut foreach = ForeachSpec { span: value.span(), list: None, parallel: None, join: None, rest: None };
+        let mut foreach = ForeachSpec {
+            span: value.span(),
+            list: None,
+            zip: None,
+            parallel: None,
+            join: None,
+            until: None,
+            rest: None,
+        };
         let table = match value.get_ref() {
             DeValue::String(_) | DeValue::Array(_) => {
                 foreach.list = Some(self.value(value, 1)?);
@@ -482,13 +493,15 @@ impl Reader {
         for (key, value) in self.known(Table::Foreach, table) {
             match key.get_ref().as_ref() {
                 "in" => foreach.list = self.value(value, 1),
+                "zip" => foreach.zip = self.value(value, 1),
                 "parallel" => foreach.parallel = self.integer("parallel", value),
                 "join" => foreach.join = self.join(value),
+                "until" => foreach.until = self.rule("until", value),
                 "rest" => foreach.rest = self.string("rest", value),
                 word => unread(word),
             }
         }
-        if foreach.list.is_none() && self.out.error_count() == before {
+        if foreach.list.is_none() && foreach.zip.is_none() && self.out.error_count() == before {
             self.out.push(missing_key(Table::Foreach, "in", value.span()));
         }
         Some(foreach)

@@ -165,5 +165,6 @@ fn component(name: &str) -> Option<Component> {
             output_schema: Json::from(output),
             wants: wants.iter().map(want).collect(),
         },
+        items: name == "any",
     })
 }

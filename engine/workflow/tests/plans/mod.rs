@@ -36,7 +36,7 @@ pub(crate) fn plan_of(text: &str, files: &[(&str, &str)]) -> Plan {
         output_schema: anything(),
         wants: Vec::new(),
     };
-    let component = Component { digest: Digest::of(b"any"), description };
+    let component = Component { digest: Digest::of(b"any"), description, items: true };
     let any = Loaded { component, path: "/any.wasm".into() };
     let plugins = BTreeMap::from([("any".to_owned(), Ok(any))]);
     let source = |path: &str, text: &str| Source::new(path, text);

@@ -25,8 +25,8 @@ use crate::plans::plan;
 /// for how long it takes to find out; without one it has nothing.
 /// The script `cancel @ms` cancels the run; `cancel PATH @ms` a step, `signal NAME @ms` sends a signal, `approve PATH @ms`
 /// and `reject PATH @ms` give somebody's word, `pause @ms`, `unpause @ms` and `pause PATH @ms` hold back and let go; `admit @ms`
-/// is when no other run of its group is left, which is at once without it. A step in a scope has the script of its path, or
-/// else of its name.
+/// is when no other run of its group is left, which is at once without it. The script `items STEP` is what each attempt appends,
+/// as `[1,2]@ms` after its start. A step in a scope has the script of its path, or else of its name.
 pub(crate) fn check(toml: &str, script: &[(&str, &str)], expected: &str) {
     check_plan(&Arc::new(plan(toml)), script, expected);
 }
@@ -64,6 +64,9 @@ pub(crate) fn crash_everywhere_after(plan: &Arc<Plan>, script: &[(&str, &str)], 
 /// run's length, at the crash alone.
 const STEPS_REPLAYED: usize = 50;
 
+/// Of which attempt, from where on, what.
+type Appended = (u32, usize, Vec<Json>);
+
 pub(crate) struct Play {
     plan: Arc<Plan>,
     scripts: HashMap<String, Vec<String>>,
@@ -77,6 +80,8 @@ pub(crate) struct Play {
     flying: BTreeMap<(u64, u32), u32>,
     /// Steps that the cache is asked about by when it answers.
     asking: BTreeSet<(u64, u32)>,
+    /// What attempts append: when, and the how many-th time of which step.
+    appends: BTreeMap<(u64, u32, usize), Appended>,
     pools: BTreeMap<PoolId, Line<Claim>>,
     places: BTreeMap<Claim, PoolId>,
     /// Places that scopes and waits do not need any more.
@@ -122,6 +127,7 @@ impl Play {
             outside: outside.into(),
             flying: BTreeMap::new(),
             asking: BTreeSet::new(),
+            appends: BTreeMap::new(),
             pools: lines(plan),
             places: BTreeMap::new(),
             freed: Vec::new(),
@@ -175,7 +181,9 @@ impl Play {
             let next_end = play.flying.keys().next().map(|(at, _)| *at);
             let lines_open = play.pools.values().filter_map(Line::opens_at).map(|at| at.0).min();
             let next_answer = play.asking.first().map(|(at, _)| *at);
-            let at = [next_end, next_answer, wake_at, lines_open, play.outside.front().map(|(at, _)| *at)]
+            let next_append = play.appends.keys().next().map(|(at, ..)| *at);
+            let next_outside = play.outside.front().map(|(at, _)| *at);
+            let at = [next_end, next_answer, wake_at, lines_open, next_append, next_outside]
                 .into_iter()
                 .flatten()
                 .min()
@@ -186,6 +194,8 @@ impl Play {
                 play.cut();
             } else if next_answer.is_some_and(|answer| answer <= play.now) {
                 play.answer();
+            } else if next_append.is_some_and(|at| at <= play.now) {
+                play.append();
             } else if next_end.is_some_and(|end| end <= play.now) {
                 play.land();
             }
@@ -278,6 +288,29 @@ impl Play {
         self.performed += 1;
         let (_, took) = self.end_of(step);
         self.flying.insert((self.now + took, step.0), attempt);
+        let path = self.run.path(step);
+        let Some(appends) = self.scripts.get(&format!("items {path}")) else { return };
+        let mut from = 0;
+        for (nth, append) in appends.iter().enumerate() {
+            let (items, after) = append.rsplit_once('@').unwrap();
+            let items = Json::parse(items).unwrap().value();
+            let items: Vec<Json> = items.as_array().unwrap().iter().cloned().map(Json::from).collect();
+            let count = items.len();
+            let at = self.now + after.parse::<u64>().unwrap();
+            self.appends.insert((at, step.0, nth), (attempt, from, items));
+            from += count;
+        }
+    }
+
+    /// What is appended again by a repeated attempt is not appended.
+    fn append(&mut self) {
+        let ((_, step, _), (attempt, from, mut items)) = self.appends.pop_first().unwrap();
+        let step = StepId(step);
+        let known = self.run.items_of(step);
+        items.drain(..items.len().min(known.saturating_sub(from)));
+        if self.run.status(step) == (StepStatus::Running, attempt) && !items.is_empty() {
+            self.record(Event::ItemsAppended { step, from: known as u32, items });
+        }
     }
 
     fn ask(&mut self, step: StepId) {
@@ -395,6 +428,7 @@ impl Play {
         self.run = Run::replay(self.plan.clone(), RunId("r".into()), &self.records).unwrap();
         self.flying.clear();
         self.asking.clear();
+        self.appends.clear();
         self.places.clear();
         self.freed.clear();
         self.pools = lines(&self.plan);
@@ -489,6 +523,10 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
             format!("{} skipped: {}", name(step), reason.explain(run.plan(), run.scopes()))
         }
         Event::CancelRequested { reason } => format!("cancel: {reason}"),
+        Event::ItemsAppended { step, from, items } => {
+            let items: Vec<&str> = items.iter().map(Json::as_str).collect();
+            format!("{} appends {from}: {}", name(step), items.join(" "))
+        }
         Event::StepOpened { step } => format!("{} opened", name(step)),
         Event::ScopeOpened { step, index } => format!("{}[{index}]", name(step)),
         Event::ScopeTimedOut { step, index } => format!("{}[{index}] timed out", name(step)),
@@ -498,7 +536,10 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
         Event::ApprovalGiven { step, approved, by, .. } => {
             format!("{by} {} {}", if *approved { "approved" } else { "rejected" }, name(step))
         }
-        Event::StepReused { step, output, origin } => format!("{} reused from {}: {output}", name(step), origin.run),
+        Event::StepReused { step, output, items, origin } => {
+            let items = if items.is_empty() { String::new() } else { format!(" and {} items", items.len()) };
+            format!("{} reused from {}: {output}{items}", name(step), origin.run)
+        }
         Event::Paused { step, .. } => format!("paused {}", step.as_ref().map_or_else(|| "all".to_owned(), name)),
         Event::Unpaused { step } => format!("unpaused {}", step.as_ref().map_or_else(|| "all".to_owned(), name)),
         Event::StepCancelRequested { step, reason } => format!("cancel {}: {reason}", name(step)),

@@ -14,7 +14,7 @@ use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode};
 
 use self::bindings::downbeat::step as wit;
 use self::bindings::exports::downbeat::step::step::{self as exported, Guest};
-use crate::{Context, Failure, Kind, Refused, Step, artifacts, files, process};
+use crate::{Context, Failure, Kind, Refused, Step, artifacts, files, items, process};
 
 pub(crate) use self::outgoing_http::send as send_http;
 
@@ -110,6 +110,14 @@ impl log::Log for Logger {
 
 pub(crate) fn report_progress(done: u64, total: Option<u64>, message: &str) {
     wit::progress::report(done, total, message);
+}
+
+pub(crate) fn append_items(items: Vec<String>) -> Result<(), items::Error> {
+    wit::items::append(&items).map_err(|error| match error {
+        wit::items::Error::NotJson((index, why)) => items::Error::NotJson(index, why),
+        wit::items::Error::TooMany(most) => items::Error::TooMany(most),
+        wit::items::Error::TooLarge(limit) => items::Error::TooLarge(limit),
+    })
 }
 
 pub(crate) fn run_process(command: &process::Command) -> Result<process::Completed, process::Error> {

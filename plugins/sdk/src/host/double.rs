@@ -11,7 +11,7 @@ use std::sync::Once;
 use sha2::{Digest as _, Sha256};
 
 use crate::http::Target;
-use crate::{Refused, artifacts, files, http, process};
+use crate::{Refused, artifacts, files, http, items, process};
 
 /// What a step reported by [`progress::report`](crate::progress::report).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ type OnHttp = dyn FnMut(&http::Request) -> Result<http::Response, http::Error>;
 struct State {
     log: Vec<String>,
     progress: Vec<Progress>,
+    items: Vec<serde_json::Value>,
     on_process: Option<Rc<RefCell<OnProcess>>>,
     on_http: Option<Rc<RefCell<OnHttp>>>,
     artifacts: Option<HashMap<String, Vec<u8>>>,
@@ -108,6 +109,11 @@ impl Host {
         self.state.borrow().log.clone()
     }
 
+    /// What was appended so far.
+    pub fn items(&self) -> Vec<serde_json::Value> {
+        self.state.borrow().items.clone()
+    }
+
     /// What was reported so far.
     pub fn progress(&self) -> Vec<Progress> {
         self.state.borrow().progress.clone()
@@ -153,6 +159,17 @@ pub(crate) fn report_progress(done: u64, total: Option<u64>, message: &str) {
     if let Some(state) = current() {
         state.borrow_mut().progress.push(Progress { done, total, message: message.to_owned() });
     }
+}
+
+pub(crate) fn append_items(items: Vec<String>) -> Result<(), items::Error> {
+    let Some(state) = current() else { return Ok(()) };
+    let mut parsed = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let item = serde_json::from_str(item);
+        parsed.push(item.map_err(|error| items::Error::NotJson(index as u32, error.to_string()))?);
+    }
+    state.borrow_mut().items.extend(parsed);
+    Ok(())
 }
 
 pub(crate) fn run_process(command: &process::Command) -> Result<process::Completed, process::Error> {

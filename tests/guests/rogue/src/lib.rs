@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::bindings::downbeat::step::{artifacts, log, process, progress, types};
+use crate::bindings::downbeat::step::{artifacts, items, log, process, progress, types};
 use crate::bindings::exports::downbeat::step::step::{Context, Description, Failure, Guest, Want};
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, unused_qualifications, clippy::all)]
@@ -83,6 +83,14 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
                 progress::report(done, Some(input.number("count", 3)), &message());
             }
             saw(Value::Null)
+        }
+
+        "append" => {
+            let text = input.text("text").to_owned();
+            let all = vec![text; length(input.number("count", 1))];
+            let pieces = all.chunks(length(input.number("at-once", u64::MAX)).clamp(1, 1 << 20));
+            let appended = pieces.map(|piece| items::append(piece)).collect::<Result<Vec<()>, _>>();
+            seen(appended.map(|_| all.len()).map_err(|error| format!("{error:?}")))
         }
 
         // Failures.
@@ -270,6 +278,8 @@ fn call_forever(input: &Input<'_>) -> ! {
             "clock" => drop(black_box(Instant::now())),
             "random" => drop(black_box(random())),
             "sleep" => std::thread::sleep(Duration::from_nanos(1)),
+
+            "append" => drop(black_box(items::append(&[text.to_owned()]))),
             "get" => drop(black_box(artifacts::get(text))),
             "put" => drop(black_box(artifacts::put(text.as_bytes()))),
             "process" => drop(black_box(run_process(input))),
