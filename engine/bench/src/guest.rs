@@ -157,7 +157,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let component = write_component(folder.path()).unwrap();
         let sandbox = Sandbox::new(Options::below(folder.path())).unwrap();
-        for (toml, steps) in [(chain(3), 3), (wide(4), 4), (parked(5), 5), (count(6), 6), (items(), 1), (waiting(), 2)]
+        for (toml, steps) in [(chain(3), 3), (wide(4), 4), (parked(5), 5), (count(6), 6), (items(), 2), (waiting(), 2)]
         {
             let plan = plan(toml, load(&sandbox, &component).unwrap()).unwrap();
             assert_eq!(plan.steps.len(), steps);
