@@ -144,6 +144,8 @@ fn the_tour_in_the_documents_is_what_happens() {
     talks.push(bench.show(&["plan", RELEASE, "--diff", "last"]));
     bench.write(&file, &text);
 
+    talks.push(bench.show(&["rerun", "--from", "receiver", "--from", "baseline", "--dry-run"]));
+
     let asks = ["run", RELEASE, "--input", "approval=always"];
     let mut engine = bench.spawn(&asks);
     let mut said = String::new();
@@ -161,6 +163,7 @@ fn the_tour_in_the_documents_is_what_happens() {
     talks
         .push(bench.told(&["resume"], &format!("{}{}", answer.stderr, answer.stdout)).in_any_order().but_for(MEASURED));
     talks.push(bench.show(&["explain", "last", "trial/approve"]).but_for(MEASURED));
+    talks.push(bench.show(&["replay"]));
     page::hold("docs/tour.md", &talks);
 }
 
