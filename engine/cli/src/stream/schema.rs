@@ -81,6 +81,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("run-created", "rerun-of"),
     ("paused", "step"),
     ("unpaused", "step"),
+    ("step-reused", "items"),
     ("run-finished", "faults"),
     ("step-succeeded", "output"),
     ("approval-given", "note"),
