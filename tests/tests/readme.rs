@@ -86,7 +86,7 @@ fn every_workflow_of_the_reference_checks() {
     for (page, index, block) in pages.into_iter().flat_map(whole) {
         // A block that is no whole workflow is completed by what it leaves out.
         let mut text = block.clone();
-        for folder in ["plugins", "workflows"] {
+        for folder in ["plugins", "workflows", "tests"] {
             text = text.replace(&format!("\"../{folder}/"), &format!("\"{repository}/{folder}/"));
         }
         if !block.trim_start().starts_with("name") {
@@ -95,11 +95,9 @@ fn every_workflow_of_the_reference_checks() {
         bench.write("example.toml", &text);
         let answer = bench.run(&["check", "example.toml"]);
         assert_eq!(answer.code, 0, "block {index} of {page}:\n{text}\n{}", answer.stderr);
-        assert!(
-            answer.stderr.contains("no errors, no warnings"),
-            "block {index} of {page}:\n{text}\n{}",
-            answer.stderr
-        );
+        // The only guest that appends to a list is the rogue, which wants everything and is granted nothing here.
+        let clean = if block.contains("guests/rogue") { "no errors, " } else { "no errors, no warnings" };
+        assert!(answer.stderr.contains(clean), "block {index} of {page}:\n{text}\n{}", answer.stderr);
     }
 }
 

@@ -89,7 +89,7 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             let text = input.text("text").to_owned();
             let all = vec![text; length(input.number("count", 1))];
             let pieces = all.chunks(length(input.number("at-once", u64::MAX)).clamp(1, 1 << 20));
-            let appended = pieces.map(|piece| items::append(piece)).collect::<Result<Vec<()>, _>>();
+            let appended = pieces.map(items::append).collect::<Result<Vec<()>, _>>();
             seen(appended.map(|_| all.len()).map_err(|error| format!("{error:?}")))
         }
 
