@@ -185,7 +185,7 @@ fn skip_reason() -> Value {
                 "required": ["need", "wanted", "was"],
                 "properties": {
                     "need": { "type": "string", "description": "The step that is needed." },
-                    "wanted": { "enum": ["succeeded", "failed", "skipped", "finished"] },
+                    "wanted": { "enum": ["succeeded", "failed", "skipped", "finished", "started"] },
                     "was": { "enum": ["succeeded", "failed", "skipped", "cancelled"] },
                 },
             } },
