@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use downbeat_workflow::capability::{FileGrant, Grants};
+use downbeat_workflow::capability::{Capability, FileGrant, Grants};
 use downbeat_workflow::event::Refusal;
+use downbeat_workflow::permission::{self, Command, Denied, Granted, Reason, Request, Use};
 
 use crate::directory::{Barred, Directory};
 use crate::text;
@@ -44,6 +45,84 @@ impl Reach {
         Reach { grants, directory, workspace, reserved, refusals: Vec::new() }
     }
 
+    /// Whether the grants cover this use. If not, the refusal is on record.
+    pub(crate) fn ask(&mut self, wanted: &Use<'_>) -> Result<Granted, Refusal> {
+        let grants = self.grants.clone();
+        permission::decide(&grants, wanted).map_err(|denied| self.denied(wanted, &denied))
+    }
+
+    fn denied(&mut self, wanted: &Use<'_>, denied: &Denied<'_>) -> Refusal {
+        let refusal = match (wanted, denied.reason) {
+            (_, Reason::Variable(name)) => self.refuse_name("env", name),
+            (Use::Program(command), reason) => self.refuse_program(command, reason),
+            (Use::Http(request), reason) => self.refuse_request(request, reason),
+            (Use::Env(name), _) => self.refuse_name("env", name),
+            (Use::Files { path, write }, _) => {
+                let write = if *write { ", write = true" } else { "" };
+                self.refuse("files", path, &format!("files = [{{ path = {}{write} }}]", text::toml_string(path)))
+            }
+            (Use::Whole(capability), _) => self.refuse_switch(capability.word(), capability.word()),
+        };
+        match denied.withheld {
+            None => refusal,
+            // No line in the workflow would help: who owns the other key decides.
+            Some(taken) => {
+                self.refusals.retain(|known| *known != refusal);
+                self.record(Refusal { hint: format!("granted, and taken away by {}", taken.by), ..refusal })
+            }
+        }
+    }
+
+    fn refuse_program(&mut self, command: &Command<'_>, reason: Reason<'_>) -> Refusal {
+        let program = text::toml_string(&text::bounded(command.program, WANTED_MAX));
+        match reason {
+            Reason::Arguments => {
+                let args: Vec<String> = command.arguments.iter().map(|text| text::toml_string(text)).collect();
+                let args = format!("{{ program = {program}, args = [{}] }}", args.join(", "));
+                let wanted = format!("{} {}", command.program, command.arguments.join(" "));
+                self.refuse("process", &wanted, &format!("process = [{args}]"))
+            }
+            Reason::Directory => {
+                let directory = command.directory.unwrap_or_default();
+                let table = format!("{{ program = {program}, directory = {} }}", text::toml_string(directory));
+                let wanted = format!("{} in {directory}", command.program);
+                self.refuse("process", &wanted, &format!("process = [{table}]"))
+            }
+            _ => self.refuse_name("process", command.program),
+        }
+    }
+
+    fn refuse_request(&mut self, request: &Request<'_>, reason: Reason<'_>) -> Refusal {
+        let host = match request.host.contains(':') {
+            true => format!("[{}]", request.host.trim_matches(['[', ']'])),
+            false => request.host.to_owned(),
+        };
+        let host = match request.port == permission::default_port(request.tls) {
+            true => host,
+            false => format!("{host}:{}", request.port),
+        };
+        let granted = text::toml_string(&text::bounded(&host, WANTED_MAX));
+        match reason {
+            Reason::Method => {
+                let table = format!("{{ host = {granted}, methods = [{}] }}", text::toml_string(request.method));
+                self.refuse("http", &format!("{} {host}", request.method), &format!("http = [{table}]"))
+            }
+            Reason::Path | Reason::UnclearPath => {
+                let path = text::bounded(request.path, WANTED_MAX);
+                let wanted = format!("{host}{path}");
+                match reason {
+                    Reason::Path => {
+                        let table = format!("{{ host = {granted}, path = {} }}", text::toml_string(&path));
+                        self.refuse("http", &wanted, &format!("http = [{table}]"))
+                    }
+                    // Such a path is covered by a host that is granted without one.
+                    _ => self.refuse("http", &wanted, &format!("http = [{granted}]")),
+                }
+            }
+            _ => self.refuse_name("http", &host),
+        }
+    }
+
     /// Records and returns a refusal. `grant` is what is missing between the braces of `grant = { }`, as in
     /// `process = ["cargo"]`; the hint has what is granted already as well, since a key is written once.
     pub(crate) fn refuse(&mut self, capability: &str, wanted: &str, grant: &str) -> Refusal {
@@ -53,6 +132,10 @@ impl Reach {
             wanted: text::visible(&text::bounded(wanted, WANTED_MAX), false).into_owned(),
             hint: format!("grant = {{ {} }}", text::bounded(&grant, GRANT_MAX)),
         };
+        self.record(refusal)
+    }
+
+    fn record(&mut self, refusal: Refusal) -> Refusal {
         if self.refusals.len() < REFUSALS_MAX && !self.refusals.contains(&refusal) {
             self.refusals.push(refusal.clone());
         }
@@ -73,16 +156,11 @@ impl Reach {
     /// The attempt's grants and one more, as they are written.
     fn grants_with(&self, grant: &str) -> String {
         let grants = &self.grants;
-        let strings = |list: &[String]| list.iter().map(|text| text::toml_string(text)).collect();
-        let file = |file: &FileGrant| {
-            let write = if file.write { ", write = true" } else { "" };
-            format!("{{ path = {}{write} }}", text::toml_string(&file.path))
-        };
         let lists: [(&str, Vec<String>); 4] = [
-            ("process", strings(&grants.process)),
-            ("files", grants.files.iter().map(file).collect()),
-            ("http", grants.http.iter().map(|host| text::toml_string(&host.0)).collect()),
-            ("env", strings(&grants.env)),
+            ("process", grants.process.iter().map(ToString::to_string).collect()),
+            ("files", grants.files.iter().map(ToString::to_string).collect()),
+            ("http", grants.http.iter().map(ToString::to_string).collect()),
+            ("env", grants.env.iter().map(|name| text::toml_string(name)).collect()),
         ];
         let (new, value) = grant.split_once(" = ").unwrap_or((grant, ""));
         let mut written = Vec::new();
@@ -97,7 +175,7 @@ impl Reach {
                 written.push(format!("{name} = [{}]", items.join(", ")));
             }
         }
-        for name in ["clock", "random", "artifacts", "workspace"] {
+        for name in Capability::WHOLE.map(Capability::word) {
             if name == new || grants.has(name) {
                 written.push(format!("{name} = true"));
             }
@@ -168,6 +246,51 @@ mod tests {
             reach.refuse_switch("artifacts", "put").hint,
             r#"grant = { process = ["git"], files = [{ path = "data" }], artifacts = true, workspace = true }"#
         );
+    }
+
+    #[test]
+    fn a_refusal_of_a_narrow_grant_is_the_item_to_add() {
+        let mut reach = reach();
+        let mut hint = |wanted: Use<'_>, reason| {
+            let denied = Denied { capability: Capability::Http, reason, withheld: None };
+            reach.denied(&wanted, &denied).hint
+        };
+        let request = Request { tls: true, host: "Example.org", port: 8443, method: "PUT", path: "/v1/a" };
+        assert_eq!(hint(Use::Http(request), Reason::Unnamed), r#"grant = { http = ["Example.org:8443"] }"#);
+        let request = Request { tls: false, host: "::1", port: 80, ..request };
+        assert_eq!(hint(Use::Http(request), Reason::Unnamed), r#"grant = { http = ["[::1]"] }"#);
+        assert_eq!(
+            hint(Use::Http(request), Reason::Method),
+            r#"grant = { http = [{ host = "[::1]", methods = ["PUT"] }] }"#
+        );
+        assert_eq!(
+            hint(Use::Http(request), Reason::Path),
+            r#"grant = { http = [{ host = "[::1]", path = "/v1/a" }] }"#
+        );
+        let arguments = ["push".to_owned(), "a b".to_owned()];
+        let command = Command { program: "git", arguments: &arguments, directory: Some("src"), ..Command::default() };
+        assert_eq!(
+            hint(Use::Program(command), Reason::Arguments),
+            r#"grant = { process = [{ program = "git", args = ["push", "a b"] }] }"#
+        );
+        assert_eq!(
+            hint(Use::Program(command), Reason::Directory),
+            r#"grant = { process = [{ program = "git", directory = "src" }] }"#
+        );
+        assert_eq!(hint(Use::Program(command), Reason::Variable("HOME")), r#"grant = { env = ["HOME"] }"#);
+    }
+
+    #[test]
+    fn a_refusal_of_what_another_key_took_away_names_it_instead_of_a_line() {
+        use downbeat_workflow::capability::{Grant, Key, Withheld};
+        let taken =
+            Withheld { grant: Grant::Http("a.org".into()), key: Key::Policy, by: "rule `web` of p.toml:3".into() };
+        let grants = Grants { withheld: vec![taken], ..Grants::default() };
+        let mut reach = Reach::new(Arc::new(grants), Arc::from(Path::new("/flow")), PathBuf::new(), Arc::from([]));
+        let request = Request { tls: true, host: "a.org", port: 443, method: "GET", path: "/" };
+        let refusal = reach.ask(&Use::Http(request)).unwrap_err();
+        assert_eq!(refusal.hint, "granted, and taken away by rule `web` of p.toml:3");
+        assert_eq!(reach.refusals, [refusal]);
     }
 
     #[test]

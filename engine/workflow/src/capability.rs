@@ -1,6 +1,9 @@
 //! What a step may do and how much of it: grants and limits, as values that the plan carries and the sandbox enforces.
 //!
-//! Nothing here decides anything; the four keys (wanted, granted, allowed, pinned) are turned in `resolve`.
+//! Nothing here decides anything: the four keys (wanted, granted, allowed, pinned) are turned when a plan is made, and
+//! whether what is left covers a use is for [`permission`](crate::permission) to say.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +16,7 @@ use crate::description::Want;
 pub struct Grants {
     /// Programs by the exact name or path that the guest may ask for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub process: Vec<String>,
+    pub process: Vec<ProgramGrant>,
     /// Directories, each visible to the guest under the path given here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileGrant>,
@@ -35,6 +38,137 @@ pub struct Grants {
     /// The run's own directory, shared by the run's steps: `/workspace` in the guest, the working directory of programs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub workspace: bool,
+    /// What the workflow grants and another key took away. It is not among what stands above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<Withheld>,
+}
+
+/// The kinds of grants. The word of each is the same in TOML, in `describe` and in the record of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// Native programs.
+    Process,
+    /// Directories.
+    Files,
+    /// Destinations of HTTP requests.
+    Http,
+    /// Environment variables of the engine.
+    Env,
+    /// Real clocks.
+    Clock,
+    /// Real randomness.
+    Random,
+    /// The store of blobs.
+    Artifacts,
+    /// The run's own directory.
+    Workspace,
+}
+
+impl Capability {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Capability; 8] = [
+        Capability::Process,
+        Capability::Files,
+        Capability::Http,
+        Capability::Env,
+        Capability::Clock,
+        Capability::Random,
+        Capability::Artifacts,
+        Capability::Workspace,
+    ];
+
+    /// Those that are granted as a whole, by `true`.
+    pub const WHOLE: [Capability; 4] =
+        [Capability::Clock, Capability::Random, Capability::Artifacts, Capability::Workspace];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Capability::Process => "process",
+            Capability::Files => "files",
+            Capability::Http => "http",
+            Capability::Env => "env",
+            Capability::Clock => "clock",
+            Capability::Random => "random",
+            Capability::Artifacts => "artifacts",
+            Capability::Workspace => "workspace",
+        }
+    }
+
+    /// The one with this word.
+    pub fn of_word(word: &str) -> Option<Capability> {
+        Capability::ALL.into_iter().find(|capability| capability.word() == word)
+    }
+}
+
+/// One of the four keys that have to fit before a step may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Key {
+    /// What the component wants.
+    Component,
+    /// What the workflow grants.
+    Workflow,
+    /// What a policy allows.
+    Policy,
+    /// What the lock has pinned.
+    Lock,
+}
+
+/// Something that the workflow grants and another key took away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Withheld {
+    /// What it was.
+    pub grant: Grant,
+    /// Which key did not fit.
+    pub key: Key,
+    /// For people: the policy's rule with its file and line, or what the lock says.
+    pub by: String,
+}
+
+/// One thing that is granted: an item of a list, or a capability that is granted as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// One of `process`.
+    Process(ProgramGrant),
+    /// One of `files`.
+    Files(FileGrant),
+    /// One of `http`.
+    Http(HttpGrant),
+    /// One of `env`.
+    Env(String),
+    /// `clock`, `random`, `artifacts` or `workspace`.
+    Whole(Capability),
+}
+
+impl Grant {
+    /// Of which kind it is.
+    pub fn capability(&self) -> Capability {
+        match self {
+            Grant::Process(_) => Capability::Process,
+            Grant::Files(_) => Capability::Files,
+            Grant::Http(_) => Capability::Http,
+            Grant::Env(_) => Capability::Env,
+            Grant::Whole(capability) => *capability,
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    /// As it is written in TOML alone, `http = ["api.example.org"]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.capability().word();
+        match self {
+            Grant::Process(program) => write!(f, "{word} = [{program}]"),
+            Grant::Files(file) => write!(f, "{word} = [{file}]"),
+            Grant::Http(host) => write!(f, "{word} = [{host}]"),
+            Grant::Env(name) => write!(f, "{word} = [{}]", quoted(name)),
+            Grant::Whole(_) => write!(f, "{word} = true"),
+        }
+    }
 }
 
 impl Grants {
@@ -50,6 +184,27 @@ impl Grants {
             "artifacts" => self.artifacts,
             "workspace" => self.workspace,
             _ => false,
+        }
+    }
+
+    /// Everything that is granted, one by one, kind by kind.
+    pub fn items(&self) -> impl Iterator<Item = Grant> {
+        let process = self.process.iter().cloned().map(Grant::Process);
+        let files = self.files.iter().cloned().map(Grant::Files);
+        let http = self.http.iter().cloned().map(Grant::Http);
+        let env = self.env.iter().cloned().map(Grant::Env);
+        let wholes = Capability::WHOLE.into_iter().filter(|whole| self.has(whole.word())).map(Grant::Whole);
+        process.chain(files).chain(http).chain(env).chain(wholes)
+    }
+
+    /// The item of a list at a place, or what is granted as a whole, if it is.
+    pub fn item(&self, capability: Capability, at: usize) -> Option<Grant> {
+        match capability {
+            Capability::Process => self.process.get(at).cloned().map(Grant::Process),
+            Capability::Files => self.files.get(at).cloned().map(Grant::Files),
+            Capability::Http => self.http.get(at).cloned().map(Grant::Http),
+            Capability::Env => self.env.get(at).cloned().map(Grant::Env),
+            whole => self.has(whole.word()).then_some(Grant::Whole(whole)),
         }
     }
 
@@ -89,11 +244,216 @@ pub struct FileGrant {
     pub write: bool,
 }
 
-/// One destination: `host`, `host:port`. Without a port, 80 for `http` and 443 for `https`. Port `*` allows any.
-/// Text such as `127.0.0.1:*`, `api.example.org`, `[::1]:8080`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HttpGrant(pub String);
+/// One program, and optionally how it may be called. A grant without any of the narrowing parts is written and kept as
+/// the program alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ProgramForm", into = "ProgramForm")]
+pub struct ProgramGrant {
+    /// A name that is looked up in the engine's `PATH`, or an absolute path.
+    pub program: String,
+    /// The arguments that it may be given, one pattern each; any if there are none. See
+    /// [`permission`](crate::permission) for what a pattern means.
+    pub args: Option<Vec<String>>,
+    /// The variables of the engine's environment that it sees, in place of those of the grant `env`.
+    pub env: Option<Vec<String>>,
+    /// The granted directory, or one below it, in which alone it may run.
+    pub directory: Option<String>,
+    /// What its file must be, as `sha256:` and 64 digits.
+    pub digest: Option<String>,
+    /// Whether it may speak with others: over the network, and with programs of this machine that listen.
+    pub network: bool,
+    /// Whether what it leaves behind on purpose lives on after the step.
+    pub daemons: bool,
+    /// Directories beyond the system's own that it may read and run programs from, and the guest may not: absolute, below
+    /// `~/`, or below a variable of the engine's environment, `$CARGO_HOME`.
+    pub read: Vec<String>,
+}
+
+impl ProgramGrant {
+    /// Whether nothing but the program is said.
+    pub fn is_plain(&self) -> bool {
+        let ProgramGrant { program: _, args, env, directory, digest, network, daemons, read } = self;
+        let is_narrow = args.is_some() || env.is_some() || directory.is_some() || digest.is_some();
+        !is_narrow && !network && !daemons && read.is_empty()
+    }
+}
+
+impl From<&str> for ProgramGrant {
+    fn from(program: &str) -> ProgramGrant {
+        ProgramGrant { program: program.to_owned(), ..ProgramGrant::default() }
+    }
+}
+
+impl fmt::Display for ProgramGrant {
+    /// As it is written in TOML.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_plain() {
+            return f.write_str(&quoted(&self.program));
+        }
+        write!(f, "{{ program = {}", quoted(&self.program))?;
+        self.args.iter().try_for_each(|args| write!(f, ", args = {}", listed(args)))?;
+        self.env.iter().try_for_each(|env| write!(f, ", env = {}", listed(env)))?;
+        self.directory.iter().try_for_each(|directory| write!(f, ", directory = {}", quoted(directory)))?;
+        self.digest.iter().try_for_each(|digest| write!(f, ", digest = {}", quoted(digest)))?;
+        if self.network {
+            f.write_str(", network = true")?;
+        }
+        if self.daemons {
+            f.write_str(", daemons = true")?;
+        }
+        if !self.read.is_empty() {
+            write!(f, ", read = {}", listed(&self.read))?;
+        }
+        f.write_str(" }")
+    }
+}
+
+impl fmt::Display for FileGrant {
+    /// As it is written in TOML.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let write = if self.write { ", write = true" } else { "" };
+        write!(f, "{{ path = {}{write} }}", quoted(&self.path))
+    }
+}
+
+/// One destination, and optionally what may be asked of it. A grant without any of the narrowing parts is written and
+/// kept as the host alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "HttpForm", into = "HttpForm")]
+pub struct HttpGrant {
+    /// `host`, `host:port`. Without a port, 80 for `http` and 443 for `https`. Port `*` allows any. Text such as
+    /// `127.0.0.1:*`, `api.example.org`, `[::1]:8080`.
+    pub host: String,
+    /// The methods, in capitals; any if there are none.
+    pub methods: Option<Vec<String>>,
+    /// The path that a request's path must be or be below of, by whole segments.
+    pub path: Option<String>,
+    /// Whether the name may lead to an address that is not public: see [`permission::may_connect`](crate::permission::may_connect).
+    pub private: bool,
+}
+
+impl HttpGrant {
+    /// Whether nothing but the host is said.
+    pub fn is_plain(&self) -> bool {
+        self.methods.is_none() && self.path.is_none() && !self.private
+    }
+}
+
+impl From<&str> for HttpGrant {
+    fn from(host: &str) -> HttpGrant {
+        HttpGrant { host: host.to_owned(), ..HttpGrant::default() }
+    }
+}
+
+impl fmt::Display for HttpGrant {
+    /// As it is written in TOML.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_plain() {
+            return f.write_str(&quoted(&self.host));
+        }
+        write!(f, "{{ host = {}", quoted(&self.host))?;
+        self.methods.iter().try_for_each(|methods| write!(f, ", methods = {}", listed(methods)))?;
+        self.path.iter().try_for_each(|path| write!(f, ", path = {}", quoted(path)))?;
+        f.write_str(if self.private { ", private = true }" } else { " }" })
+    }
+}
+
+/// A string as TOML has it. JSON's escapes are a subset of TOML's, except for U+007F.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+fn listed(texts: &[String]) -> String {
+    format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
+}
+
+/// The two forms in which a plan has a [`ProgramGrant`]: plans of before there was more than a name have texts.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ProgramForm {
+    Plain(String),
+    Narrow(NarrowProgram),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NarrowProgram {
+    program: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    args: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    network: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    daemons: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    read: Vec<String>,
+}
+
+impl From<ProgramForm> for ProgramGrant {
+    fn from(form: ProgramForm) -> ProgramGrant {
+        match form {
+            ProgramForm::Plain(program) => ProgramGrant { program, ..ProgramGrant::default() },
+            ProgramForm::Narrow(NarrowProgram { program, args, env, directory, digest, network, daemons, read }) => {
+                ProgramGrant { program, args, env, directory, digest, network, daemons, read }
+            }
+        }
+    }
+}
+
+impl From<ProgramGrant> for ProgramForm {
+    fn from(grant: ProgramGrant) -> ProgramForm {
+        if grant.is_plain() {
+            return ProgramForm::Plain(grant.program);
+        }
+        let ProgramGrant { program, args, env, directory, digest, network, daemons, read } = grant;
+        ProgramForm::Narrow(NarrowProgram { program, args, env, directory, digest, network, daemons, read })
+    }
+}
+
+/// The two forms in which a plan has an [`HttpGrant`].
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum HttpForm {
+    Plain(String),
+    Narrow(NarrowHttp),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NarrowHttp {
+    host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    methods: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
+}
+
+impl From<HttpForm> for HttpGrant {
+    fn from(form: HttpForm) -> HttpGrant {
+        match form {
+            HttpForm::Plain(host) => HttpGrant { host, ..HttpGrant::default() },
+            HttpForm::Narrow(NarrowHttp { host, methods, path, private }) => HttpGrant { host, methods, path, private },
+        }
+    }
+}
+
+impl From<HttpGrant> for HttpForm {
+    fn from(grant: HttpGrant) -> HttpForm {
+        if grant.is_plain() {
+            return HttpForm::Plain(grant.host);
+        }
+        let HttpGrant { host, methods, path, private } = grant;
+        HttpForm::Narrow(NarrowHttp { host, methods, path, private })
+    }
+}
 
 /// The bounds of one attempt, in bytes where not said otherwise. Each is enforced by the sandbox and reported in the
 /// attempt's [`Usage`](crate::event::Usage).

@@ -12,7 +12,7 @@
 //!
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
-//! follows ([`run`], and before pools [`line`](mod@line)),
+//! follows ([`run`], and before pools [`line`](mod@line)), what an attempt may do ([`permission`]),
 //! with [`cache`] for answers that are kept, [`preview`] for those who look ahead, [`answer`] for those who rehearse,
 //! [`history`] and [`explain`] for those who look back, and [`replay`] and [`rerun`] for those who do it again.
 
@@ -31,6 +31,7 @@ pub mod inputs;
 pub mod json;
 pub mod line;
 pub mod log;
+pub mod permission;
 pub mod plan;
 pub mod preview;
 mod region;

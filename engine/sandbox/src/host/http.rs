@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use downbeat_workflow::capability::HttpGrant;
-use http::uri::{Authority, Scheme};
+use downbeat_workflow::permission::{self, Use};
+use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
@@ -53,15 +53,20 @@ impl WasiHttpHooks for Reach {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        match Target::of(request.uri()) {
-            Err(error) => Box::new(async { Err(error) }),
-            Ok(target) if self.grants.http.iter().any(|grant| allows(grant, &target)) => {
-                Box::new(send(request, target, options.unwrap_or_default()))
-            }
-            Ok(target) => {
-                self.refuse_name("http", &target.granted_as());
-                Box::new(async { Err(Error::HttpRequestDenied) })
-            }
+        let target = match Target::of(request.uri()) {
+            Err(error) => return Box::new(async { Err(error) }),
+            Ok(target) => target,
+        };
+        let wanted = permission::Request {
+            tls: target.tls,
+            host: &target.host,
+            port: target.port,
+            method: request.method().as_str(),
+            path: request.uri().path(),
+        };
+        match self.ask(&Use::Http(wanted)) {
+            Err(_) => Box::new(async { Err(Error::HttpRequestDenied) }),
+            Ok(_) => Box::new(send(request, target, options.unwrap_or_default())),
         }
     }
 }
@@ -84,40 +89,16 @@ impl Target {
         }
         let port = match authority.port() {
             Some(port) => port.as_str().parse().map_err(|_| Error::HttpRequestUriInvalid)?,
-            None => default_port(tls),
+            None => permission::default_port(tls),
         };
         Ok(Target { tls, host: normal(authority.host()), port })
     }
-
-    /// The grant that would allow it, as short as can be.
-    fn granted_as(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
-    }
-}
-
-fn default_port(tls: bool) -> u16 {
-    if tls { 443 } else { 80 }
 }
 
 /// Names in lower case, addresses in their one canonical form, so that `[::1]` and `[0:0::1]` are the same.
 fn normal(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |address| address.to_string())
-}
-
-/// Whether a grant (`host`, `host:port`, `host:*`, with IPv6 addresses in brackets) covers a target.
-fn allows(grant: &HttpGrant, target: &Target) -> bool {
-    let text = grant.0.as_str();
-    if let Some(host) = text.strip_suffix(":*") {
-        return normal(host) == target.host;
-    }
-    let Ok(authority) = text.parse::<Authority>() else { return false };
-    let port = match authority.port() {
-        Some(port) => port.as_str().parse().ok(),
-        None => Some(default_port(target.tls)),
-    };
-    normal(authority.host()) == target.host && port == Some(target.port)
 }
 
 async fn send(mut request: http::Request<WasiBody>, target: Target, options: RequestOptions) -> Result<Sent, Error> {
@@ -273,50 +254,6 @@ mod tests {
         Target::of(&uri.parse().unwrap()).unwrap()
     }
 
-    fn check(grant: &str, allowed: &[&str], denied: &[&str]) {
-        let grant = HttpGrant(grant.into());
-        allowed.iter().for_each(|uri| assert!(allows(&grant, &target(uri)), "{} allows {uri}", grant.0));
-        denied.iter().for_each(|uri| assert!(!allows(&grant, &target(uri)), "{} denies {uri}", grant.0));
-    }
-
-    #[test]
-    fn a_host_alone_means_the_default_ports() {
-        check(
-            "api.example.org",
-            &["http://api.example.org/x", "https://API.example.org", "https://api.example.org:443/"],
-            &[
-                "http://api.example.org:443",
-                "https://example.org",
-                "https://x.api.example.org",
-                "https://api.example.org.evil",
-            ],
-        );
-    }
-
-    #[test]
-    fn a_port_is_that_port_and_a_star_is_any() {
-        check("127.0.0.1:8080", &["http://127.0.0.1:8080"], &["http://127.0.0.1", "http://127.0.0.1:8081"]);
-        check("127.0.0.1:*", &["http://127.0.0.1:1", "https://127.0.0.1"], &["http://127.0.0.2:1"]);
-    }
-
-    #[test]
-    fn an_address_is_the_same_however_it_is_written() {
-        check("[::1]:8080", &["http://[::1]:8080", "http://[0:0::1]:8080"], &["http://[::1]", "http://[::2]:8080"]);
-        check("[::1]:*", &["http://[::1]"], &[]);
-    }
-
-    #[test]
-    fn a_grant_that_is_none_allows_nothing() {
-        check("*", &[], &["http://example.org"]);
-        check("", &[], &["http://example.org"]);
-    }
-
-    #[test]
-    fn the_hint_is_the_shortest_grant() {
-        assert_eq!(target("https://Example.org").granted_as(), "example.org");
-        assert_eq!(target("http://[::1]:8080").granted_as(), "[::1]:8080");
-    }
-
     #[test]
     fn credentials_in_an_address_are_refused() {
         assert!(Target::of(&"http://user@example.org".parse().unwrap()).is_err());
@@ -345,7 +282,7 @@ mod tests {
             std::future::pending::<()>().await;
         });
         let grants = downbeat_workflow::capability::Grants {
-            http: vec![HttpGrant(grant.replace("PORT", &port.to_string()))],
+            http: vec![grant.replace("PORT", &port.to_string()).as_str().into()],
             ..Default::default()
         };
         let mut reach = Reach::new(Arc::new(grants), Arc::from(std::path::Path::new("/")), "/".into(), Arc::default());

@@ -19,6 +19,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use downbeat_workflow::log::Level;
+use downbeat_workflow::permission::{self, Use};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid,
 };
@@ -130,14 +131,13 @@ fn find_program(program: &str) -> Option<PathBuf> {
 }
 
 fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<Ready, Fault> {
-    if !reach.grants.process.contains(&command.program) {
-        return Err(Fault::Refused(reach.refuse_name("process", &command.program).into()));
-    }
-    for (name, _) in &command.environment {
-        if !reach.grants.env.contains(name) {
-            return Err(Fault::Refused(reach.refuse_name("env", name).into()));
-        }
-    }
+    let wanted = permission::Command {
+        program: &command.program,
+        arguments: &command.arguments,
+        environment: &command.environment,
+        directory: command.working_directory.as_deref(),
+    };
+    reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?;
     std::fs::create_dir_all(scratch).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir_in(scratch).map_err(failed)?;
     let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
@@ -208,10 +208,8 @@ fn host_path(reach: &Reach, wanted: &Path, workspace: Option<&Path>) -> Option<P
             return Some(workspace.join(wanted));
         }
     }
-    reach.grants.files.iter().find_map(|grant| {
-        let rest = wanted.strip_prefix(&grant.path).ok()?;
-        Some(reach.open(grant).ok()?.path.join(rest))
-    })
+    permission::directories_of(&reach.grants.files, wanted)
+        .find_map(|(grant, rest)| Some(reach.open(grant).ok()?.path.join(rest)))
 }
 
 fn has_parent(path: &Path) -> bool {

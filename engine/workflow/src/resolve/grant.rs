@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use crate::capability::{FileGrant, Grants, HttpGrant};
+use crate::capability::{FileGrant, Grants};
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::spec::{GrantSpec, Spanned};
@@ -61,9 +61,12 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
                 Err("write a name, which is looked up in `PATH`, or an absolute path")
             }
             _ => Ok(()),
-        }),
+        })
+        .iter()
+        .map(|program| program.as_str().into())
+        .collect(),
         files: files(spec, out).into_iter().filter(|_| wants("files")).collect(),
-        http: texts(wants("http"), &spec.http, out, destination).into_iter().map(HttpGrant).collect(),
+        http: texts(wants("http"), &spec.http, out, destination).iter().map(|host| host.as_str().into()).collect(),
         env: texts(wants("env"), &spec.env, out, |name| {
             let right = |(at, c): (usize, char)| c.is_ascii_alphabetic() || c == '_' || at > 0 && c.is_ascii_digit();
             match !name.is_empty() && name.char_indices().all(right) {
@@ -75,6 +78,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         random: flag(&spec.random) && wants("random"),
         artifacts: flag(&spec.artifacts) && wants("artifacts"),
         workspace: flag(&spec.workspace) && wants("workspace"),
+        withheld: Vec::new(),
     }
 }
 
