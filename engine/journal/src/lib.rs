@@ -15,7 +15,7 @@
 //! Queries are folds over events, except for the few that a list of runs needs.
 //!
 //! In reading order: the file ([`StorageError`], `schema`, `lock`, `sqlite`), writing (`record`, `queue`, `writer`),
-//! reading (`reader`, `log`, `watcher`, `inbox`), deleting (`upkeep`), and the second backend, `memory`.
+//! reading (`reader`, `log`, `watcher`, `inbox`), deleting (`upkeep`), proving (`chain`, `verify`), and the second backend, `memory`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "in a test it is an assertion"))]
 
@@ -29,6 +29,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Record, RunId};
 use tokio::sync::{oneshot, watch};
 
+mod chain;
 mod holder;
 mod inbox;
 mod lock;
@@ -42,6 +43,7 @@ mod sqlite;
 mod storage;
 mod sync;
 mod upkeep;
+mod verify;
 mod watcher;
 mod writer;
 
@@ -54,6 +56,7 @@ pub use schema::SchemaError;
 pub use sqlite::OpenError;
 pub use storage::{BUSY_TIMEOUT, StorageError};
 pub use upkeep::{DeleteError, Deleted, Deletion, RUNS_DELETED_MAX, Tidied};
+pub use verify::{Difference, DifferenceKind, Mark, Verified};
 pub use watcher::WATCH_INTERVAL;
 
 use memory::Memory;
@@ -443,6 +446,33 @@ impl Journal {
                 Ok(())
             }
             Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.texts(but, each)),
+        }
+    }
+
+    /// Holds all records against the chain of hashes that they were written with, in one state of the journal, and the chain
+    /// against a mark that was kept. An engine may drive meanwhile; its write-ahead log can't start over until this returns.
+    /// In memory, where nobody else can change anything, nothing is found.
+    pub fn verify(&self, mark: Option<&Mark>) -> Result<Verified, ReadError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.verify(mark)),
+            Backend::Memory(_) => Ok(Verified::default()),
+        }
+    }
+
+    /// Holds one run's records against each other, and the list of runs against them. Its place among the others is not
+    /// looked at.
+    pub fn verify_run(&self, run: &RunId) -> Result<Verified, ReadError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.verify_run(run)),
+            Backend::Memory(_) => Ok(Verified::default()),
+        }
+    }
+
+    /// How far the journal has come, for [`verify`](Journal::verify) later on; `None` in memory.
+    pub fn mark(&self) -> Result<Option<Mark>, ReadError> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.with(|query| query.mark()).map(Some),
+            Backend::Memory(_) => Ok(None),
         }
     }
 

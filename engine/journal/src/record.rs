@@ -30,6 +30,13 @@ pub(crate) struct Row {
     body: Vec<u8>,
 }
 
+impl Row {
+    /// The text.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 impl ToSql for Row {
     /// The body, as text.
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

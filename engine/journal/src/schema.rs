@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use crate::chain;
 use crate::storage::{Database, StorageError};
 
 /// "DOWN", in the header of every journal: another program's database is never taken for one.
 pub(crate) const APPLICATION_ID: i32 = 0x444F_574E;
 
 /// The whole history. Step n makes version n + 1 of version n; steps are only ever added at the end.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[Migration] = &[sql("
     -- Which program gave the file its present schema. One row; its shape never changes, so that any version can read it.
     CREATE TABLE journal (written_by TEXT NOT NULL) STRICT;
     INSERT INTO journal VALUES ('');
@@ -68,7 +69,7 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         body  TEXT NOT NULL          -- the request as JSON
     ) STRICT;
     CREATE INDEX request_of_run ON request (run);
-", "
+"), sql("
     -- Mostly one row an append, instead of one an event: a commit costs by the row. Never updated, never deleted from.
     CREATE TABLE append (
         position  INTEGER PRIMARY KEY,  -- of its last record; records are counted over all runs
@@ -82,7 +83,7 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         SELECT position, run, seq, 1, at, '[[' || at || ',' || body || ']]' FROM event ORDER BY position;
     DROP TABLE event;
     CREATE UNIQUE INDEX append_of_run ON append (run, seq);
-", "
+"), sql("
     -- Runs that were deleted: that they were there, and who wanted them gone. Nothing else is left of them.
     CREATE TABLE deleted (
         key       INTEGER PRIMARY KEY,
@@ -101,7 +102,52 @@ pub(crate) const MIGRATIONS: &[&str] = &["
     -- How far positions had come when runs were deleted last: they only grow, and the last ones may be gone. One row.
     CREATE TABLE reached (event INTEGER NOT NULL, line INTEGER NOT NULL) STRICT;
     INSERT INTO reached VALUES (0, 0);
-"];
+"), Migration { sql: "
+    -- Chained by hash (chain.rs): each row to the one before it of its run, and all of them in their order. Nothing of a
+    -- row is changed after it was written, and the hashes stand before the text, which may fill pages of its own.
+    DROP INDEX append_of_run;
+    ALTER TABLE append RENAME TO unchained;
+    CREATE TABLE append (
+        position  INTEGER PRIMARY KEY,  -- of its last record; records are counted over all runs
+        run       INTEGER NOT NULL REFERENCES run (key),
+        seq       INTEGER NOT NULL,     -- of its first record within the run, from 1
+        records   INTEGER NOT NULL,     -- how many it has: a run's version is its last seq + records - 1
+        at        INTEGER NOT NULL,     -- of its last record
+        hash      BLOB NOT NULL,        -- over the row and the hash of the one before it of its run
+        chain     BLOB,                 -- over the hashes of all rows up to here; with the last row of each commit
+        body      TEXT NOT NULL         -- [[at, event], …] as JSON
+    ) STRICT;
+    ALTER TABLE deleted ADD COLUMN after INTEGER NOT NULL DEFAULT 0;  -- the last position when it was deleted
+    ALTER TABLE deleted ADD COLUMN chain BLOB NOT NULL DEFAULT x'';   -- as a row's, with the note itself
+
+    -- What is left of the rows of deleted runs: what the chain needs.
+    CREATE TABLE removed (
+        position  INTEGER PRIMARY KEY,
+        deleted   INTEGER NOT NULL REFERENCES deleted (key),
+        records   INTEGER NOT NULL,
+        hash      BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX removed_of_run ON removed (deleted);
+
+    -- What the chain begins with: which journal it is, and how far the rows went that were there before it. One row.
+    CREATE TABLE ledger (id BLOB NOT NULL, since INTEGER NOT NULL) STRICT;
+    INSERT INTO ledger SELECT randomblob(32), coalesce(max(position), 0) FROM unchained;
+", then: |connection| {
+    chain::take_in(connection)?;
+    connection.execute_batch("DROP TABLE unchained; CREATE UNIQUE INDEX append_of_run ON append (run, seq)")
+} }];
+
+/// A step from one version to the next.
+pub(crate) struct Migration {
+    sql: &'static str,
+    /// What SQL can't do, afterwards and in the same transaction.
+    then: fn(&Connection) -> rusqlite::Result<()>,
+}
+
+/// A step that is all SQL.
+const fn sql(sql: &'static str) -> Migration {
+    Migration { sql, then: |_| Ok(()) }
+}
 
 /// What a file turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +249,7 @@ pub(crate) fn refuse_newer(
 pub(crate) fn migrate(
     database: &Database,
     connection: &mut Connection,
-    migrations: &[&str],
+    migrations: &[Migration],
 ) -> Result<(), SchemaError> {
     let found = inspect(database, connection)?;
     refuse_newer(database, connection, found, migrations.len())?;
@@ -217,7 +263,8 @@ pub(crate) fn migrate(
     let mut apply = || {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         for step in &migrations[version..] {
-            transaction.execute_batch(step)?;
+            transaction.execute_batch(step.sql)?;
+            (step.then)(&transaction)?;
         }
         transaction.execute("UPDATE journal SET written_by = ?1", [env!("CARGO_PKG_VERSION")])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -236,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{Append, Journal, Mode, Position};
 
-    const FIRST: &str = "CREATE TABLE journal (written_by TEXT); INSERT INTO journal VALUES ('')";
+    const FIRST: Migration = sql("CREATE TABLE journal (written_by TEXT); INSERT INTO journal VALUES ('')");
 
     fn file() -> (tempfile::TempDir, Database, Connection) {
         let dir = tempfile::tempdir().unwrap();
@@ -261,7 +308,19 @@ mod tests {
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(MIGRATIONS.len()));
         assert_eq!(
             tables(&connection),
-            ["append", "deleted", "journal", "line", "plan", "reached", "request", "run", "sqlite_sequence",]
+            [
+                "append",
+                "deleted",
+                "journal",
+                "ledger",
+                "line",
+                "plan",
+                "reached",
+                "removed",
+                "request",
+                "run",
+                "sqlite_sequence"
+            ]
         );
         migrate(&database, &mut connection, MIGRATIONS).expect("a file of the present version is left as it is");
     }
@@ -270,7 +329,8 @@ mod tests {
     fn only_the_missing_steps_are_applied() {
         let (_dir, database, mut connection) = file();
         migrate(&database, &mut connection, &[FIRST]).unwrap();
-        migrate(&database, &mut connection, &[FIRST, "CREATE TABLE a (x)", "ALTER TABLE a RENAME TO b"]).unwrap();
+        migrate(&database, &mut connection, &[FIRST, sql("CREATE TABLE a (x)"), sql("ALTER TABLE a RENAME TO b")])
+            .unwrap();
         assert_eq!(tables(&connection), ["b", "journal"]);
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(3));
     }
@@ -302,13 +362,27 @@ mod tests {
         assert_eq!(journal.append(next).wait(), Ok(3));
         let positions = journal.tail(Position(0), 9).unwrap().into_iter().map(|entry| entry.position.0);
         assert_eq!(positions.collect::<Vec<_>>(), [1, 2, 3]);
+        // Their first event is none that a run begins with; all else is chained.
+        let verified = journal.verify(None).unwrap();
+        assert_eq!((verified.records, verified.since), (3, Position(2)));
+        let kinds: Vec<_> = verified.differences.iter().map(|difference| difference.kind.word()).collect();
+        assert_eq!(kinds, ["listed"]);
+        drop(journal);
+        connection_to(&path).execute("UPDATE append SET at = at + 1 WHERE position = 1", ()).unwrap();
+        let verified = Journal::open(dir.path(), Mode::Observe).unwrap().verify(None).unwrap();
+        assert_eq!(verified.differences[0].kind.word(), "changed", "{verified:?}");
+    }
+
+    fn connection_to(path: &std::path::Path) -> Connection {
+        Connection::open(path).unwrap()
     }
 
     #[test]
     fn a_failing_step_leaves_the_file_as_it_was() {
         let (_dir, database, mut connection) = file();
         migrate(&database, &mut connection, &[FIRST]).unwrap();
-        let error = migrate(&database, &mut connection, &[FIRST, "CREATE TABLE a (x)", "no SQL"]).unwrap_err();
+        let error =
+            migrate(&database, &mut connection, &[FIRST, sql("CREATE TABLE a (x)"), sql("no SQL")]).unwrap_err();
         assert!(error.to_string().contains("syntax error"), "{error}");
         assert_eq!(tables(&connection), ["journal"]);
         assert_eq!(inspect(&database, &connection).unwrap(), Found::Version(1));
@@ -317,7 +391,7 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_naming_who_wrote_it() {
         let (_dir, database, mut connection) = file();
-        migrate(&database, &mut connection, &[FIRST, "UPDATE journal SET written_by = ''"]).unwrap();
+        migrate(&database, &mut connection, &[FIRST, sql("UPDATE journal SET written_by = ''")]).unwrap();
         connection.execute("UPDATE journal SET written_by = '7.1.0'", ()).unwrap();
         let error = migrate(&database, &mut connection, &[FIRST]).unwrap_err().to_string();
         assert!(error.contains("was written by Downbeat 7.1.0 (schema 2)"), "{error}");

@@ -14,10 +14,11 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Outcome, RunId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use crate::AppendError;
+use crate::chain::{self, Hash};
 use crate::reader::{Query, ReadError, digest_of};
 use crate::record::outcome_of_word;
 use crate::storage::{signed, unsigned};
+use crate::{AppendError, Position};
 
 /// Runs that are deleted at once at most. One transaction holds up what is appended meanwhile, and waits for the disk once:
 /// a few hundred are some tens of milliseconds.
@@ -95,10 +96,12 @@ pub enum DeleteError {
     Refused(AppendError),
 }
 
-/// Deletes all of the runs or none.
+/// Deletes all of the runs or none. `chain` is the journal's, which has come to `position`, and goes on with the notes.
 pub(crate) fn delete(
     connection: &mut Connection,
     deletion: &Deletion,
+    position: Position,
+    chain: &mut Hash,
 ) -> rusqlite::Result<Result<Vec<Deleted>, DeleteError>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute(
@@ -126,8 +129,8 @@ pub(crate) fn delete(
         let (digest, workflow, created, records, lines): (_, String, i64, i64, i64) = summary;
         transaction
             .prepare_cached(
-                "INSERT INTO deleted (run, plan, workflow, created, outcome, finished, records, lines, at, by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO deleted (run, plan, workflow, created, outcome, finished, records, lines, at, by, after)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute((
                 &*run.0,
@@ -140,7 +143,17 @@ pub(crate) fn delete(
                 lines,
                 signed(deletion.at.0),
                 &deletion.by,
+                signed(position.0),
             ))?;
+        let note = transaction.last_insert_rowid();
+        transaction
+            .prepare_cached(
+                "INSERT INTO removed (position, deleted, records, hash)
+                 SELECT position, ?2, records, hash FROM append WHERE run = ?1",
+            )?
+            .execute((key, note))?;
+        *chain = chain::link(chain, signed(position.0), &chain::of_deletion(&transaction, note)?);
+        transaction.prepare_cached("UPDATE deleted SET chain = ?2 WHERE key = ?1")?.execute((note, *chain))?;
         for table in ["append", "line", "request"] {
             transaction.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([key])?;
         }

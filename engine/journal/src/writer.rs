@@ -14,6 +14,7 @@ use downbeat_workflow::event::{Outcome, RunId, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{oneshot, watch};
 
+use crate::chain::{self, Hash, Place};
 use crate::inbox::RequestId;
 use crate::log::{Gap, Gaps, LogLine, level_number};
 use crate::queue::Queue;
@@ -94,6 +95,7 @@ impl Writer {
                            max(line, (SELECT coalesce(max(position), 0) FROM line)) FROM reached";
         let places = connection.query_row(last, (), |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))));
         let (position, line) = places.map_err(|e| database.fault(e))?;
+        let chain = chain::head(&connection).map_err(|e| database.fault(e))?;
         let path = database.path().to_path_buf();
         let queue = Arc::new(Queue::new());
         let gaps = Arc::new(Gaps::default());
@@ -106,6 +108,7 @@ impl Writer {
             plans: HashMap::new(),
             position: Position(position),
             line,
+            chain,
             broken: None,
         };
         let taken = Abandon(queue.clone());
@@ -167,6 +170,8 @@ struct Scribe {
     position: Position,
     /// Of the last log line that is on the disk.
     line: u64,
+    /// How far the journal's chain has come on the disk.
+    chain: Hash,
     /// Set by an error after which the file's state is not known.
     broken: Option<StorageError>,
 }
@@ -175,6 +180,16 @@ struct Scribe {
 struct Known {
     key: i64,
     version: u64,
+    /// Of its last row.
+    hash: Hash,
+}
+
+/// How far a group has come that is being written.
+struct Reached {
+    horizon: Horizon,
+    chain: Hash,
+    /// Whether the chain is kept with the last row; otherwise a row was written after it.
+    is_kept: bool,
 }
 
 impl Scribe {
@@ -202,11 +217,12 @@ impl Scribe {
 
     fn keep_up(&mut self, job: Upkeep) {
         let broken = self.broken.clone().map(|cause| DeleteError::Refused(AppendError::Broken(cause)));
-        let fault = |error| DeleteError::Refused(AppendError::Storage(self.database.fault(error)));
+        let database = self.database.clone();
+        let fault = |error| DeleteError::Refused(AppendError::Storage(database.fault(error)));
         match job {
             Upkeep::Delete(deletion, ack) => {
                 let deleted = match broken {
-                    None => upkeep::delete(&mut self.connection, &deletion).map_err(fault).flatten(),
+                    None => self.delete(&deletion).map_err(fault).flatten(),
                     Some(error) => Err(error),
                 };
                 let _ = ack.send(deleted);
@@ -222,6 +238,15 @@ impl Scribe {
         // Keys of what is gone may be given to others.
         self.runs.clear();
         self.plans.clear();
+    }
+
+    fn delete(&mut self, deletion: &Deletion) -> rusqlite::Result<Result<Vec<Deleted>, DeleteError>> {
+        let mut chain = self.chain;
+        let deleted = upkeep::delete(&mut self.connection, deletion, self.position, &mut chain)?;
+        if deleted.is_ok() {
+            self.chain = chain;
+        }
+        Ok(deleted)
     }
 
     fn commit_or_roll_back(&mut self, group: &[Job]) -> Result<Vec<Verdict>, AppendError> {
@@ -257,29 +282,40 @@ impl Scribe {
         if self.plans.len() > PLANS_KNOWN_MAX {
             self.plans.clear();
         }
-        let mut reached = Horizon { event: self.position, line: self.line, ..Horizon::default() };
+        let horizon = Horizon { event: self.position, line: self.line, ..Horizon::default() };
+        let mut reached = Reached { horizon, chain: self.chain, is_kept: true };
+        // The chain is kept with the last row: mostly that of the last append.
+        let last = group.iter().rposition(|job| matches!(job, Job::Append(append) if !append.rows.is_empty()));
         let mut verdicts = Vec::with_capacity(group.len());
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-        for job in group {
+        for (index, job) in group.iter().enumerate() {
             match job {
-                Job::Append(append) => verdicts.push(self.append(append, &mut reached)?),
-                Job::Log(run, lines) => self.log(run, lines, &mut reached)?,
+                Job::Append(append) => verdicts.push(self.append(append, Some(index) == last, &mut reached)?),
+                Job::Log(run, lines) => self.log(run, lines, &mut reached.horizon)?,
                 Job::Upkeep(_) => {}
             }
         }
         for (run, gap) in gaps {
-            self.log(run, &[gap.line()], &mut reached)?;
+            self.log(run, &[gap.line()], &mut reached.horizon)?;
+        }
+        if !reached.is_kept {
+            // The last append was refused.
+            self.connection
+                .prepare_cached("UPDATE append SET chain = ?2 WHERE position = ?1")?
+                .execute((signed(reached.horizon.event.0), reached.chain))?;
         }
         self.connection.prepare_cached("COMMIT")?.execute(())?;
-        (self.position, self.line) = (reached.event, reached.line);
+        let Reached { horizon: reached, chain, .. } = reached;
+        (self.position, self.line, self.chain) = (reached.event, reached.line, chain);
         self.horizon.send_if_modified(|horizon| horizon.advance(reached));
         Ok(verdicts)
     }
 
-    fn append(&mut self, append: &Append, reached: &mut Horizon) -> rusqlite::Result<Verdict> {
+    /// `is_last` in its group: the chain is kept with it.
+    fn append(&mut self, append: &Append, is_last: bool, reached: &mut Reached) -> rusqlite::Result<Verdict> {
         let run = &append.run;
         let known = self.known(run)?;
-        let Known { key, mut version } = match (&append.start, known) {
+        let Known { key, mut version, mut hash } = match (&append.start, known) {
             (Start::At(expected), Some(known)) if known.version == *expected => known,
             (Start::At(expected), Some(known)) => {
                 return Ok(Err(AppendError::conflict(run, *expected, known.version)));
@@ -292,19 +328,25 @@ impl Scribe {
                     .prepare_cached("INSERT INTO run (id, plan, workflow, created) VALUES (?1, ?2, ?3, ?4)")?
                     .execute((&*run.0, plan, workflow, signed(created.0)))?;
                 let key = self.connection.last_insert_rowid();
-                self.lines(key, lines, reached)?;
-                Known { key, version: 0 }
+                self.lines(key, lines, &mut reached.horizon)?;
+                Known { key, version: 0, hash: chain::of_run_id(run) }
             }
         };
-        for row in &append.rows {
-            let first = version + 1;
+        for (index, row) in append.rows.iter().enumerate() {
+            let seq = signed(version + 1);
             version += row.records;
-            reached.event.0 += row.records;
+            reached.horizon.event.0 += row.records;
+            let (position, records, at) = (signed(reached.horizon.event.0), signed(row.records), row.at);
+            hash = chain::of_row(&hash, Place { position, seq, records, at }, row.body());
+            reached.chain = chain::link(&reached.chain, position, &hash);
+            reached.is_kept = is_last && index + 1 == append.rows.len();
+            let kept = reached.is_kept.then_some(reached.chain);
             self.connection
                 .prepare_cached(
-                    "INSERT INTO append (position, run, seq, records, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "INSERT INTO append (position, run, seq, records, at, hash, chain, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?
-                .execute((signed(reached.event.0), key, signed(first), signed(row.records), row.at, row))?;
+                .execute((position, key, seq, records, at, hash, kept, row))?;
         }
         for RequestId(id) in &append.answers {
             self.connection
@@ -321,9 +363,9 @@ impl Scribe {
             self.connection.prepare_cached("DELETE FROM request WHERE run = ?1")?.execute([key])?;
             self.runs.remove(run);
         } else if let Some(known) = self.runs.get_mut(run) {
-            known.version = version;
+            (known.version, known.hash) = (version, hash);
         } else {
-            self.runs.insert(run.clone(), Known { key, version });
+            self.runs.insert(run.clone(), Known { key, version, hash });
         }
         Ok(Ok(version))
     }
@@ -356,10 +398,13 @@ impl Scribe {
         let found = self
             .connection
             .prepare_cached(
-                "SELECT run.key, seq + records - 1 FROM run JOIN append ON append.run = run.key
+                "SELECT run.key, seq + records - 1, hash FROM run JOIN append ON append.run = run.key
                  WHERE id = ?1 ORDER BY seq DESC LIMIT 1",
             )?
-            .query_row([&*run.0], |row| Ok(Known { key: row.get(0)?, version: unsigned(row.get(1)?) }))
+            .query_row([&*run.0], |row| {
+                let hash = chain::stored(row, 2)?.unwrap_or([0; 32]);
+                Ok(Known { key: row.get(0)?, version: unsigned(row.get(1)?), hash })
+            })
             .optional()?;
         if let Some(known) = found {
             self.runs.insert(run.clone(), known);

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod audit;
 mod conversation;
 mod crash;
 mod deleting;
