@@ -106,6 +106,9 @@ pub enum Command {
     /// See and give up the answers of steps with `cache` that are kept across runs
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Prove that the journal is as it was written
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -816,6 +819,65 @@ pub struct CacheClear {
     /// Only what was not used for so long
     #[arg(long, value_name = "DURATION")]
     pub older_than: Option<String>,
+}
+
+/// `downbeat audit`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Hold the journal against its chain of hashes: whether a record was changed, removed, moved or put in, and where
+    #[command(after_help = AUDIT_VERIFY_HELP)]
+    Verify(AuditVerify),
+    /// Write how far the journal has come into a small signed file, which is to be kept elsewhere
+    #[command(after_help = AUDIT_CHECKPOINT_HELP)]
+    Checkpoint(AuditCheckpoint),
+}
+
+const AUDIT_VERIFY_HELP: &str = "\
+An engine may drive meanwhile. If anything is not as it was written, it is listed, and the exit code is 6. Without a \
+checkpoint, nobody can tell whether the last records were cut off, or the whole journal was written anew.
+
+Example:
+  downbeat audit verify
+  downbeat audit verify --checkpoint /mnt/vault/monday.checkpoint --key audit.pub
+  downbeat audit verify --run 1k8qz4h";
+
+const AUDIT_CHECKPOINT_HELP: &str = "\
+The file is a signed note, as transparency logs have it. Whoever can write to the journal should be able neither to change \
+the file nor to use the key, which `openssl genpkey -algorithm ed25519 -out audit.pem` makes; `openssl pkey -in audit.pem \
+-pubout -out audit.pub` writes its public half, which is enough to verify.
+
+Example:
+  downbeat audit checkpoint --key audit.pem --output /mnt/vault/monday.checkpoint";
+
+/// `downbeat audit verify`
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// Only this run, by its id, part of it, or `last`: not its place among the others
+    #[arg(long, value_name = "RUN", conflicts_with = "checkpoint")]
+    pub run: Option<String>,
+    /// A file that `downbeat audit checkpoint` wrote
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub checkpoint: Option<PathBuf>,
+    /// The key that the checkpoint was signed with: its public half is enough
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    pub key: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat audit checkpoint`
+#[derive(Debug, Args)]
+pub struct AuditCheckpoint {
+    /// The private key to sign with: Ed25519, in a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Where to write it; otherwise it is printed
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print JSON that tells where it is
+    #[arg(long, requires = "output")]
+    pub json: bool,
 }
 
 /// `downbeat plugin`

@@ -24,7 +24,8 @@ pub enum Exit {
     Engine = 4,
     /// 5: the run was cancelled.
     Cancelled = 5,
-    /// 6: of `plan --diff`: something has changed; of `replay`: the plan does something else.
+    /// 6: of `plan --diff`: something has changed; of `replay`: the plan does something else; of `audit verify`: the journal
+    /// is not as it was written.
     Changed = 6,
     /// 7: another run of its group was not over, and the workflow says `when-busy = "reject"`; nothing was run.
     Rejected = 7,
@@ -41,7 +42,7 @@ Exit codes:
     3  the workflow file, an input or a plugin is wrong; nothing was run
     4  the engine could not do its work (journal, disk, another process drives the runs)
     5  the run was cancelled
-    6  of plan --diff: something has changed; of replay: the plan does something else
+    6  of plan --diff, audit verify: something has changed; of replay: the plan does something else
     7  another run of its group was not over, and the workflow rejects it then; nothing was run
   130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
 

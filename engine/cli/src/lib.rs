@@ -10,6 +10,7 @@ pub mod exit;
 mod approve;
 mod ask;
 mod audience;
+mod audit;
 mod cache;
 mod cancel;
 mod check;
@@ -94,6 +95,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Export(arguments) => export::export(&place, &arguments),
         Command::Import(arguments) => import::import(&place, &arguments),
         Command::Cache(command) => cache::cache(&place, &command),
+        Command::Audit(command) => audit::audit(&place, &command),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),

@@ -1,0 +1,115 @@
+//! The audit, as a person does it: whether the journal is as it was written, against a checkpoint that was kept, and what
+//! steps did with what they were granted.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use downbeat_journal::{Journal, Mode};
+use downbeat_tests::Bench;
+use serde_json::Value;
+
+/// Ends at once; no component is needed.
+const SHORT: &str = r#"
+name = "short"
+
+[steps.look]
+wait = "1ms"
+"#;
+
+/// Of RFC 8410, section 10; nobody's secret.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+
+fn bench() -> Bench {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    bench.write("short.toml", SHORT);
+    bench.write("audit.pem", KEY);
+    bench.write("audit.pub", PUBLIC);
+    bench
+}
+
+fn short(bench: &Bench) -> String {
+    let answer = bench.run(&["run", "short.toml", "--json"]);
+    let first: Value = serde_json::from_str(answer.stdout.lines().next().expect(&answer.stderr)).unwrap();
+    first["run"].as_str().unwrap().to_owned()
+}
+
+/// The journal's file, with all of it in it: what was written last is in another one until somebody closes it.
+fn settled(bench: &Bench) -> PathBuf {
+    let state = bench.path().join(".downbeat");
+    drop(Journal::open(&state, Mode::Drive).unwrap());
+    state.join("journal.db")
+}
+
+/// Changes text in the journal's file to other text of the same length, as somebody with an editor would.
+fn tamper(bench: &Bench, old: &str, new: &str) {
+    let path = settled(bench);
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len() - old.len()).filter(|at| bytes[*at..].starts_with(old.as_bytes())).collect();
+    assert!(!places.is_empty(), "{old} is in the file");
+    for at in places {
+        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_journal_that_nobody_touched_is_whole_and_one_that_was_edited_is_not() {
+    let bench = bench();
+    let run = short(&bench);
+    let whole = bench.run(&["audit", "verify"]);
+    assert_eq!((whole.code, whole.stdout.as_str()), (0, ""), "{}", whole.stderr);
+    assert!(whole.stderr.contains("records of 1 run are as they were written"), "{}", whole.stderr);
+    assert!(whole.stderr.contains("is only told by a checkpoint"), "{}", whole.stderr);
+    let whole: Value = serde_json::from_str(&bench.run(&["audit", "verify", "--json"]).stdout).unwrap();
+    assert_eq!((&whole["whole"], &whole["runs"]), (&Value::Bool(true), &1.into()));
+    assert_eq!(bench.run(&["audit", "verify", "--run", &run]).code, 0);
+
+    tamper(&bench, "step-opened", "step-failed");
+    let found = bench.run(&["audit", "verify"]);
+    assert_eq!(found.code, 6, "{}{}", found.stdout, found.stderr);
+    assert!(found.stdout.starts_with(&format!("run {run}, record")), "{}", found.stdout);
+    assert!(found.stderr.contains("the journal is not as it was written, in"), "{}", found.stderr);
+    let found = bench.run(&["audit", "verify", "--run", &run, "--json"]);
+    let object: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!((found.code, &object["differences"][0]["kind"]), (6, &"changed".into()));
+    assert_eq!(object["differences"][0]["run"], run.as_str());
+}
+
+#[test]
+fn a_checkpoint_tells_that_the_end_was_cut_off() {
+    let bench = bench();
+    short(&bench);
+    let before = fs::read(settled(&bench)).unwrap();
+    let run = short(&bench);
+    let made = bench.run(&["audit", "checkpoint", "--key", "audit.pem", "--output", "kept"]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let kept = fs::read_to_string(bench.path().join("kept")).unwrap();
+    assert!(kept.starts_with("downbeat/journal/") && kept.contains("\n\n\u{2014} downbeat "), "{kept}");
+    let against = ["audit", "verify", "--checkpoint", "kept", "--key", "audit.pub"];
+    let whole = bench.run(&against);
+    assert!(whole.code == 0 && whole.stderr.contains("nothing that the checkpoint stands for"), "{}", whole.stderr);
+
+    // Deleting is no cutting off: it leaves what the chain needs.
+    assert_eq!(bench.run(&["prune", &run]).code, 0);
+    let pruned = bench.run(&against);
+    assert!(pruned.code == 0 && pruned.stderr.contains("the notes of 1 deleted run"), "{}", pruned.stderr);
+
+    // Yesterday's file in the place of today's is whole, and older than the checkpoint.
+    fs::write(settled(&bench), before).unwrap();
+    assert_eq!(bench.run(&["audit", "verify"]).code, 0);
+    let found = bench.run(&against);
+    assert_eq!(found.code, 6, "{}", found.stderr);
+    assert!(found.stdout.contains("ends before the checkpoint"), "{}", found.stdout);
+
+    let edited = kept.replace("deleted 0", "deleted 1");
+    bench.write("edited", &edited);
+    let refused = bench.run(&["audit", "verify", "--checkpoint", "edited", "--key", "audit.pub"]);
+    assert_eq!(refused.code, 3);
+    assert!(refused.stderr.contains("is not signed with the key audit.pub"), "{}", refused.stderr);
+    let refused = bench.run(&["audit", "checkpoint", "--key", "audit.pub"]);
+    assert!(refused.code == 3 && refused.stderr.contains("signing needs the private one"), "{}", refused.stderr);
+}
