@@ -448,6 +448,22 @@ fn mentions<'p>(plan: &'p Plan, step: &'p Step, deep: bool) -> Vec<Mention<'p>> 
     found
 }
 
+/// The step of which a record is followed.
+fn told_of(event: &Event) -> Option<StepId> {
+    match event {
+        Event::AttemptSucceeded { step, .. }
+        | Event::StepSucceeded { step, .. }
+        | Event::StepReused { step, .. }
+        | Event::CacheHit { step, .. }
+        | Event::StepSkipped { step, .. }
+        | Event::StepOpened { step } => Some(*step),
+        _ => None,
+    }
+}
+
+/// Records of a scope whose turn has not come, each with its number, by the step of the new run that they are about.
+type Early<'a> = BTreeMap<StepId, Vec<(usize, &'a Record)>>;
+
 /// Follows the old run's records in the new run: those of a scope in their order, what is within a step at once.
 struct Follower<'a> {
     again: Again<'a>,
@@ -467,46 +483,75 @@ impl<'a> Follower<'a> {
     fn stories(old: &Run, records: &'a [Record]) -> Vec<Vec<&'a Record>> {
         let mut stories = vec![Vec::new(); old.scopes().count()];
         for record in records {
-            if let Event::AttemptSucceeded { step, .. }
-            | Event::StepSucceeded { step, .. }
-            | Event::StepReused { step, .. }
-            | Event::CacheHit { step, .. }
-            | Event::StepSkipped { step, .. }
-            | Event::StepOpened { step } = &record.event
-            {
-                stories[old.scopes().scope(*step).index()].push(record);
+            if let Some(step) = told_of(&record.event) {
+                stories[old.scopes().scope(step).index()].push(record);
             }
         }
         stories
     }
 
     fn follow(&mut self, scope: ScopeId) {
-        // What began as something had begun, and not ended, waits here until that is taken over as a whole.
-        let mut early: Vec<&Record> = Vec::new();
-        for record in std::mem::take(&mut self.stories[scope.index()]) {
-            let before = self.records.len();
-            self.take_over(record);
-            if self.records.len() == before {
-                if self.again.old.plan().has_starts() {
-                    early.push(record);
+        let mut early = Early::new();
+        for (at, record) in std::mem::take(&mut self.stories[scope.index()]).into_iter().enumerate() {
+            match self.takes_over(record) {
+                true if early.is_empty() => (),
+                true => {
+                    let behind = self.behind(record, &mut early);
+                    self.catch_up(behind, &mut early);
                 }
-                continue;
+                false => self.keep(at, record, &mut early),
             }
-            while !early.is_empty() {
-                let before = self.records.len();
-                early.retain(|record| {
-                    let before = self.records.len();
-                    self.take_over(record);
-                    self.records.len() == before
-                });
-                if self.records.len() == before {
-                    break;
-                }
+        }
+        // What an end lets go on that is not needed there: always-steps, and what is ended with others.
+        while !early.is_empty() {
+            let left = std::mem::take(&mut early).into_values().flatten().collect();
+            if !self.catch_up(left, &mut early) {
+                break;
             }
         }
     }
 
-    /// Has the new run do what one of these records says, if it would.
+    /// Takes over what waited, in the order in which it had happened, and what that lets go on. Answers whether there was any.
+    fn catch_up(&mut self, mut ready: BTreeMap<usize, &'a Record>, early: &mut Early<'a>) -> bool {
+        let mut any = false;
+        while let Some((at, record)) = ready.pop_first() {
+            match self.takes_over(record) {
+                true => {
+                    any = true;
+                    ready.append(&mut self.behind(record, early));
+                }
+                false => self.keep(at, record, early),
+            }
+        }
+        any
+    }
+
+    /// Keeps a record whose turn has not come. That happens only where something began as something else had begun, and not
+    /// ended, which is taken over as a whole.
+    fn keep(&self, at: usize, record: &'a Record, early: &mut Early<'a>) {
+        if self.again.old.plan().has_starts()
+            && let Some(now) = told_of(&record.event).and_then(|step| self.now(step))
+        {
+            early.entry(now).or_default().push((at, record));
+        }
+    }
+
+    /// What waited for the step of this record.
+    fn behind(&self, record: &Record, early: &mut Early<'a>) -> BTreeMap<usize, &'a Record> {
+        let Some(step) = told_of(&record.event).and_then(|step| self.now(step)) else { return BTreeMap::new() };
+        let (plan, scopes) = (self.run.plan(), self.run.scopes());
+        let Some((scope, no)) = scopes.find(step) else { return BTreeMap::new() };
+        let later = plan.dependents(no).iter().map(|(later, _)| scopes.life(plan, scope, *later));
+        later.filter_map(|later| early.remove(&later)).flatten().collect()
+    }
+
+    /// Has the new run do what one of these records says, if it would. Answers whether it did.
+    fn takes_over(&mut self, record: &Record) -> bool {
+        let before = self.records.len();
+        self.take_over(record);
+        self.records.len() > before
+    }
+
     fn take_over(&mut self, record: &Record) {
         match &record.event {
             Event::AttemptSucceeded { step, .. } | Event::StepSucceeded { step, .. } => self.succeeded(*step, record),
