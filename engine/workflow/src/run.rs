@@ -179,6 +179,13 @@ pub struct Run {
     group: Option<Box<str>>,
     /// What is paused, the whole run by `None`, and since when.
     holds: BTreeMap<Option<StepId>, Timestamp>,
+    /// Steps that something would have to be decided about, now or later, were they not paused. They are in neither of the
+    /// sets of those.
+    held: BTreeSet<StepId>,
+    /// Scopes whose timeouts stand still, and since when.
+    standing: BTreeMap<ScopeId, Timestamp>,
+    /// Whether the record that is taken in ends a pause of something.
+    lets_go: bool,
     /// What steps have appended, and who works on it.
     lists: BTreeMap<StepId, items::List>,
 }
@@ -240,6 +247,9 @@ impl Run {
             freed: Vec::new(),
             group: None,
             holds: BTreeMap::new(),
+            held: BTreeSet::new(),
+            standing: BTreeMap::new(),
+            lets_go: false,
             lists: BTreeMap::new(),
         }
     }
@@ -270,6 +280,9 @@ impl Run {
         self.freed.clear();
         match self.take_in(record) {
             Some(()) => {
+                if std::mem::take(&mut self.lets_go) {
+                    self.let_go(record.at);
+                }
                 self.version += 1;
                 self.latest = self.latest.max(record.at);
                 Ok(())
@@ -456,7 +469,7 @@ impl Run {
             State::Delayed(until) => StepStatus::Delayed(*until),
             State::Open if self.is_only_in_line(step) => StepStatus::Queued,
             State::Open => StepStatus::Open,
-            State::Parked(parked) => StepStatus::Parked([parked.over_at, parked.late_at].into_iter().flatten().min()),
+            State::Parked(parked) => StepStatus::Parked(parked.looks_at()),
             State::Succeeded(output) => StepStatus::Succeeded(&output.text),
             State::Failed(failure) => StepStatus::Failed(failure),
             State::Skipped(reason) => StepStatus::Skipped(reason),

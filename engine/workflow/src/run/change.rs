@@ -80,10 +80,8 @@ impl Run {
                         self.make_due(*step, State::Doomed(reason));
                     }
                     (Some(delay), None) => {
-                        let until = at.plus_ms(delay);
                         self.comes_back(*step);
-                        self.life(*step).state = State::Delayed(until);
-                        self.delayed.insert((until, *step));
+                        self.delay(*step, at.plus_ms(delay));
                     }
                     (None, _) => self.end(*step, State::Failed(Box::new(failure.clone())), at),
                 }
@@ -144,17 +142,19 @@ impl Run {
                 self.answer(*step, answer)?;
             }
             Event::Paused { step, .. } => self.pause(*step, at)?,
-            Event::Unpaused { step } => self.unpause(*step, at)?,
+            Event::Unpaused { step } => self.unpause(*step)?,
             Event::StepCancelRequested { step, reason } => {
                 let life = self.steps.get(step.index())?;
                 (self.is_open() && life.ended().is_none()).then_some(())?;
                 self.unwant(*step, &SkipReason::Asked { reason: reason.clone() });
+                self.somebody_ends(*step);
             }
             Event::CancelRequested { .. } => {
                 self.is_open().then_some(())?;
                 // When all is over but the last record, it is too late to change anything.
                 if !matches!(self.root().stage, Stage::Over(_)) {
                     let is_cut = self.root().cut.is_some();
+                    self.scopes[0].asked = true;
                     if self.is_in_line() {
                         // Nothing has begun, and nothing may: another run has the group.
                         self.give_up(ScopeId::ROOT);
@@ -174,6 +174,7 @@ impl Run {
             Event::RunFinished { outcome, .. } => {
                 matches!(self.root().stage, Stage::Over(_)).then_some(())?;
                 self.scopes[0].stage = Stage::Finished(*outcome);
+                self.holds.clear();
                 self.freed.extend(self.group.is_some().then_some(Claim::Run));
             }
         }
@@ -184,9 +185,7 @@ impl Run {
     fn opens(&mut self, at: Timestamp) {
         let root = &mut self.scopes[0];
         (root.stage, root.opened) = (Stage::Steps, at);
-        if let Some(ms) = self.plan.timeout_ms {
-            self.deadlines.insert((at.plus_ms(ms), ScopeId::ROOT));
-        }
+        self.has_deadline(ScopeId::ROOT, at);
         self.begin(ScopeId::ROOT, at);
     }
 
@@ -235,14 +234,31 @@ impl Run {
         (life.ended().is_none() && !is_out).then_some(life)
     }
 
+    /// Something is to be decided about the step, once it may be.
     pub(super) fn make_due(&mut self, step: StepId, state: State) {
+        let waits = matches!(state, State::Ready) && self.is_held(step);
         self.life(step).state = state;
-        self.due.insert(step);
+        match waits {
+            true => self.held.insert(step),
+            false => self.due.insert(step),
+        };
+    }
+
+    /// The same, not before this time.
+    pub(super) fn delay(&mut self, step: StepId, until: Timestamp) {
+        self.life(step).state = State::Delayed(until);
+        match self.is_held(step) {
+            true => self.held.insert(step),
+            false => self.delayed.insert((until, step)),
+        };
     }
 
     /// Nothing is to be decided about the step for now. To be called before its state changes.
     pub(super) fn settle(&mut self, step: StepId) {
         self.due.remove(&step);
+        if !self.held.is_empty() {
+            self.held.remove(&step);
+        }
         let life = &self.steps[step.index()];
         match &life.state {
             State::Delayed(until) => drop(self.delayed.remove(&(*until, step))),
@@ -310,6 +326,9 @@ impl Run {
         let life = self.life(step);
         (life.state, life.end) = (state, ended);
         let end = life.ended().expect("a step that ends is in the state of an end");
+        if !self.holds.is_empty() {
+            self.forget_hold(step);
+        }
         let kind = plan.step(no).kind();
         if kind == StepKind::Undo {
             return self.undone(step, at);
@@ -448,7 +467,7 @@ impl Run {
 
     /// Has a step ended that is not over.
     pub(super) fn unwant(&mut self, step: StepId, reason: &SkipReason) {
-        self.holds.remove(&Some(step));
+        self.lift(step);
         self.life(step).unwanted = Some(Box::new(reason.clone()));
         match self.steps[step.index()].state {
             State::Running => drop(self.unwanted.insert(step)),
@@ -511,10 +530,20 @@ impl Run {
         }
     }
 
+    /// A scope that opens has so much time.
+    pub(super) fn has_deadline(&mut self, scope: ScopeId, at: Timestamp) {
+        match self.timeout_ms(scope) {
+            Some(_) if self.scope_is_held(scope) => drop(self.standing.insert(scope, at)),
+            Some(ms) => drop(self.deadlines.insert((at.plus_ms(ms), scope))),
+            None => (),
+        }
+    }
+
     pub(super) fn no_deadline(&mut self, scope: ScopeId) {
         if let Some(ms) = self.timeout_ms(scope) {
             let opened = self.scopes[scope.index()].opened;
             self.deadlines.remove(&(opened.plus_ms(ms), scope));
+            self.standing.remove(&scope);
         }
     }
 
@@ -550,7 +579,7 @@ impl Run {
     fn park(&mut self, step: StepId, wait: &Wait, timeout_ms: Option<u64>, at: Timestamp) -> Option<()> {
         let until = self.wait_until(step, wait).ok()?;
         let over_at = [wait.for_ms.map(|ms| at.plus_ms(ms)), until].into_iter().flatten().min();
-        let parked = Parked { over_at, late_at: timeout_ms.map(|ms| at.plus_ms(ms)), answer: None };
+        let parked = Parked { over_at, late_at: timeout_ms.map(|ms| at.plus_ms(ms)), stands: None, answer: None };
         self.settle(step);
         let looks_at = parked.looks_at();
         let life = self.life(step);
@@ -696,7 +725,12 @@ impl Run {
 impl Parked {
     /// When something is to be decided about it, whatever anybody says.
     pub(super) fn looks_at(&self) -> Option<Timestamp> {
-        [self.over_at, self.late_at].into_iter().flatten().min()
+        [self.over_at, self.times_out_at()].into_iter().flatten().min()
+    }
+
+    /// When it has taken too long, unless that stands still.
+    pub(super) fn times_out_at(&self) -> Option<Timestamp> {
+        self.late_at.filter(|_| self.stands.is_none())
     }
 }
 

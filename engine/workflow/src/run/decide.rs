@@ -25,7 +25,7 @@ impl Run {
             Stage::Over(_) => return vec![Action::Record(self.finish())],
             Stage::Steps | Stage::Undo | Stage::Always => (),
         }
-        let deadline = self.next_deadline();
+        let deadline = self.deadlines.first();
         if let Some((_, scope)) = deadline.filter(|(at, _)| *at <= now) {
             return vec![Action::Record(self.time_out(*scope))];
         }
@@ -280,7 +280,7 @@ impl Run {
             None if is_over(parked.over_at) => {
                 Some(Event::StepSucceeded { step, output: Some(Json::from(json!({ "by": "time" }))) })
             }
-            None if is_over(parked.late_at) && !self.is_held(step) => {
+            None if is_over(parked.times_out_at()) => {
                 let message = "nobody and nothing ended the waiting within its timeout".to_owned();
                 Some(Event::StepFailed { step, failure: failure(FailureKind::TimedOut, message) })
             }

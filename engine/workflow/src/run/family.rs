@@ -136,9 +136,7 @@ impl Run {
         if opens.detached {
             family.verdict = Some(Ok(()));
         }
-        if let Some(ms) = self.timeout_ms(scope) {
-            self.deadlines.insert((at.plus_ms(ms), scope));
-        }
+        self.has_deadline(scope, at);
         if self.scopes[scope.index()].refused.is_some() {
             self.scopes[scope.index()].any_failed[0] = true;
             self.cut(scope, &Cut::Ended { by: step });
@@ -199,6 +197,9 @@ impl Run {
         };
         let holder = self.scopes[scope.index()].holder;
         self.scopes[holder.index()].children.remove(&scope);
+        if !self.holds.is_empty() {
+            self.forget_holds_around(scope);
+        }
         if self.is_detached(scope) && matches!(ended, Err(Some(_))) {
             // Its step is over, but it is a part of what is around it.
             let kind = self.kind(self.step_of(holder, scope));
@@ -400,6 +401,11 @@ impl Run {
         let family = life.family.as_deref().expect("it has one");
         let is_cut = !self.may_start(step);
         let ends = family.verdict.is_some() && self.may_end(step, family);
+        if !is_cut && !ends && self.is_held(step) {
+            self.due.remove(&step);
+            self.held.insert(step);
+            return;
+        }
         // Whatever is due is due at once; what is due later is found by its time.
         let is_due = match is_cut {
             true => family.open == 0,

@@ -109,6 +109,8 @@ pub(super) struct Parked {
     pub(super) over_at: Option<Timestamp>,
     /// It has taken too long.
     pub(super) late_at: Option<Timestamp>,
+    /// Since when that stands still.
+    pub(super) stands: Option<Timestamp>,
     /// What somebody said: a signal's output, or an approval's; or a rejection.
     pub(super) answer: Option<Result<Json, Failure>>,
 }
@@ -163,6 +165,8 @@ pub(super) struct ScopeLife {
     pub(super) stage: Stage,
     /// Why it is ended early.
     pub(super) cut: Option<Cut>,
+    /// Whether somebody has asked for its end: a pause of what is around it does not hold it back.
+    pub(super) asked: bool,
     /// Whether always-steps and undoing are ended as well.
     pub(super) giving_up: bool,
     /// Steps that have not come to an end, and those of them that nothing has to come home for: ordinary ones, always-steps.
@@ -201,6 +205,7 @@ impl ScopeLife {
         ScopeLife {
             stage,
             cut: None,
+            asked: false,
             giving_up: false,
             open,
             idle: open,
