@@ -50,6 +50,38 @@ fn told(source: &Source) -> Vec<String> {
 }
 
 #[test]
+fn what_would_be_hidden_is_written_out_as_toml_escapes_it() {
+    let short = source("[steps.a]\nuse = \"any\"\nwith = { a = \"abc\\u202edef \\u200f\\u2028 \\u0007 \\\\\" }");
+    let out = written_out(&short);
+    assert!(!out.contains(|c| downbeat_workflow::text::is_hidden(c) && c != '\n'), "{out:?}");
+    assert_eq!(plan(&short).to_json(), plan(&Source::new("out.toml", out)).to_json());
+}
+
+#[test]
+fn an_undo_may_be_like_a_template_too() {
+    let short = "
+        [templates.base]
+        use     = \"any\"
+        timeout = \"1m\"
+        with    = { a = 1, b = \"${vars.which}\" }
+        [vars]
+        which = \"none\"
+        [steps.a]
+        like = \"base\"
+        vars = { which = \"this\" }
+        undo = { like = \"base\", retry = { attempts = 2 }, with = { a = 2 } }";
+    let long = "
+        [steps.a]
+        use     = \"any\"
+        timeout = \"1m\"
+        with    = { a = 1, b = \"this\" }
+        undo    = { use = \"any\", timeout = \"1m\", retry = { attempts = 2 }, with = { a = 2, b = \"this\" } }";
+    same(&source(short), long);
+    let unknown = told(&source("[steps.a]\nuse = \"any\"\nundo = { like = \"bese\" }"));
+    assert_eq!(unknown, ["there is no template `bese`"]);
+}
+
+#[test]
 fn a_step_has_what_its_template_says_and_it_does_not() {
     let short = "
         [templates.base]

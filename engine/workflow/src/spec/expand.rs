@@ -166,46 +166,44 @@ impl<'i> Expander<'i, '_> {
         }
     }
 
-    /// What a step has from its template and by default.
+    /// What a step and its `undo` have from their templates and by default.
     fn take_over(&mut self, name: &Range<usize>, step: &mut DeTable<'i>) {
-        let once = is_tried_once(step);
+        self.take_over_one(name, step);
+        if let Some((key, undo)) = step.remove_entry("undo") {
+            let (span, mut undo) = (undo.span(), undo.into_inner());
+            if let DeValue::Table(undo) = &mut undo {
+                self.take_over_one(&key.span(), undo);
+            }
+            step.insert(key, Spanned::new(span, undo));
+        }
+    }
+
+    /// The same of one of them.
+    fn take_over_one(&mut self, name: &Range<usize>, work: &mut DeTable<'i>) {
+        let once = is_tried_once(work);
         let mut has_retry = false;
-        if let Some((key, like)) = step.remove_entry("like") {
+        if let Some((key, like)) = work.remove_entry("like") {
             match self.template(&like, 0) {
                 Some(template) => {
                     let from = like.get_ref().as_str().unwrap_or_default();
                     has_retry |= template.contains_key("retry");
                     let copy = self.origins.copy(like.span(), "taken over here", Some(from));
-                    self.merge(step, &template, Some(copy), &like.span());
+                    self.merge(work, &template, Some(copy), &like.span());
                 }
-                // The reader then knows that the step is not all there.
-                None => drop(step.insert(key, like)),
+                // The reader then knows that it is not all there.
+                None => drop(work.insert(key, like)),
             }
         }
         let defaults = std::mem::take(&mut self.defaults);
-        if !defaults.is_empty() && step.contains_key("use") {
+        if !defaults.is_empty() && work.contains_key("use") {
             has_retry |= defaults.contains_key("retry");
-            self.take_defaults(name, step, &defaults);
-        }
-        // Saying that it is tried once takes the retry away that it would have had.
-        if once && has_retry {
-            step.remove("retry");
-        }
-        if let Some((key, undo)) = step.remove_entry("undo") {
-            let (span, mut undo) = (undo.span(), undo.into_inner());
-            if let DeValue::Table(undo) = &mut undo
-                && !defaults.is_empty()
-                && undo.contains_key("use")
-            {
-                let once = is_tried_once(undo);
-                self.take_defaults(&key.span(), undo, &defaults);
-                if once && defaults.contains_key("retry") {
-                    undo.remove("retry");
-                }
-            }
-            step.insert(key, Spanned::new(span, undo));
+            self.take_defaults(name, work, &defaults);
         }
         self.defaults = defaults;
+        // Saying that it is tried once takes the retry away that it would have had.
+        if once && has_retry {
+            work.remove("retry");
+        }
     }
 
     fn take_defaults(&mut self, at: &Range<usize>, step: &mut DeTable<'i>, defaults: &DeTable<'i>) {

@@ -136,7 +136,7 @@ impl Table {
             Table::Concurrency => CONCURRENCY,
             Table::Signal => SIGNAL,
             Table::Step => STEP.get_or_init(|| [&WORK[..2], STEP_ALONE, &WORK[2..]].concat()),
-            Table::Undo => WORK,
+            Table::Undo => UNDO.get_or_init(|| [&WORK[..2], &STEP_ALONE[..1], &WORK[2..]].concat()),
             Table::Wait => WAIT,
             Table::Foreach => FOREACH,
             Table::Repeat => REPEAT,
@@ -166,7 +166,8 @@ impl Table {
             Table::Plugin | Table::File => &["path"],
             Table::Pool => &[],
             Table::Concurrency => &["group"],
-            Table::Undo => &["use"],
+            // Of an `undo`, a template may say it.
+            Table::Undo => &[],
             Table::Foreach => &[],
             Table::Repeat => &["max"],
             Table::Step | Table::Signal | Table::Wait => &[],
@@ -493,6 +494,8 @@ const SIGNAL: &[Key] = &[key(
 .by_default(|| true.into())];
 
 static STEP: OnceLock<Vec<Key>> = OnceLock::new();
+
+static UNDO: OnceLock<Vec<Key>> = OnceLock::new();
 
 static DEFAULTS: OnceLock<Vec<Key>> = OnceLock::new();
 

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::read::{Item, in_order};
 use super::{Origins, Source};
+use crate::text::is_hidden;
 
 /// How long a line may get before a table has a header and lines of its own, and a list a line for each item.
 const LINE_MAX: usize = 100;
@@ -148,7 +149,7 @@ fn inline(item: &Item<'_>) -> String {
 
 /// A basic string; one without escapes if it would be full of them.
 fn string(text: &str) -> String {
-    let is_plain = !text.contains('\'') && !text.chars().any(char::is_control);
+    let is_plain = !text.contains('\'') && !text.chars().any(is_hidden);
     if is_plain && text.contains(['"', '\\']) {
         return format!("'{text}'");
     }
@@ -161,7 +162,8 @@ fn string(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
-            c if c.is_control() => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
+            // All of them lie below U+10000.
+            c if is_hidden(c) => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
             c => quoted.push(c),
         }
     }

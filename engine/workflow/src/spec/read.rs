@@ -401,7 +401,11 @@ impl Reader {
         let mut undo = StepSpec::default();
         let before = self.out.error_count();
         for (key, value) in self.known(Table::Undo, table) {
-            self.work(&mut undo, key, value);
+            match key.get_ref().as_ref() {
+                // Only if there is something wrong with it, which was told.
+                "like" => self.out.has_been_told(),
+                _ => self.work(&mut undo, key, value),
+            }
         }
         undo.incomplete = self.out.error_count() > before;
         undo

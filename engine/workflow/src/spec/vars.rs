@@ -201,7 +201,7 @@ impl<'i> Expander<'i, '_> {
         };
         let var = self.frames[index].vars.get_mut(name).expect("it was just found");
         var.is_used = true;
-        let mut value = match std::mem::replace(&mut var.state, State::Open) {
+        let value = match std::mem::replace(&mut var.state, State::Open) {
             State::Ready(value) => {
                 var.state = State::Ready(value.clone());
                 value.ok_or(None)?
@@ -224,24 +224,30 @@ impl<'i> Expander<'i, '_> {
                 ready.ok_or(None)?
             }
         };
+        let mut member = &*value;
         let mut path = format!("vars.{name}");
         for (name, at) in &mention.names[1..] {
-            let (member, known): (_, Vec<&str>) = match value.get_ref() {
+            let (found, known): (_, Vec<&str>) = match member.get_ref() {
                 DeValue::Table(table) => {
                     (table.get(name.as_str()), table.keys().map(|key| key.get_ref().as_ref()).collect())
                 }
                 DeValue::Array(items) => (name.parse().ok().and_then(|index: usize| items.get(index)), Vec::new()),
                 _ => (None, Vec::new()),
             };
-            let Some(member) = member else {
-                let message = format!("`{path}` is {}, which has no `{name}`", type_name(value.get_ref()));
+            let Some(found) = found else {
+                let message = format!("`{path}` is {}, which has no `{name}`", type_name(member.get_ref()));
                 let hint = did_you_mean(name, known).map(|similar| format!("did you mean `{path}.{similar}`?"));
                 return Err(Some(Fault(place.span(at.clone()), "unknown-var", message, hint)));
             };
-            value = Rc::new(member.clone());
+            member = found;
             path = format!("{path}.{name}");
         }
-        if self.origins.is_faulty(&value.span()) { Err(None) } else { Ok(value) }
+        match self.origins.is_faulty(&member.span()) {
+            true => Err(None),
+            // The whole value is shared; of a part of it, only that is copied.
+            false if mention.names.len() == 1 => Ok(value),
+            false => Ok(Rc::new(member.clone())),
+        }
     }
 
     /// The innermost vars are seen no longer.
