@@ -118,8 +118,16 @@ impl Sqlite {
             return Err(missing());
         }
         let database = Database::at(&path);
-        let connection = database.open_to_read()?;
-        let found = schema::inspect(&database, &connection)?;
+        let mut connection = database.open_to_read()?;
+        let found = match schema::inspect(&database, &connection) {
+            // Whoever made the file died over it, and what it left half-written can be rolled back only by one that may
+            // write. SQLite takes care that it is nobody's who is still there.
+            Err(SchemaError::Storage(StorageError::ReadOnly { .. })) => {
+                connection = database.open_to_write()?;
+                schema::inspect(&database, &connection)?
+            }
+            found => found?,
+        };
         schema::refuse_newer(&database, &connection, found, MIGRATIONS.len())?;
         match found {
             Found::Empty => return Err(missing()),
