@@ -195,7 +195,7 @@ fn judge_manifest(manifest: &Manifest) -> Result<(), String> {
     let id = &*manifest.run.0;
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if id.is_empty() || id.len() > RUN_ID_MAX || !id.bytes().all(is_plain) || id.starts_with('-') {
-        return Err("the run's id is none".to_owned());
+        return Err(format!("the run's id is not up to {RUN_ID_MAX} lower-case letters, digits and `-`"));
     }
     if manifest.members.len() > MEMBERS_MAX {
         return Err(format!("it has more than {MEMBERS_MAX} members"));

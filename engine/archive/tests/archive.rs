@@ -216,7 +216,7 @@ fn another_format_version_or_manifest_is_told() {
     assert!(said(&with_manifest(|manifest| manifest["format"] = "x".into())).contains("`format` is not"));
     for run in ["", "..", "a/b", "A", "-a"] {
         assert!(
-            said(&with_manifest(|manifest| manifest["run"] = run.into())).contains("the run's id is none"),
+            said(&with_manifest(|manifest| manifest["run"] = run.into())).contains("the run's id is not up to"),
             "{run}"
         );
     }

@@ -105,6 +105,9 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
             if uses.cache && uses.grants.impurity().is_some() {
                 return Err("its answer is to be kept, and its grants let it be another one each time");
             }
+            if uses.cache && step.undo.is_some() {
+                return Err("its answer is to be kept, and it is to be undone");
+            }
             spans.push(uses.limits.time_ms);
         }
         Work::Open(opens) => {
@@ -117,6 +120,10 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
             match &opens.scopes {
                 ScopeCount::Each(each) if !each.from.iter().all(is_here) => {
                     return Err("it works on the items of a step that is not beside it");
+                }
+                // An answer that is taken over has no items.
+                ScopeCount::Each(each) if each.from.iter().any(|no| is_kept(plan, *no)) => {
+                    return Err("it works on the items of a step whose answer is to be kept");
                 }
                 ScopeCount::Rounds(rounds) => spans.push(rounds.delay_ms),
                 ScopeCount::One | ScopeCount::Each(_) => (),
@@ -134,6 +141,10 @@ fn judge_step(plan: &Plan, step: &Step, body: &Range<u32>) -> Result<(), &'stati
         true => Ok(()),
         false => Err("one of its durations is longer than a hundred years"),
     }
+}
+
+fn is_kept(plan: &Plan, no: StepNo) -> bool {
+    matches!(&plan.step(no).work, Work::Use(uses) if uses.cache)
 }
 
 /// Refuses steps that need each other.

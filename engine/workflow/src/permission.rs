@@ -4,7 +4,7 @@
 //! It knows no file and no socket: that a directory is the one that was granted, and that a name leads to a public address,
 //! is seen where the directory is opened and the connection made. Allowing allocates nothing.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::path::{Component, Path};
 
 use crate::capability::{Capability, FileGrant, Grant, Grants, HttpGrant, ProgramGrant, Withheld};

@@ -22,7 +22,7 @@ use crate::preview::need_text;
 use crate::run::{Action, Attempt, Claim, Misplaced, Run, StepStatus};
 use crate::scope::{ScopeId, Scopes};
 
-/// How many characters of a value are told.
+/// How many characters of a value are told. 200: two or three lines of a terminal.
 const VALUE_SHOWN: usize = 200;
 
 /// What came of it.
