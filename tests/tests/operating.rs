@@ -108,7 +108,7 @@ fn what_failed_is_done_again_and_the_rest_is_reused() {
 
     let nothing = bench.run(&["rerun"]);
     assert_eq!(nothing.code, 2);
-    assert!(nothing.stderr.contains("all of it succeeded"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("no step of it failed or was left undone"), "{}", nothing.stderr);
     let unknown = bench.run(&["rerun", "--from", "nobody", "--from", "build"]);
     assert_eq!((unknown.code, unknown.stderr.contains("has no step `nobody`")), (2, true), "{}", unknown.stderr);
 }

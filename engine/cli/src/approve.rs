@@ -25,7 +25,8 @@ pub(crate) fn answer(place: &Place, arguments: &Word, approved: bool) -> Result<
         return Err(fault.hint(format!("these are {}; `--by NAME` says who you are", approval.by.join(", "))));
     }
     let what = format!("the {} of `{path}`", if approved { "approval" } else { "rejection" });
-    let request = Request::Answer { step: path, approved, by, note: arguments.note.clone() };
+    let uid = Some(rustix::process::getuid().as_raw());
+    let request = Request::Answer { step: path, approved, by, note: arguments.note.clone(), uid };
     asked.send(place, request, &what)
 }
 

@@ -817,8 +817,8 @@ pub struct CacheClear {
     /// Only the answer of this key, or beginning of one
     pub key: Option<String>,
     /// Only what was not used for so long
-    #[arg(long, value_name = "DURATION")]
-    pub older_than: Option<String>,
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub older_than: Option<u64>,
 }
 
 /// `downbeat audit`

@@ -8,7 +8,6 @@ use downbeat_conductor::answers::{ANSWERS_BYTES_MAX, Found, Listed};
 use downbeat_workflow::cache::Entry;
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::Timestamp;
-use downbeat_workflow::spec::duration_ms;
 
 use crate::arguments::{CacheClear, CacheCommand, CacheList, CacheShow};
 use crate::exit::{Exit, Fault};
@@ -141,13 +140,7 @@ fn clear(answers: &Answers, arguments: &CacheClear) -> Result<Exit, Fault> {
         }
         None => sorted(answers)?,
     };
-    let least_ms = match &arguments.older_than {
-        None => 0,
-        Some(text) => duration_ms(text).map_err(|reason| {
-            Fault::new(Exit::Usage, format!("--older-than {text}: {reason}"))
-                .hint("write for example `--older-than 7d`")
-        })?,
-    };
+    let least_ms = arguments.older_than.unwrap_or(0);
     let now = SystemTime::now();
     let is_old =
         |listed: &Listed| now.duration_since(listed.used).map_or(0, |age| age.as_millis()) >= u128::from(least_ms);

@@ -8,6 +8,14 @@ use std::path::Path;
 /// that those refuse what is too large in their own words.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// The text of a file that another file names: nothing that one has to wait for, such as a pipe.
+pub(crate) fn read_named_text(path: &Path) -> Result<String, String> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() && !found.is_dir() => Err("it is not a file".to_owned()),
+        _ => read_text(path),
+    }
+}
+
 /// The text of a file. The error is for a person and does not name the file.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;

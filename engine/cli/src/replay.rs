@@ -16,11 +16,7 @@ pub(crate) fn replay(place: &Place, arguments: &Replay) -> Result<Exit, Fault> {
     let journal = place.observe()?;
     let id = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?.id;
     let was = Arc::new(load_plan(&journal, &id)?);
-    let file = arguments.file.clone().or_else(|| workflow_file::of_plan(&was));
-    let file = file.ok_or_else(|| {
-        let message = format!("there is no workflow `{}` in {} any more", was.name, was.directory);
-        Fault::refused(message).hint("name its file with --file")
-    })?;
+    let file = arguments.file.clone().map_or_else(|| workflow_file::of_plan(&was), Ok)?;
     let plan = Arc::new(workflow_file::load(&file, &arguments.with, &place.sandbox()?)?);
     let records = journal.load(&id).map_err(Fault::engine)?.records;
     let replayed = replay::replay(&was, &plan, &id, &records).map_err(Fault::engine)?;

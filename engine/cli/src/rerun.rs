@@ -24,7 +24,7 @@ use crate::talk;
 use crate::workflow_file;
 use crate::workspace;
 
-/// How many names are told in a line; `--dry-run` tells them all.
+/// How many names are told in a line, which is then read at a glance; `--dry-run` tells them all.
 const NAMES_SHOWN: usize = 8;
 
 pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
@@ -47,8 +47,10 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let decided = again.decide();
     let named = |step: &StepId| old.path(*step);
     if decided.again.is_empty() && plan.to_json().1 == old.plan().to_json().1 {
-        let fault =
-            Fault::new(Exit::Usage, format!("nothing of run {} is to be done again: all of it succeeded", old.id()));
+        let fault = Fault::new(
+            Exit::Usage,
+            format!("nothing of run {} is to be done again: no step of it failed or was left undone", old.id()),
+        );
         return Err(
             fault.hint("`--from STEP` names a step that is done again all the same, `--input` changes what steps see")
         );

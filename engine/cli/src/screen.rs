@@ -314,10 +314,11 @@ impl Screen {
                 self.step_line(*step, &"✓".green().to_string(), "succeeded");
             }
             Event::SignalReceived { signal, .. } => self.say(&format!("{} {signal}", "signal:".cyan())),
-            Event::ApprovalGiven { step, approved, by, note } => {
+            Event::ApprovalGiven { step, approved, by, note, uid } => {
                 let word = if *approved { "approved by" } else { "rejected by" };
+                let uid = uid.map(|uid| format!(" (uid {uid})")).unwrap_or_default();
                 let note = if note.is_empty() { String::new() } else { format!(": {note}") };
-                self.step_line(*step, &"✎".cyan().to_string(), &format!("{word} {by}{note}"));
+                self.step_line(*step, &"✎".cyan().to_string(), &format!("{word} {by}{uid}{note}"));
             }
             Event::StepReused { step, origin, .. } => {
                 self.reused += 1;

@@ -9,6 +9,7 @@ use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistor
 use downbeat_workflow::plan::{Plan, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::scope::Scopes;
+use downbeat_workflow::text::{visible, visible_json};
 
 use crate::arguments::Show;
 use crate::exit::{Exit, Fault};
@@ -66,11 +67,12 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
         let _ = writeln!(page, "{key:10}{value}");
     };
     line("run", &run.id().to_string());
+    let data = |text: &str| visible(text, false).into_owned();
     line("workflow", &plan.name);
     let is_stopped = state::word(history.finished.map(|(_, outcome)| outcome), run.id(), driver) == "stopped";
     line("state", &state::painted(&state(run.id(), history, driver)));
     if let Some(group) = &history.group {
-        line("group", group);
+        line("group", &data(group));
     }
     if let Some(waits_for) = waits_for {
         line("", waits_for);
@@ -94,10 +96,10 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
         line("paused", &format!("{what}since {} ({unpause})", units::time(since)));
     }
     if let Some(reason) = &history.cancel {
-        line("cancelled", reason);
+        line("cancelled", &data(reason));
     }
     if let Some(inputs) = &history.inputs {
-        line("inputs", inputs.as_str());
+        line("inputs", &visible_json(inputs.as_str()));
     }
     page.push('\n');
     let steps = in_order(run, history);
@@ -111,10 +113,10 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
     }
     if let Some(outputs) = history.outputs.as_ref().filter(|outputs| outputs.as_str() != "{}") {
         let text = serde_json::to_string_pretty(&outputs.value()).expect("a value is valid JSON");
-        let _ = write!(page, "\noutputs\n{text}\n");
+        let _ = write!(page, "\noutputs\n{}\n", visible_json(&text));
     }
     for fault in &history.faults {
-        let _ = writeln!(page, "fault     {fault}");
+        let _ = writeln!(page, "fault     {}", data(fault));
     }
     page
 }
@@ -228,7 +230,7 @@ fn failure_notes(name: &str, plan: &Step, step: &StepHistory, failed: bool) -> S
     if let Some(failure) = step.failure().filter(|_| failed) {
         let _ = writeln!(notes, "\n{name} failed: {}", failure.kind);
         for line in failure.message.lines().chain(failure.backtrace.iter().flat_map(|trace| trace.lines())) {
-            let _ = writeln!(notes, "  {line}");
+            let _ = writeln!(notes, "  {}", visible(line, false));
         }
     }
     let usages = step.attempts.iter().filter_map(|attempt| attempt.ended.as_ref()?.1.usage());
@@ -247,7 +249,8 @@ fn failure_notes(name: &str, plan: &Step, step: &StepHistory, failed: bool) -> S
 
 /// So many characters where a terminal's lines are as wide as they are; all of it elsewhere.
 fn on_a_line(text: &str, width: usize) -> String {
-    if talk::is_read_on_terminal() { shortened(text, width) } else { text.to_owned() }
+    let text = visible(text, false);
+    if talk::is_read_on_terminal() { shortened(&text, width) } else { text.into_owned() }
 }
 
 fn attempts_table(name: &str, attempts: &[AttemptHistory], is_stopped: bool) -> String {

@@ -158,11 +158,9 @@ impl Session<'_> {
     fn recorded(&mut self, path: &Path, file: &TestFile) -> Runs {
         let mut runs = Runs::new();
         for name in file.runs().map(|name| name.get_ref()) {
-            let is_file = name.contains('/') || name.ends_with(".downbeat");
-            let key = match is_file {
-                true => path.parent().unwrap_or(Path::new("")).join(name),
-                false => PathBuf::from(name),
-            };
+            let beside = path.parent().unwrap_or(Path::new("")).join(name);
+            let is_file = name.contains('/') || name.ends_with(".downbeat") || beside.is_file();
+            let key = if is_file { beside } else { PathBuf::from(name) };
             if !self.runs.contains_key(&key) {
                 let read = match is_file {
                     true => read_file(&key, &mut nothing).map(|run| (run.plan, run.records)),

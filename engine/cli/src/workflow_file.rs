@@ -19,7 +19,7 @@ use downbeat_workflow::spec::{Source, Spec};
 use owo_colors::OwoColorize as _;
 
 use crate::exit::{Exit, Fault};
-use crate::files::read_text;
+use crate::files::{read_named_text, read_text};
 use crate::place::absolute;
 use crate::talk;
 use crate::test::{PASSED_OVER, is_test_file};
@@ -263,7 +263,7 @@ fn sub_workflows(
         if found.contains_key(&whole) {
             continue;
         }
-        let text = match read_text(Path::new(&whole)) {
+        let text = match read_named_text(Path::new(&whole)) {
             Ok(text) => text,
             Err(error) => {
                 found.insert(whole, Err(error.to_string()));
@@ -298,14 +298,25 @@ fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagno
     spec.written(barred.take(DIAGNOSTICS_MAX))
 }
 
-/// The file that a plan came from: of the workflows in the plan's folder, that of the same name.
-pub(crate) fn of_plan(plan: &Plan) -> Option<PathBuf> {
+/// The file that a plan came from: of the workflows in the plan's folder, that of the same name. There may be several, or
+/// none any more.
+pub(crate) fn of_plan(plan: &Plan) -> Result<PathBuf, Fault> {
     let is_it = |path: &PathBuf| {
         let Ok(text) = read(path) else { return false };
         let (spec, _) = Spec::parse(&Source::new(path.display().to_string(), text));
         spec.and_then(|spec| spec.name).is_some_and(|name| *name.get_ref() == plan.name)
     };
-    files(Path::new(&plan.directory)).ok()?.into_iter().find(is_it)
+    let mut found = files(Path::new(&plan.directory)).unwrap_or_default();
+    found.retain(is_it);
+    let message = match &found[..] {
+        [file] => return Ok(file.clone()),
+        [] => format!("there is no workflow `{}` in {} any more", plan.name, plan.directory),
+        several => {
+            let names: Vec<String> = several.iter().map(|file| file.display().to_string()).collect();
+            format!("several files have a workflow `{}`: {}", plan.name, names.join(", "))
+        }
+    };
+    Err(Fault::refused(message).hint("name its file with --file"))
 }
 
 /// The file that a plan came from, if it now says something else: of the workflows in the plan's folder, that of the same

@@ -28,7 +28,7 @@ pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// What is left when room is made, in percent: else every further answer would have to make room again.
 const KEPT_PERCENT: u64 = 90;
 
-/// A file that is being written is nobody's after so long.
+/// A file that is being written is nobody's after so long. An hour: the largest answer is written in a second.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the names of files that are being written begin with.
@@ -199,6 +199,7 @@ impl Answers {
             let name = entry.file_name();
             let Some(key) = name.to_str().and_then(|hex| Digest::parse(&format!("sha256:{hex}"))) else { continue };
             match entry.metadata() {
+                Ok(found) if !found.is_file() => {}
                 Ok(found) => all.push(Listed { key, bytes: found.size(), used: found.modified()? }),
                 // Removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -210,10 +211,11 @@ impl Answers {
 
     /// Removes an entry; whether it was there.
     pub fn remove(&self, key: &Digest) -> io::Result<bool> {
-        match fs::remove_file(self.path(key)) {
+        let path = self.path(key);
+        match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(named(&path, &error)),
         }
     }
 
@@ -221,7 +223,7 @@ impl Answers {
         match fs::read_dir(&self.folder) {
             Ok(entries) => Ok(Some(entries).into_iter().flatten()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
-            Err(error) => Err(error),
+            Err(error) => Err(named(&self.folder, &error)),
         }
     }
 
@@ -230,8 +232,16 @@ impl Answers {
     }
 }
 
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// A file and its text; `None` if there is none.
 fn read(path: &Path) -> io::Result<Option<(File, String)>> {
+    // What is no file of the engine's may be a pipe, and opening one waits for who writes to it.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("it is no file of the engine's"));
+    }
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,

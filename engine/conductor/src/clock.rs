@@ -1,4 +1,4 @@
-//! The only place where the engine asks what time it is.
+//! The only place where the engine asks what time it is for its records.
 //!
 //! Records are stamped with wall-clock time, which may be set to anything at any moment; delays and time-outs are counted
 //! in the same stamps. So the wall clock is read once, when the clock is made, and from then on time passes as the

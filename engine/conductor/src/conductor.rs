@@ -76,6 +76,14 @@ pub enum StartError {
         /// Why.
         message: String,
     },
+    /// A run that is not over may have places in the pools that this one has to do with, and can't be read.
+    #[error("run {run}, which may have places in pools still, can't be read: {cause}")]
+    Holder {
+        /// Which.
+        run: RunId,
+        /// Why.
+        cause: Box<StartError>,
+    },
     /// The run is over.
     #[error("run {0} is already over; nothing is left to resume")]
     Over(RunId),
@@ -154,33 +162,52 @@ impl<P: Perform> Conductor<P> {
             driver.create(inputs, random()?, priority).await?;
             Ok::<_, StartError>((driver, registration))
         };
-        let (driver, registration) = begun.await.inspect_err(|_| {
+        let begun = async {
+            let begun = begun.await?;
+            if when_busy == WhenBusy::CancelRunning {
+                self.supersede(&ahead, &id).await?;
+            }
+            Ok(begun)
+        };
+        // What is not driven from here on must not keep others waiting.
+        let (driver, registration) = begun.await.inspect_err(|_: &StartError| {
             group.iter().for_each(|group| self.shared.groups.leave(group, &id));
         })?;
-        if when_busy == WhenBusy::CancelRunning {
-            self.supersede(&ahead, &id).await?;
-        }
         Ok(self.spawn(driver, registration, ahead))
     }
 
-    /// Asks for the end of runs that another one of their group wants gone.
+    /// Asks for the end of runs that another one of their group wants gone. Some may be begun, taken up or ended by others at
+    /// this moment: those see to it.
     async fn supersede(&self, runs: &[RunId], by: &RunId) -> Result<(), StartError> {
         for run in runs {
             let mailbox = lock(&self.mailboxes).get(run).cloned();
             match mailbox {
                 Some(mailbox) => drop(mailbox.send(Message::Superseded { by: by.clone() })),
                 None => {
-                    let parked = match replay(&self.shared.journal, &self.shared.plans, run) {
-                        Err(StartError::Over(_)) => continue,
-                        parked => parked?,
+                    let ended = match replay(&self.shared.journal, &self.shared.plans, run) {
+                        Ok(parked) if !parked.may_be_superseded() => Ok(()),
+                        Ok(parked) => self.end_superseded(run, superseded_reason(&parked, by)).await,
+                        Err(error) => Err(error),
                     };
-                    if parked.may_be_superseded() {
-                        self.end_parked(run, superseded_reason(&parked, by), None).await?;
+                    match ended {
+                        Err(
+                            StartError::Over(_) | StartError::Driven(_) | StartError::Read(ReadError::NoSuchRun(_)),
+                        ) => (),
+                        ended => ended?,
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Ends a run that nobody drives; what it does in any case is done here, as nobody else can.
+    async fn end_superseded(&self, run: &RunId, reason: String) -> Result<(), StartError> {
+        self.end_parked(run, reason, None).await?;
+        match Box::pin(self.resume(run)).await {
+            Err(StartError::Over(_)) => Ok(()),
+            resumed => resumed.map(drop),
+        }
     }
 
     /// Starts a run that begins with more than its creation: one that takes over what another one did. `begin` is given its
@@ -209,17 +236,25 @@ impl<P: Perform> Conductor<P> {
         let prepared = self.shared.performer.prepare(run.plan()).await.map_err(StartError::Prepare)?;
         self.find_holders(run.plan())?;
         let ahead = run.group().map(|group| self.shared.groups.join(group, id)).unwrap_or_default();
-        let supersedes = run.is_in_line()
+        let in_line = run.group().filter(|_| run.is_in_line()).map(str::to_owned);
+        let supersedes = in_line.is_some()
             && run
                 .plan()
                 .concurrency
                 .as_ref()
                 .is_some_and(|concurrency| concurrency.when_busy == WhenBusy::CancelRunning);
         let (mut driver, registration) = self.driver(run, prepared)?;
-        driver.recover(self.shared.journal.requests(id)?).await?;
-        if supersedes {
-            self.supersede(&ahead, id).await?;
-        }
+        let recovered = async {
+            driver.recover(self.shared.journal.requests(id)?).await?;
+            match supersedes {
+                true => self.supersede(&ahead, id).await,
+                false => Ok(()),
+            }
+        };
+        // One that had the group has it still.
+        recovered.await.inspect_err(|_: &StartError| {
+            in_line.iter().for_each(|group| self.shared.groups.leave(group, id));
+        })?;
         Ok(self.spawn(driver, registration, ahead))
     }
 

@@ -493,9 +493,9 @@ impl<P: Perform> Driver<P> {
             Request::Signal { signal, data } => {
                 run.has_signal(&signal).then_some(Event::SignalReceived { signal, data }).into_iter().collect()
             }
-            Request::Answer { step, approved, by, note } => {
+            Request::Answer { step, approved, by, note, uid } => {
                 let step = open(&step).filter(|step| run.may_answer(*step, &by));
-                step.map(|step| Event::ApprovalGiven { step, approved, by, note }).into_iter().collect()
+                step.map(|step| Event::ApprovalGiven { step, approved, by, note, uid }).into_iter().collect()
             }
         };
         events.into_iter().try_for_each(|event| self.record(event))

@@ -65,7 +65,7 @@ impl Holders {
                 let run = match replay(journal, plans, &run.id) {
                     // It has come to its end meanwhile.
                     Err(StartError::Over(_)) => continue,
-                    found => found?,
+                    found => found.map_err(|cause| StartError::Holder { run: run.id, cause: Box::new(cause) })?,
                 };
                 pools.take_up(&run);
                 // One that waits for its group is in line only once somebody drives it.

@@ -66,6 +66,9 @@ pub enum Request {
         by: String,
         /// What else they say.
         note: String,
+        /// The operating system's number of the user whose process says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
     },
 }
 

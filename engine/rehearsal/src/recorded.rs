@@ -65,6 +65,8 @@ impl Recorded {
                 // Its other runs were waited for; a rehearsal has the group for itself.
                 Event::RunAdmitted => {
                     (recorded.began_ms, paused, stood_ms) = (at.0, paused.map(|_| at.0), 0);
+                    // What came while it was in line is there from the beginning.
+                    recorded.outside.iter_mut().for_each(|(heard_ms, _)| *heard_ms = 0);
                     continue;
                 }
                 Event::Paused { step: None, .. } => {
@@ -124,7 +126,7 @@ impl Recorded {
                     continue;
                 }
                 Event::SignalReceived { signal, data } => Heard::Signal { name: signal.clone(), data: data.clone() },
-                Event::ApprovalGiven { step, approved, by, note } => {
+                Event::ApprovalGiven { step, approved, by, note, .. } => {
                     let (approved, by, note) = (*approved, by.clone(), note.clone());
                     Heard::Approval { step: run.path(*step), approved, by, note }
                 }

@@ -267,8 +267,13 @@ impl Stage<'_> {
             }
             What::Approval { steps: named, approved, by, note } => {
                 let steps = lives(named).into_iter().map(|life| life.latest()).filter(|step| waits(*step));
-                let event =
-                    |step| Event::ApprovalGiven { step, approved: *approved, by: by.clone(), note: note.clone() };
+                let event = |step| Event::ApprovalGiven {
+                    step,
+                    approved: *approved,
+                    by: by.clone(),
+                    note: note.clone(),
+                    uid: None,
+                };
                 (Some(named), steps.map(event).collect())
             }
         };

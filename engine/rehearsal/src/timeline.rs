@@ -76,7 +76,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             format!("{} succeeded: {}", name(step), shown(output.as_str()))
         }
         Event::SignalReceived { signal, data } => format!("the signal `{signal}` came: {}", shown(data.as_str())),
-        Event::ApprovalGiven { step, approved, by, note } => {
+        Event::ApprovalGiven { step, approved, by, note, .. } => {
             let word = if *approved { "approved" } else { "rejected" };
             let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
             format!("{} was {word} by {}{note}", name(step), shown(by))

@@ -248,6 +248,9 @@ pub enum Event {
         /// What else they said.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
+        /// The operating system's number of the user whose process said it, on the machine where it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
     },
     /// Somebody asked that nothing new be started: of a step and what is within it, or of the whole run. What is in flight comes
     /// to its end.

@@ -147,6 +147,8 @@ pub enum What {
         by: String,
         /// What else they said.
         note: String,
+        /// The operating system's number of the user whose process said it.
+        uid: Option<u32>,
     },
     /// A scope took too long.
     ScopeTimedOut {
@@ -909,9 +911,12 @@ impl<'p> Teller<'p> {
                 self.tell(at, What::Succeeded { steps });
             }
             Event::SignalReceived { signal, .. } => self.tell(at, What::Signalled { signal: signal.clone() }),
-            Event::ApprovalGiven { step, approved, by, note } => {
+            Event::ApprovalGiven { step, approved, by, note, uid } => {
                 let step = self.name(*step);
-                self.tell(at, What::Answered { step, approved: *approved, by: by.clone(), note: note.clone() });
+                self.tell(
+                    at,
+                    What::Answered { step, approved: *approved, by: by.clone(), note: note.clone(), uid: *uid },
+                );
             }
             Event::StepReused { step, origin, .. } => {
                 self.steps[step.index()].reused = Some((**origin).clone());

@@ -558,9 +558,10 @@ impl Run {
 
     /// Whether a step waits for the word of this person.
     pub fn may_answer(&self, step: StepId, by: &str) -> bool {
-        let is_parked = matches!(self.steps[step.index()].state, State::Parked(_));
+        // Until the records of one turn are acted on, a step that was answered is parked still.
+        let State::Parked(parked) = &self.steps[step.index()].state else { return false };
         let Work::Wait(Wait { approval: Some(approval), .. }) = &self.step(step).work else { return false };
-        is_parked && approval.by.iter().any(|who| who == by)
+        parked.answer.is_none() && approval.by.iter().any(|who| who == by)
     }
 
     /// What the step's rules and holes see, once it was decided that it may start: the run as it was then.

@@ -357,6 +357,7 @@ fn play(
                     approved,
                     by: "ann".into(),
                     note: String::new(),
+                    uid: None,
                 }));
             }
             _ => (),

@@ -85,6 +85,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("run-finished", "faults"),
     ("step-succeeded", "output"),
     ("approval-given", "note"),
+    ("approval-given", "uid"),
 ];
 
 /// The schema, draft 7.
@@ -405,7 +406,7 @@ mod tests {
             Event::StepSucceeded { step, output: None },
             Event::StepSucceeded { step, output: Some(json("1")) },
             Event::SignalReceived { signal: "s".into(), data: json("null") },
-            Event::ApprovalGiven { step, approved: false, by: "a".into(), note: "n".into() },
+            Event::ApprovalGiven { step, approved: false, by: "a".into(), note: "n".into(), uid: Some(1) },
             Event::StepCancelRequested { step, reason: "r".into() },
             Event::StepReused {
                 step,

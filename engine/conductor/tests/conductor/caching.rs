@@ -217,7 +217,7 @@ async fn an_engine_that_died_after_any_record_comes_to_the_same_answers() {
 }
 
 #[tokio::test]
-async fn only_an_answer_whose_record_is_durable_is_kept() {
+async fn an_answer_is_kept_as_soon_as_its_record_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(folder.path(), Mode::Drive).unwrap();
     let house = House { journal, ..House::new() };

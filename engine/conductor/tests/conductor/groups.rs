@@ -167,6 +167,19 @@ async fn a_stopped_run_is_in_the_way_until_it_is_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stopped_run_whose_place_is_taken_does_first_what_it_does_in_any_case() {
+    let (run, records) = whole_run().await;
+    let house = House::at(left_after(&deploy("queue"), &run, &records[..3]).await, records[2].at);
+    let newest = house.conductor.start(deploy("cancel-running"), region("eu")).await.unwrap();
+    assert_eq!(newest.ahead(), std::slice::from_ref(&run));
+    let id = newest.id().clone();
+    assert_eq!(newest.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
+    assert_eq!(house.journal.summary(&run).unwrap().outcome, Some(Outcome::Cancelled));
+    assert_eq!(house.started(), ["tell#1", "sleep#1", "tell#1"]);
+    assert!(span(&house, &id).0.unwrap() >= span(&house, &run).1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_can_not_be_named_is_refused_before_there_is_a_run() {
     let house = House::new();
     let unnamed =

@@ -85,7 +85,7 @@ impl Perform for Cast {
 fn request(line: &str) -> Option<Request> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (step, reason) = (rest.to_owned(), "enough".to_owned());
-    let answer = |step, approved| Request::Answer { step, approved, by: "ann".into(), note: String::new() };
+    let answer = |step, approved| Request::Answer { step, approved, by: "ann".into(), note: String::new(), uid: None };
     Some(match word {
         "cancel" if rest.is_empty() => Request::Cancel { reason },
         "cancel" => Request::CancelStep { step, reason },

@@ -90,15 +90,26 @@ async fn signals_and_approvals_reach_a_run_that_is_driven() {
     let serving = tokio::spawn(house.conductor.clone().serve_requests());
     let started = house.conductor.start(Arc::new(plan(WAITING)), no_inputs()).await.unwrap();
     let run = started.id().clone();
-    let answer = |by: &str| Request::Answer { step: "ask".into(), approved: true, by: by.into(), note: String::new() };
+    let answer = |by: &str| Request::Answer {
+        step: "ask".into(),
+        approved: true,
+        by: by.into(),
+        note: String::new(),
+        uid: None,
+    };
     house.journal.request(&run, answer("eve")).unwrap();
+    house.journal.request(&run, answer("ann")).unwrap();
+    // The first word counts, also before anything has come of it.
     house.journal.request(&run, answer("ann")).unwrap();
     house.journal.request(&run, Request::Signal { signal: "stop".into(), data: Json::null() }).unwrap();
     house.journal.request(&run, Request::Signal { signal: "go".into(), data: Json::null() }).unwrap();
     assert_eq!(started.ending().await.unwrap(), Ending::Finished(Outcome::Succeeded));
     let events = house.events(&run);
     let given: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::ApprovalGiven { .. })).collect();
-    assert!(matches!(given[..], [Event::ApprovalGiven { by, .. }] if by == "ann"), "only those who may: {given:?}");
+    assert!(
+        matches!(given[..], [Event::ApprovalGiven { by, .. }] if by == "ann"),
+        "only those who may, and once: {given:?}"
+    );
     assert!(house.journal.requests(&run).unwrap().is_empty(), "all of them are answered");
     serving.abort();
 }
@@ -110,14 +121,16 @@ async fn a_parked_run_keeps_what_it_is_sent_and_goes_on_when_it_is_resumed() {
     let run = started.id().clone();
     house.conductor.stop();
     assert_eq!(started.ending().await.unwrap(), Ending::Stopped);
-    let answer = Request::Answer { step: "ask".into(), approved: true, by: "ann".into(), note: "fine".into() };
+    let answer =
+        Request::Answer { step: "ask".into(), approved: true, by: "ann".into(), note: "fine".into(), uid: None };
     house.journal.request(&run, Request::Signal { signal: "go".into(), data: Json::null() }).unwrap();
+    house.journal.request(&run, answer.clone()).unwrap();
     house.journal.request(&run, answer).unwrap();
     // Another conductor that drives the journal, but not this run, leaves them.
     let other = House::over(house.journal.clone());
     let serving = tokio::spawn(other.conductor.clone().serve_requests());
     other.run(plan_of_steps(&[("sleep", &[])])).await;
-    assert_eq!(house.journal.requests(&run).unwrap().len(), 2);
+    assert_eq!(house.journal.requests(&run).unwrap().len(), 3);
     let ending = other.conductor.resume(&run).await.unwrap().ending().await.unwrap();
     assert_eq!(ending, Ending::Finished(Outcome::Succeeded));
     serving.abort();

@@ -446,10 +446,11 @@ impl What {
             }
             What::Admitted { group } => format!("it was its turn in the group `{}`", in_one_line(group)),
             What::Signalled { signal } => format!("the signal `{signal}` came"),
-            What::Answered { step, approved, by, note } => {
+            What::Answered { step, approved, by, note, uid } => {
                 let word = if *approved { "approved" } else { "rejected" };
                 let note = if note.is_empty() { String::new() } else { format!(": {}", in_one_line(note)) };
-                format!("{} {word} {step}{note}", in_one_line(by))
+                let uid = uid.map(|uid| format!(" (uid {uid})")).unwrap_or_default();
+                format!("{}{uid} {word} {step}{note}", in_one_line(by))
             }
             What::ScopeTimedOut { scope } => format!("the timeout of {scope} passed"),
             What::Reused { run, steps } => format!("{} reused from run {run}", names(steps)),

@@ -135,7 +135,7 @@ impl Run {
                 let id = self.plan.signals.iter().position(|known| known.name == *signal)?;
                 self.signal(crate::plan::SignalId(id as u32), data);
             }
-            Event::ApprovalGiven { step, approved, by, note } => {
+            Event::ApprovalGiven { step, approved, by, note, .. } => {
                 let waits = matches!(&self.step_in(*step)?.work, Work::Wait(wait) if wait.approval.is_some());
                 waits.then_some(())?;
                 let answer = approval(*approved, by, note);
