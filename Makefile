@@ -39,6 +39,7 @@ lint: ## Check format, lints, licences, duplicates and sources of all workspaces
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	cargo fmt --check --manifest-path engine/journal/model/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked $(PLUGINS) --workspace --all-targets -- -D warnings
 	cargo clippy --locked $(MODEL) -- -D warnings
