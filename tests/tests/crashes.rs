@@ -55,8 +55,8 @@ fn write_waiting(bench: &Bench) {
         process = "{repo}/plugins/process"
         [steps.before]
         use = "process"
-        with = { program = "sh", args = ["-c", "echo once >> ${workflow.directory}/before"] }
-        grant = { process = ["sh"] }
+        with = { program = "sh", args = ["-c", "echo once >> ${workflow.directory}/out/before"] }
+        grant = { process = ["sh"], files = [{ path = "out", write = true }] }
         [steps.middle]
         needs = ["before"]
         use = "process"
@@ -70,6 +70,7 @@ fn write_waiting(bench: &Bench) {
         [outputs]
         said = "${steps.after.output.lines[0]}"
     "#;
+    std::fs::create_dir_all(bench.path().join("out")).unwrap();
     bench.write("waiting.toml", &toml.replace("{repo}", &downbeat_tests::repository().display().to_string()));
 }
 
@@ -94,7 +95,7 @@ fn killed_in_the_middle_a_run_resumes_where_it_was() {
         .find(|line| line.ends_with("says something else than this run began with; the run keeps its plan"));
     assert!(changed.is_some_and(|line| line.contains("waiting.toml")), "{}", resumed.stderr);
     // What had succeeded was not done again; what was in flight was, and says so.
-    assert_eq!(std::fs::read_to_string(bench.path().join("before")).unwrap(), "once\n");
+    assert_eq!(std::fs::read_to_string(bench.path().join("out/before")).unwrap(), "once\n");
     let story = events(&bench);
     let interrupted = story.iter().find(|event| event["event"] == "attempt-interrupted").unwrap();
     assert_eq!((&interrupted["step"], &interrupted["cause"]), (&"middle".into(), &"crash".into()));

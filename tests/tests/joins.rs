@@ -15,7 +15,9 @@ fn bench() -> Bench {
     Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
 }
 
+/// Programs write to the folder `out` beside it.
 fn write(bench: &Bench, toml: &str) {
+    std::fs::create_dir_all(bench.path().join("out")).unwrap();
     let header = r#"
         name = "joins"
         [plugins]
@@ -82,8 +84,8 @@ const RACE: &str = r#"
     timeout = "1h"
     [steps.sleeps]
     use = "process"
-    with = { program = "sh", args = ["-c", "echo $$ > ${workflow.directory}/pid; exec sleep 3600"] }
-    grant = { process = ["sh"] }
+    with = { program = "sh", args = ["-c", "echo $$ > ${workflow.directory}/out/pid; exec sleep 3600"] }
+    grant = { process = ["sh"], files = [{ path = "out", write = true }] }
     [steps.after]
     needs = ["sleeps"]
     use = "rogue"
@@ -108,7 +110,7 @@ fn the_branches_that_lose_are_ended_with_their_programs_and_the_run_succeeds() {
     write(&bench, RACE);
     let mut engine = bench.spawn(&["run", "joins.toml", "--json"]);
     wait_for_starts(&mut engine, &["computes", "sleeps", "quick"]);
-    let pid: i32 = wait_for_file(&mut engine, &bench.path().join("pid")).parse().unwrap();
+    let pid: i32 = wait_for_file(&mut engine, &bench.path().join("out/pid")).parse().unwrap();
     bench.write("go", "");
     let (code, stderr) = end(engine);
     assert_eq!(code, Some(0), "{stderr}");
@@ -131,8 +133,8 @@ fn write_lease(bench: &Bench, work: &str) {
     let toml = r#"
         [steps.lease]
         use = "process"
-        with = { program = "sh", args = ["-c", "echo held > ${workflow.directory}/lease"] }
-        grant = { process = ["sh"] }
+        with = { program = "sh", args = ["-c", "echo held > ${workflow.directory}/out/lease"] }
+        grant = { process = ["sh"], files = [{ path = "out", write = true }] }
         [steps.work]
         needs = ["lease"]
         {work}
@@ -143,8 +145,8 @@ fn write_lease(bench: &Bench, work: &str) {
         [always.release]
         needs = ["lease"]
         use = "process"
-        with = { program = "sh", args = ["-c", "echo ${steps.work.status} > ${workflow.directory}/lease"] }
-        grant = { process = ["sh"] }
+        with = { program = "sh", args = ["-c", "echo ${steps.work.status} > ${workflow.directory}/out/lease"] }
+        grant = { process = ["sh"], files = [{ path = "out", write = true }] }
         [always.tell]
         needs = ["work.failed"]
         use = "rogue"
@@ -161,7 +163,7 @@ const WAITS: &str = r#"
 "#;
 
 fn lease(bench: &Bench) -> String {
-    std::fs::read_to_string(bench.path().join("lease")).unwrap().trim().to_owned()
+    std::fs::read_to_string(bench.path().join("out/lease")).unwrap().trim().to_owned()
 }
 
 #[test]

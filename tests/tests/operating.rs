@@ -21,13 +21,13 @@ word = { type = "string", default = "one" }
 process = "{repo}/plugins/process"
 [steps.checkout]
 use   = "process"
-with  = { program = "sh", args = ["-c", "echo source > source; echo checkout >> ${workflow.directory}/done"] }
-grant = { process = ["sh"], workspace = true }
+with  = { program = "sh", args = ["-c", "echo source > source; echo checkout >> ${workflow.directory}/out/done"] }
+grant = { process = ["sh"], workspace = true, files = [{ path = "out", write = true }] }
 [steps.build]
 needs = ["checkout"]
 use   = "process"
-with  = { program = "sh", args = ["-c", "cat source > target; echo build >> ${workflow.directory}/done"] }
-grant = { process = ["sh"], workspace = true }
+with  = { program = "sh", args = ["-c", "cat source > target; echo build >> ${workflow.directory}/out/done"] }
+grant = { process = ["sh"], workspace = true, files = [{ path = "out", write = true }] }
 [steps.test]
 needs = ["build"]
 use   = "process"
@@ -48,14 +48,16 @@ fn bench() -> Bench {
     bench
 }
 
+/// Programs write to the folder `out` beside it.
 fn write(bench: &Bench, name: &str, toml: &str) {
+    fs::create_dir_all(bench.path().join("out")).unwrap();
     bench.write(name, &toml.replace("{repo}", &repository().display().to_string()));
 }
 
 /// What was done beside the workflow, sorted.
 fn done(bench: &Bench) -> Vec<String> {
     let mut lines: Vec<String> =
-        fs::read_to_string(bench.path().join("done")).unwrap().lines().map(str::to_owned).collect();
+        fs::read_to_string(bench.path().join("out/done")).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }
@@ -210,8 +212,8 @@ grant = { process = ["sh"] }
 [steps.second]
 needs = ["first"]
 use   = "process"
-with  = { program = "touch", args = ["${workflow.directory}/second"] }
-grant = { process = ["touch"] }
+with  = { program = "touch", args = ["${workflow.directory}/out/second"] }
+grant = { process = ["touch"], files = [{ path = "out", write = true }] }
 [steps.other]
 use   = "process"
 with  = { program = "sh", args = ["-c", "while true; do sleep 0.02; done"] }
@@ -254,14 +256,14 @@ fn a_paused_run_stays_paused_over_a_kill_until_it_is_unpaused() {
     engine.until("attempt-cancelled", "");
     kill_process(Pid::from_child(&engine.0), Signal::KILL).unwrap();
     engine.ends();
-    assert!(!bench.path().join("second").exists(), "nothing new was started");
+    assert!(!bench.path().join("out/second").exists(), "nothing new was started");
 
     let mut resumed = Engine::spawn(&bench, &["resume", "--json"]);
     // Once it is driven again, whoever asks reaches it.
     while !bench.run(&["list"]).stdout.contains("running (paused)") {
         assert!(resumed.0.try_wait().unwrap().is_none(), "it waits");
     }
-    assert!(!bench.path().join("second").exists(), "it stays paused");
+    assert!(!bench.path().join("out/second").exists(), "it stays paused");
     let unpaused = bench.run(&["unpause", &id]);
     assert_eq!(unpaused.code, 0, "{}", unpaused.stderr);
     resumed.until("attempt-succeeded", "second");

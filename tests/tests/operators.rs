@@ -31,6 +31,10 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Field("`limit.log`", "log", Unit::Bytes),
             Row::Field("`limit.process-output`", "process_output", Unit::Bytes),
             Row::Field("`limit.artifact`", "artifact", Unit::Bytes),
+            Row::Field("`limit.process-memory`", "process_memory", Unit::Bytes),
+            Row::Field("`limit.process-cpu`", "process_cpu_ms", Unit::Ms),
+            Row::Field("`limit.process-file`", "process_file", Unit::Bytes),
+            Row::Field("`limit.processes`", "processes", Unit::Count),
             Row::Field("`timeout`", "time_ms", Unit::Ms),
         ],
     ),
@@ -270,8 +274,20 @@ fn compare(name: &str, expected: &str) {
 
 /// A field's default and what its documentation says.
 fn limit(field: &str) -> (u64, String) {
-    let limits = serde_json::to_value(Limits::default()).unwrap();
-    let value = limits[field.replace('_', "-")].as_u64().unwrap_or_else(|| panic!("`Limits` has a number `{field}`"));
+    let usual = Limits::default();
+    let limits = serde_json::to_value(&usual).unwrap();
+    // Those that are not written when they are as usual.
+    let unwritten = match field {
+        "process_memory" => Some(usual.process_memory),
+        "process_cpu_ms" => Some(usual.process_cpu_ms),
+        "process_file" => Some(usual.process_file),
+        "processes" => Some(usual.processes),
+        _ => None,
+    };
+    let value = limits[field.replace('_', "-")]
+        .as_u64()
+        .or(unwritten)
+        .unwrap_or_else(|| panic!("`Limits` has a number `{field}`"));
     let source = fs::read_to_string(repository().join("engine/workflow/src/capability.rs")).unwrap();
     (value, documentation(&source, &format!("pub {field}: u64,")))
 }
@@ -289,7 +305,8 @@ fn constant_of(file: &str, name: &str) -> (u64, String) {
 fn documentation(source: &str, text: &str) -> String {
     let lines: Vec<&str> = source.lines().collect();
     let at = lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("nothing has `{text}`"));
-    let above = lines[..at].iter().rev().map_while(|line| line.trim().strip_prefix("///"));
+    let above = lines[..at].iter().rev().skip_while(|line| line.trim().starts_with("#["));
+    let above = above.map_while(|line| line.trim().strip_prefix("///"));
     let mut words: Vec<&str> = above.map(str::trim).collect();
     words.reverse();
     words.join(" ").replace("[`", "`").replace("`]", "`").replace('|', "\\|")

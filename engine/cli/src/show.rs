@@ -238,6 +238,19 @@ fn failure_notes(name: &str, plan: &Step, step: &StepHistory, failed: bool) -> S
     if dropped > 0 {
         let _ = writeln!(notes, "\n{} of the log of {name} were dropped (limit `log`)", units::size(dropped));
     }
+    let mut unprotected: Vec<_> = usages
+        .clone()
+        .filter_map(|usage| usage.programs.as_ref())
+        .flat_map(|programs| &programs.unprotected)
+        .map(|it| it.word())
+        .collect();
+    unprotected.sort_unstable();
+    unprotected.dedup();
+    if !unprotected.is_empty() {
+        let missing = unprotected.join(", ");
+        let _ =
+            writeln!(notes, "\nprograms of {name} ran without protections that this system does not have: {missing}");
+    }
     let mut refusals: Vec<_> = usages.flat_map(|usage| &usage.refusals).collect();
     refusals.dedup();
     for refusal in refusals {

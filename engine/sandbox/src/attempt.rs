@@ -132,7 +132,7 @@ impl Sandbox {
         // What was cut off in a program was killed just now.
         if let Some(children) = store.data().children.clone() {
             children.gone().await;
-            usage.process_cpu_us = children.cpu_us();
+            children.account(&mut usage);
         }
         log.flush();
         let end = match raced {
@@ -140,7 +140,14 @@ impl Sandbox {
                 usage.bytes_out = output.len() as u64;
                 failure::of_output(output, &call.limits).map_or_else(End::Failed, End::Succeeded)
             }
-            Raced::Guest(Ok(Err(failure))) => End::Failed(failure::of_guest(failure)),
+            Raced::Guest(Ok(Err(failure))) => {
+                let failure = failure::of_guest(failure);
+                // What the guest makes of a program that was stopped by a limit is its own words for that.
+                End::Failed(match store.data().exceeded {
+                    Some(limit) => Failure { kind: FailureKind::Limit { limit: limit.into() }, ..failure },
+                    None => failure,
+                })
+            }
             Raced::Guest(Err(error)) => {
                 End::Failed(failure::of_error(&error, store.data().meter.denied(), &call.limits, timeout, &log))
             }
@@ -226,7 +233,7 @@ fn account(usage: &mut Usage, store: &mut Store<State>, log: &Log) {
     let state = store.data_mut();
     usage.memory_peak = state.meter.memory.peak;
     usage.table_elements_peak = state.meter.tables.peak;
-    usage.refusals = std::mem::take(&mut state.reach.refusals);
+    usage.refusals = state.reach.take_refusals();
     (usage.log_bytes, usage.log_dropped) = log.totals();
 }
 

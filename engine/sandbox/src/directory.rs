@@ -102,6 +102,21 @@ impl Directory {
         Ok(Directory { file: file.into(), path: found })
     }
 
+    /// Opens the directory at a path, through no link, or the file if one is there.
+    pub(crate) fn open_or_file(path: &Path) -> Result<Directory, Barred> {
+        let opened = Directory::open(path);
+        let (Err(Barred::System(error)), Some(parent), Some(name)) = (&opened, path.parent(), path.file_name()) else {
+            return opened;
+        };
+        if error.kind() != io::ErrorKind::NotADirectory {
+            return opened;
+        }
+        let parent = Directory::open(parent)?;
+        // A pipe does not keep whoever opens it waiting.
+        let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(Directory { file: openat(&parent.file, name, file, Mode::empty())?.into(), path: parent.path.join(name) })
+    }
+
     /// Opens the directory at a path, through no link; makes it if it is not there, and those on the way to it.
     pub(crate) fn open_or_make(path: &Path) -> Result<Directory, Barred> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Directory::open(path) };
@@ -187,6 +202,21 @@ mod tests {
             let opened = Directory::open(&root.join(spelling)).unwrap();
             assert_eq!(opened.path, root.join(spelling).canonicalize().unwrap(), "{spelling}");
         }
+    }
+
+    #[test]
+    fn a_file_is_opened_where_one_may_be_and_a_link_is_none() {
+        let (_folder, root) = folder();
+        fs::write(root.join("data/file"), "text").unwrap();
+        symlink("file", root.join("data/name")).unwrap();
+        let opened = Directory::open_or_file(&root.join("data/file")).unwrap();
+        assert_eq!(
+            (std::io::read_to_string(opened.file).unwrap().as_str(), opened.path),
+            ("text", root.join("data/file"))
+        );
+        assert!(Directory::open_or_file(&root.join("data")).is_ok());
+        assert!(matches!(Directory::open_or_file(&root.join("data/name")), Err(Barred::Link { .. })));
+        assert!(matches!(Directory::open_or_file(&root.join("data/none")), Err(Barred::System(_))));
     }
 
     #[test]

@@ -36,6 +36,8 @@ mod bulk;
 
 mod meter;
 
+mod native;
+
 mod cpu;
 
 mod reach;

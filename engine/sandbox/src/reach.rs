@@ -2,7 +2,7 @@
 //! does anything; a refusal is the same three texts for the guest and for the attempt's record.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use downbeat_workflow::capability::{Capability, FileGrant, Grants};
 use downbeat_workflow::event::Refusal;
@@ -33,6 +33,28 @@ pub(crate) struct Reach {
     /// What no grant may reach.
     reserved: Arc<[PathBuf]>,
     pub(crate) refusals: Vec<Refusal>,
+    /// Those that become known while others are waited for.
+    pub(crate) refused_later: Later,
+}
+
+/// Refusals of what goes on beside the guest: a request knows only when it is about to connect.
+#[derive(Clone, Default)]
+pub(crate) struct Later(Arc<Mutex<Vec<Refusal>>>);
+
+impl Later {
+    /// Records a refusal, as [`Reach::refuse`] does; with these grants it would be none.
+    pub(crate) fn refuse(&self, capability: &str, wanted: &str, enough: &Grants) {
+        let refusal = refusal(capability, wanted, &written(enough, ""));
+        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.len() < REFUSALS_MAX && !refusals.contains(&refusal) {
+            refusals.push(refusal);
+        }
+    }
+
+    /// All so far.
+    pub(crate) fn take(&self) -> Vec<Refusal> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Reach {
@@ -42,7 +64,7 @@ impl Reach {
         workspace: PathBuf,
         reserved: Arc<[PathBuf]>,
     ) -> Reach {
-        Reach { grants, directory, workspace, reserved, refusals: Vec::new() }
+        Reach { grants, directory, workspace, reserved, refusals: Vec::new(), refused_later: Later::default() }
     }
 
     /// Whether the grants cover this use. If not, the refusal is on record.
@@ -126,13 +148,13 @@ impl Reach {
     /// Records and returns a refusal. `grant` is what is missing between the braces of `grant = { }`, as in
     /// `process = ["cargo"]`; the hint has what is granted already as well, since a key is written once.
     pub(crate) fn refuse(&mut self, capability: &str, wanted: &str, grant: &str) -> Refusal {
-        let grant = self.grants_with(grant);
-        let refusal = Refusal {
-            capability: capability.to_owned(),
-            wanted: text::visible(&text::bounded(wanted, WANTED_MAX), false).into_owned(),
-            hint: format!("grant = {{ {} }}", text::bounded(&grant, GRANT_MAX)),
-        };
-        self.record(refusal)
+        self.record(refusal(capability, wanted, &written(&self.grants, grant)))
+    }
+
+    /// All that were recorded, each once.
+    pub(crate) fn take_refusals(&mut self) -> Vec<Refusal> {
+        self.refused_later.take().into_iter().for_each(|refusal| drop(self.record(refusal)));
+        std::mem::take(&mut self.refusals)
     }
 
     fn record(&mut self, refusal: Refusal) -> Refusal {
@@ -153,36 +175,6 @@ impl Reach {
         self.refuse(capability, wanted, &format!("{capability} = true"))
     }
 
-    /// The attempt's grants and one more, as they are written.
-    fn grants_with(&self, grant: &str) -> String {
-        let grants = &self.grants;
-        let lists: [(&str, Vec<String>); 4] = [
-            ("process", grants.process.iter().map(ToString::to_string).collect()),
-            ("files", grants.files.iter().map(ToString::to_string).collect()),
-            ("http", grants.http.iter().map(ToString::to_string).collect()),
-            ("env", grants.env.iter().map(|name| text::toml_string(name)).collect()),
-        ];
-        let (new, value) = grant.split_once(" = ").unwrap_or((grant, ""));
-        let mut written = Vec::new();
-        for (name, mut items) in lists {
-            if name == new {
-                let item = value.strip_prefix('[').and_then(|item| item.strip_suffix(']')).unwrap_or(value);
-                // A directory that may only be read is the same one, to be written as well.
-                items.retain(|known| !item.starts_with(known.trim_end_matches(" }")));
-                items.push(item.to_owned());
-            }
-            if !items.is_empty() {
-                written.push(format!("{name} = [{}]", items.join(", ")));
-            }
-        }
-        for name in Capability::WHOLE.map(Capability::word) {
-            if name == new || grants.has(name) {
-                written.push(format!("{name} = true"));
-            }
-        }
-        written.join(", ")
-    }
-
     /// Whether anything out there can change while the guest waits. If not, waiting is pointless and skipped.
     pub(crate) fn is_isolated(&self) -> bool {
         let grants = &self.grants;
@@ -199,6 +191,22 @@ impl Reach {
         Directory::open(&self.host_path(&grant.path))?.apart_from(&self.reserved)
     }
 
+    /// Whether a path of this machine lies in a directory that is granted, by its text.
+    pub(crate) fn covers(&self, path: &Path) -> bool {
+        let mut roots = self.grants.files.iter().map(|grant| self.host_path(&grant.path));
+        roots.any(|root| path.starts_with(root)) || self.grants.workspace && path.starts_with(&self.workspace)
+    }
+
+    /// A path of this machine as a grant has it: from the workflow's folder if it lies there.
+    pub(crate) fn guest_path<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.directory).unwrap_or(path)
+    }
+
+    /// Opens a directory or a file that a program may read, and the guest may not.
+    pub(crate) fn open_path(&self, path: &Path) -> Result<Directory, Barred> {
+        Directory::open_or_file(path)?.apart_from(&self.reserved)
+    }
+
     /// Opens the run's own directory, made if it is not there yet. Only for attempts that it is granted to.
     pub(crate) fn workspace(&self) -> Result<Directory, Barred> {
         Directory::open_or_make(&self.workspace)
@@ -209,6 +217,44 @@ impl Reach {
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&str, String)> {
         self.grants.env.iter().filter_map(|name| Some((name.as_str(), std::env::var(name).ok()?)))
     }
+}
+
+/// A refusal, in words that are bounded and safe to print.
+fn refusal(capability: &str, wanted: &str, grant: &str) -> Refusal {
+    Refusal {
+        capability: capability.to_owned(),
+        wanted: text::visible(&text::bounded(wanted, WANTED_MAX), false).into_owned(),
+        hint: format!("grant = {{ {} }}", text::bounded(grant, GRANT_MAX)),
+    }
+}
+
+/// Grants and one more, as they are written; without it if it is empty.
+fn written(grants: &Grants, grant: &str) -> String {
+    let lists: [(&str, Vec<String>); 4] = [
+        ("process", grants.process.iter().map(ToString::to_string).collect()),
+        ("files", grants.files.iter().map(ToString::to_string).collect()),
+        ("http", grants.http.iter().map(ToString::to_string).collect()),
+        ("env", grants.env.iter().map(|name| text::toml_string(name)).collect()),
+    ];
+    let (new, value) = grant.split_once(" = ").unwrap_or((grant, ""));
+    let mut written = Vec::new();
+    for (name, mut items) in lists {
+        if name == new {
+            let item = value.strip_prefix('[').and_then(|item| item.strip_suffix(']')).unwrap_or(value);
+            // A directory that may only be read is the same one, to be written as well.
+            items.retain(|known| !item.starts_with(known.trim_end_matches(" }")));
+            items.push(item.to_owned());
+        }
+        if !items.is_empty() {
+            written.push(format!("{name} = [{}]", items.join(", ")));
+        }
+    }
+    for name in Capability::WHOLE.map(Capability::word) {
+        if name == new || grants.has(name) {
+            written.push(format!("{name} = true"));
+        }
+    }
+    written.join(", ")
 }
 
 #[cfg(test)]

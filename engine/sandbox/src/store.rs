@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) virtual_ns: u64,
     /// Its native programs; none have been started if there is none.
     pub(crate) children: Option<Arc<Children>>,
+    /// The limit by which one of its programs was stopped.
+    pub(crate) exceeded: Option<&'static str>,
     /// What it gave others to work on.
     pub(crate) appended: Appended,
     pub(crate) table: ResourceTable,
@@ -78,6 +80,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         deadline: deadline(setup.started, setup.timeout),
         virtual_ns: 0,
         children: None,
+        exceeded: None,
         appended: Appended::default(),
         table: ResourceTable::new(),
         wasi: None,

@@ -38,6 +38,9 @@ pub struct Grants {
     /// The run's own directory, shared by the run's steps: `/workspace` in the guest, the working directory of programs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub workspace: bool,
+    /// Protections without which no native program of the step is started: what a policy requires.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Protection>,
     /// What the workflow grants and another key took away. It is not among what stands above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<Withheld>,
@@ -476,6 +479,39 @@ pub struct Limits {
     /// Wall time of one attempt in milliseconds when the step sets no `timeout`. One hour: a forgotten endless loop ends
     /// on the same day.
     pub time_ms: u64,
+    /// Private memory of a native program, and what it and all that it started hold in memory together. 8 GiB: linking a
+    /// large program takes four, and a program that leaks ends before the machine does.
+    #[serde(skip_serializing_if = "is_usual_process_memory")]
+    pub process_memory: u64,
+    /// CPU time of each native process in milliseconds, taken as whole seconds, rounded up. One hour: a compiler takes
+    /// minutes, and what computes for longer without a word is forgotten rather than slow.
+    #[serde(skip_serializing_if = "is_usual_process_cpu")]
+    pub process_cpu_ms: u64,
+    /// One file that a native program writes. 16 GiB: the image of a small disk fits, and a log that repeats itself ends
+    /// before the disk is full.
+    #[serde(skip_serializing_if = "is_usual_process_file")]
+    pub process_file: u64,
+    /// Processes and threads of a native program at once, itself and all that it started. 4,000: a parallel build on a
+    /// machine of 64 processors has two thousand, most of them threads of its compilers.
+    #[serde(skip_serializing_if = "is_usual_processes")]
+    pub processes: u64,
+}
+
+// Plans of before these limits were there have the same text as those that leave them alone.
+fn is_usual_process_memory(bytes: &u64) -> bool {
+    *bytes == Limits::default().process_memory
+}
+
+fn is_usual_process_cpu(ms: &u64) -> bool {
+    *ms == Limits::default().process_cpu_ms
+}
+
+fn is_usual_process_file(bytes: &u64) -> bool {
+    *bytes == Limits::default().process_file
+}
+
+fn is_usual_processes(count: &u64) -> bool {
+    *count == Limits::default().processes
 }
 
 impl Default for Limits {
@@ -489,6 +525,89 @@ impl Default for Limits {
             process_output: MIB,
             artifact: 1024 * MIB,
             time_ms: 3_600_000,
+            process_memory: 8 * 1024 * MIB,
+            process_cpu_ms: 3_600_000,
+            process_file: 16 * 1024 * MIB,
+            processes: 4_000,
         }
+    }
+}
+
+/// A part of what keeps native programs within their grants. Each depends on the system: Linux from some version on, and
+/// what it was built with. What an attempt's programs had to do without is in its
+/// [`Usage`](crate::event::Usage::unprotected); whether they may is for a policy to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protection {
+    /// No program gets more rights than the engine has, by a set-user-ID bit or otherwise.
+    NoNewPrivileges,
+    /// Of the rights of the superuser, those that could undo the other protections are given up.
+    Capabilities,
+    /// What a program started is killed with it, also what left its process group.
+    Session,
+    /// Bounds of memory, CPU time, files and processes.
+    Limits,
+    /// System calls that no step needs are refused: other processes' memory, mounts, namespaces, the kernel's own.
+    SystemCalls,
+    /// Only granted directories, and those of the system, can be opened.
+    Files,
+    /// No network without its grant.
+    Network,
+    /// No signal reaches a process that is none of the program's own, and no abstract socket of such a one is reached.
+    Signals,
+}
+
+impl Protection {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Protection; 8] = [
+        Protection::NoNewPrivileges,
+        Protection::Capabilities,
+        Protection::Session,
+        Protection::Limits,
+        Protection::SystemCalls,
+        Protection::Files,
+        Protection::Network,
+        Protection::Signals,
+    ];
+
+    /// Its word, in policies and in the record.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Protection::NoNewPrivileges => "no-new-privileges",
+            Protection::Capabilities => "capabilities",
+            Protection::Session => "session",
+            Protection::Limits => "limits",
+            Protection::SystemCalls => "system-calls",
+            Protection::Files => "files",
+            Protection::Network => "network",
+            Protection::Signals => "signals",
+        }
+    }
+
+    /// The one with this word.
+    pub fn of_word(word: &str) -> Option<Protection> {
+        Protection::ALL.into_iter().find(|protection| protection.word() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protection_is_written_as_its_word() {
+        for protection in Protection::ALL {
+            assert_eq!(serde_json::to_value(protection).unwrap(), protection.word());
+            assert_eq!(Protection::of_word(protection.word()), Some(protection));
+        }
+        assert_eq!(Protection::of_word("courage"), None);
+    }
+
+    #[test]
+    fn limits_that_are_left_alone_are_written_as_before_they_were_there() {
+        let text = serde_json::to_string(&Limits::default()).unwrap();
+        assert!(!text.contains("processes") && text.contains("process-output"), "{text}");
+        let changed = Limits { processes: 5, ..Limits::default() };
+        assert_eq!(serde_json::from_str::<Limits>(&serde_json::to_string(&changed).unwrap()).unwrap(), changed);
     }
 }

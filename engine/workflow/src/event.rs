@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Protection;
 use crate::description::Digest;
 use crate::json::Json;
 use crate::plan::{Plan, PoolId, StepId, is_default};
@@ -584,9 +585,28 @@ pub struct Usage {
     /// Peak of table elements.
     #[serde(skip_serializing_if = "is_zero")]
     pub table_elements_peak: u64,
+    /// What is to be told of native programs, if there is anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Box<Programs>>,
     /// Capabilities that the guest asked for and was refused, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
+}
+
+/// What native programs of an attempt were seen to use, and had to do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Programs {
+    /// Most memory that one of them and what it started held together, bytes. Looked at now and then: a program that takes
+    /// less than a tenth of a second may not have been seen.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory_peak: u64,
+    /// Most processes that one of them was seen to have at once, itself included.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub processes_peak: u64,
+    /// Protections that they ran without, as this system does not have them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<Protection>,
 }
 
 /// A capability that was refused.

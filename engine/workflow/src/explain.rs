@@ -1374,11 +1374,14 @@ impl<'p> Teller<'p> {
                 account.refusals.push(refusal.clone());
             }
         }
+        let programs = usage.programs.as_deref();
         let used = [
             ("memory", usage.memory_peak, limits.memory, 0),
             ("table-elements", usage.table_elements_peak, limits.table_elements, 0),
             ("output", usage.bytes_out, limits.output, 0),
             ("log", usage.log_bytes, limits.log, usage.log_dropped),
+            ("process-memory", programs.map_or(0, |programs| programs.memory_peak), limits.process_memory, 0),
+            ("processes", programs.map_or(0, |programs| programs.processes_peak), limits.processes, 0),
             ("timeout", usage.wall_us / 1_000, timeout, 0),
         ];
         for (limit, used, most, dropped) in used {

@@ -874,6 +874,10 @@ fn unusual(limits: &Limits) -> BTreeMap<&'static str, u64> {
         ("log", limits.log, usual.log),
         ("process-output", limits.process_output, usual.process_output),
         ("artifact", limits.artifact, usual.artifact),
+        ("process-memory", limits.process_memory, usual.process_memory),
+        ("process-cpu", limits.process_cpu_ms, usual.process_cpu_ms),
+        ("process-file", limits.process_file, usual.process_file),
+        ("processes", limits.processes, usual.processes),
     ];
     all.into_iter().filter(|(_, is, usual)| is != usual).map(|(name, is, _)| (name, is)).collect()
 }

@@ -38,7 +38,7 @@ pub use draft::{File, beside};
 use graph::Owner;
 pub(crate) use graph::{JOIN_WORDS, REST_WORDS};
 use list::AMONG;
-pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX, ROUNDS_MAX};
+pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX, PROCESSES_MAX, ROUNDS_MAX};
 
 /// The most steps of a workflow. 100,000: what the engine is built and measured for.
 pub const STEPS_MAX: usize = 100_000;

@@ -315,6 +315,14 @@ pub struct LimitSpec {
     pub process_output: Option<Spanned<Size>>,
     /// `artifact`.
     pub artifact: Option<Spanned<Size>>,
+    /// `process-memory`.
+    pub process_memory: Option<Spanned<Size>>,
+    /// `process-cpu`.
+    pub process_cpu: Option<Spanned<String>>,
+    /// `process-file`.
+    pub process_file: Option<Spanned<Size>>,
+    /// `processes`.
+    pub processes: Option<Spanned<i64>>,
 }
 
 /// A number of bytes, as written.

@@ -1,6 +1,7 @@
 //! The JSON Schema of one line of the event stream, for programs that read it. Events and fields may be added to it, so
 //! that it allows more than it lists; a test holds that it lists all that there is.
 
+use downbeat_workflow::capability::Protection;
 use downbeat_workflow::log::Level;
 use serde_json::{Map, Value, json};
 
@@ -247,6 +248,19 @@ fn usage() -> Value {
             "log-bytes": number("Bytes of log kept."),
             "log-dropped": number("Bytes of log dropped by the limit `log`."),
             "table-elements-peak": number("Peak of table elements."),
+            "programs": {
+                "type": "object",
+                "description": "What native programs were seen to use, and had to do without.",
+                "properties": {
+                    "memory-peak": number("Most memory that one of them and what it started held together, bytes."),
+                    "processes-peak": number("Most processes that one of them had at once."),
+                    "unprotected": {
+                        "type": "array",
+                        "description": "Protections that they ran without, as this system does not have them.",
+                        "items": { "enum": Protection::ALL.map(Protection::word) },
+                    },
+                },
+            },
             "refusals": {
                 "type": "array",
                 "description": "Capabilities that the guest asked for and was refused, each once.",
@@ -305,8 +319,8 @@ fn failure() -> Value {
 mod tests {
     use downbeat_workflow::description::Digest;
     use downbeat_workflow::event::{
-        Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Refusal, RunId, SkipReason, StepEnd,
-        Timestamp, Usage,
+        Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Programs, Refusal, RunId, SkipReason,
+        StepEnd, Timestamp, Usage,
     };
     use downbeat_workflow::json::Json;
     use downbeat_workflow::plan::{PoolId, StepId};
@@ -363,6 +377,11 @@ mod tests {
             log_bytes: 1,
             log_dropped: 1,
             table_elements_peak: 1,
+            programs: Some(Box::new(Programs {
+                memory_peak: 1,
+                processes_peak: 1,
+                unprotected: vec![Protection::Files],
+            })),
             refusals: vec![refusal],
         };
         let failure = |kind| Failure {

@@ -2,17 +2,21 @@
 //! refused request is the typed error `HTTP-request-denied` and a refusal in the attempt's record.
 //!
 //! The engine makes the connection: HTTP/1.1 over TCP, TLS with the roots of webpki and nothing else, to an address that
-//! the granted name resolves to. Bodies are streamed in both directions. Redirects are answers like any other: following
+//! the granted name resolves to and that the grant covers as well: whoever owns a name decides where it leads, and shall not
+//! lead a step to what only this machine can reach. The name is resolved once, and each address judged right before it is
+//! connected, so that no second answer can come in between. What is refused is the typed error
+//! `destination-IP-prohibited` and a refusal in the record. Bodies are streamed in both directions. Redirects are answers like any other: following
 //! one is the guest's decision, and asks for its host's grant again. Connections are not kept: an attempt is short.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use downbeat_workflow::capability::Grants;
 use downbeat_workflow::permission::{self, Use};
 use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
@@ -25,7 +29,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use crate::reach::Reach;
+use crate::reach::{Later, Reach};
 use crate::store::State;
 
 /// How long a connection may take when the guest does not say: three retransmissions of a lost packet take 7 seconds.
@@ -66,7 +70,10 @@ impl WasiHttpHooks for Reach {
         };
         match self.ask(&Use::Http(wanted)) {
             Err(_) => Box::new(async { Err(Error::HttpRequestDenied) }),
-            Ok(_) => Box::new(send(request, target, options.unwrap_or_default())),
+            Ok(granted) => {
+                let way = Way { grants: self.grants.clone(), item: granted.item, refused: self.refused_later.clone() };
+                Box::new(send(request, target, options.unwrap_or_default(), way, System))
+            }
         }
     }
 }
@@ -101,9 +108,16 @@ fn normal(host: &str) -> String {
     host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |address| address.to_string())
 }
 
-async fn send(mut request: http::Request<WasiBody>, target: Target, options: RequestOptions) -> Result<Sent, Error> {
+async fn send(
+    mut request: http::Request<WasiBody>,
+    target: Target,
+    options: RequestOptions,
+    way: Way,
+    resolver: impl Resolve,
+) -> Result<Sent, Error> {
     let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let connection = timeout(connect_timeout, connect(&target)).await.map_err(|_| Error::ConnectionTimeout)??;
+    let connection =
+        timeout(connect_timeout, connect(&target, &way, &resolver)).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(BUFFER_MAX).handshake(TokioIo::new(connection)).await.map_err(of_hyper)?;
     // To an origin server a request names the path alone; where it goes is in the header `host`.
@@ -139,12 +153,52 @@ async fn send(mut request: http::Request<WasiBody>, target: Target, options: Req
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connect(target: &Target) -> Result<Box<dyn Stream>, Error> {
-    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port))
+/// Who knows the addresses of a name.
+trait Resolve: Sync {
+    fn addresses(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+}
+
+/// The machine's own resolver.
+struct System;
+
+impl Resolve for System {
+    async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        tokio::net::lookup_host((host, port)).await.map(Iterator::collect)
+    }
+}
+
+/// The grant by which a request goes out, and where it is put down if the way ends at its address.
+struct Way {
+    grants: Arc<Grants>,
+    item: usize,
+    refused: Later,
+}
+
+impl Way {
+    /// Whether this address may be connected. If not, that is on record.
+    fn leads_to(&self, host: &str, address: IpAddr) -> bool {
+        let grant = &self.grants.http[self.item];
+        let may = permission::may_connect(grant, address);
+        if !may {
+            let mut enough = Grants::clone(&self.grants);
+            enough.http[self.item].private = true;
+            self.refused.refuse("http", &format!("{host} at {address}"), &enough);
+        }
+        may
+    }
+}
+
+async fn connect(target: &Target, way: &Way, resolver: &impl Resolve) -> Result<Box<dyn Stream>, Error> {
+    let addresses = resolver
+        .addresses(&target.host, target.port)
         .await
         .map_err(|error| Error::DnsError { rcode: Some(error.to_string()), info_code: None })?;
     let mut failed = Error::DestinationNotFound;
     for address in addresses {
+        if !way.leads_to(&target.host, address.ip()) {
+            failed = Error::DestinationIpProhibited;
+            continue;
+        }
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true).map_err(of_connect)?;
@@ -249,6 +303,8 @@ impl Body for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use downbeat_workflow::capability::HttpGrant;
+    use std::sync::Mutex;
 
     fn target(uri: &str) -> Target {
         Target::of(&uri.parse().unwrap()).unwrap()
@@ -351,7 +407,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let target = target(&format!("http://127.0.0.1:{port}"));
-        assert!(matches!(connect(&target).await.map(drop), Err(Error::ConnectionRefused)));
+        let way = way("127.0.0.1:*".into());
+        assert!(matches!(connect(&target, &way, &System).await.map(drop), Err(Error::ConnectionRefused)));
     }
 
     #[tokio::test]
@@ -365,7 +422,98 @@ mod tests {
             std::future::pending::<()>().await;
         });
         let target = target(&format!("https://127.0.0.1:{port}"));
-        assert!(matches!(connect(&target).await.map(drop), Err(Error::TlsProtocolError)));
+        let way = way("127.0.0.1:*".into());
+        assert!(matches!(connect(&target, &way, &System).await.map(drop), Err(Error::TlsProtocolError)));
         server.abort();
+    }
+
+    /// A resolver that says another thing each time.
+    struct Told(Mutex<Vec<Vec<SocketAddr>>>);
+
+    impl Told {
+        fn of(answers: &[&[SocketAddr]]) -> Told {
+            Told(Mutex::new(answers.iter().rev().map(|answer| answer.to_vec()).collect()))
+        }
+    }
+
+    impl Resolve for Told {
+        async fn addresses(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            Ok(self.0.lock().unwrap().pop().expect("the name is asked for as often as the test says"))
+        }
+    }
+
+    fn way(grant: HttpGrant) -> Way {
+        Way { grants: Arc::new(Grants { http: vec![grant], ..Grants::default() }), item: 0, refused: Later::default() }
+    }
+
+    /// A server on loopback that counts who comes.
+    async fn listen() -> (tokio::net::TcpListener, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Whether nobody has come.
+    fn is_alone(listener: &tokio::net::TcpListener) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        listener.poll_accept(&mut cx).is_pending()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_private_address_is_not_connected() {
+        let (listener, here) = listen().await;
+        let target = target(&format!("http://rebound.example:{}", here.port()));
+        for address in [
+            here.ip(),
+            "169.254.169.254".parse().unwrap(),
+            "10.0.0.1".parse().unwrap(),
+            "::ffff:127.0.0.1".parse().unwrap(),
+            "fd00::1".parse().unwrap(),
+            "0.0.0.0".parse().unwrap(),
+        ] {
+            let way = way("rebound.example:*".into());
+            let resolver = Told::of(&[&[SocketAddr::new(address, here.port())]]);
+            let connected = connect(&target, &way, &resolver).await.map(drop);
+            assert!(matches!(connected, Err(Error::DestinationIpProhibited)), "{address}: {connected:?}");
+            let refused = way.refused.take();
+            assert_eq!(refused[0].wanted, format!("rebound.example at {address}"));
+            let line = r#"grant = { http = [{ host = "rebound.example:*", private = true }] }"#;
+            assert_eq!(refused[0].hint, line);
+        }
+        assert!(is_alone(&listener));
+    }
+
+    #[tokio::test]
+    async fn a_private_address_is_connected_by_its_own_name_or_by_a_grant_that_says_so() {
+        let (listener, here) = listen().await;
+        let private = HttpGrant { private: true, ..HttpGrant::from("inside.example:*") };
+        for (host, grant) in
+            [("inside.example", private), ("localhost", "localhost:*".into()), ("127.0.0.1", "127.0.0.1:*".into())]
+        {
+            let target = target(&format!("http://{host}:{}", here.port()));
+            let way = way(grant);
+            connect(&target, &way, &Told::of(&[&[here]])).await.map(drop).unwrap();
+            listener.accept().await.unwrap();
+            assert!(way.refused.take().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_address_that_was_judged_is_the_one_that_is_connected() {
+        let (listener, here) = listen().await;
+        let target = target(&format!("http://rebound.example:{}", here.port()));
+        // The first answer is judged; a second one would lead here, and is never asked for.
+        let resolver = Told::of(&[&["10.0.0.1:1".parse().unwrap()], &[here]]);
+        let way = way("rebound.example:*".into());
+        let connected = connect(&target, &way, &resolver).await.map(drop);
+        assert!(matches!(connected, Err(Error::DestinationIpProhibited)), "{connected:?}");
+        assert_eq!(resolver.0.lock().unwrap().len(), 1, "the name is resolved once a connection");
+        // One answer that has both: what is private in it is passed over, whatever comes of the other.
+        let unroutable = SocketAddr::new("192.0.2.1".parse().unwrap(), 1);
+        let way = self::way("rebound.example:*".into());
+        let resolver = Told::of(&[&[here, unroutable]]);
+        assert!(connect(&target, &way, &resolver).await.is_err());
+        assert_eq!(way.refused.take().len(), 2, "neither is public");
+        assert!(is_alone(&listener));
     }
 }

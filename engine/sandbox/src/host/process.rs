@@ -1,7 +1,7 @@
-//! The interface `process`: native programs by the grant `process`. A program is a child of the engine in a process group
-//! of its own, with a clean environment, and nothing of it outlives the attempt: whatever way the attempt ends, the group
-//! is killed and its leader reaped. Only what left the group on purpose (`setsid`, a daemon) lives on; that is how a step
-//! starts a server.
+//! The interface `process`: native programs by the grant `process`. A program is a child of the engine in a session and
+//! process group of its own, with a clean environment, confined by the system's means (`native.rs`), and nothing of it
+//! outlives the attempt: whatever way the attempt ends, the group is killed and its leader reaped. Only what left the
+//! group on purpose (a daemon) lives on; that is how a step starts a server.
 //!
 //! If the engine itself dies, the kernel kills the program (`PR_SET_PDEATHSIG`, Linux). The kernel ties that to the death
 //! of the *thread* that forked, and an executor's threads come and go; so one thread that lives as long as the sandbox
@@ -18,8 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use downbeat_workflow::capability::{FileGrant, Grants, Limits, Protection};
+use downbeat_workflow::event::{Programs, Usage};
 use downbeat_workflow::log::Level;
 use downbeat_workflow::permission::{self, Use};
+use downbeat_workflow::units::size;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid,
 };
@@ -30,8 +33,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::bindings::downbeat::step::process as wit;
-use crate::directory::Directory;
+use crate::directory::{Barred, Directory};
 use crate::host::log::{Lines, Log};
+use crate::native::complaint::{Complaint, complaints};
+use crate::native::pids::Group;
+use crate::native::session::{self, Census, FIRST_LOOK, LOOK};
+use crate::native::{self, Confinement, System};
 use crate::reach::{Reach, WORKSPACE};
 use crate::store::State;
 use crate::text;
@@ -68,31 +75,92 @@ type Fault = wit::Error;
 impl wit::Host for State {
     async fn run(&mut self, command: wit::Command) -> Result<wit::Completed, Fault> {
         let ready = prepare(&mut self.reach, &self.host.scratch, command)?;
-        let limits = Bounds { output: self.limits.process_output, timeout: ready.timeout };
+        let limits = Bounds {
+            output: self.limits.process_output,
+            memory: self.limits.process_memory,
+            processes: self.limits.processes,
+            timeout: ready.timeout,
+        };
         let children = self.children.get_or_insert_with(|| Arc::new(Children::default())).clone();
+        let host = self.host.clone();
+        let not_started = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Fault::NotFound(ready.program.clone()),
+            _ => Fault::Failed(format!("`{}` could not be started: {error}", text::visible(&ready.program, false))),
+        };
+        let confinement = confine(&self.reach, &host.spawner.system, &ready, &self.limits).map_err(not_started)?;
+        has_required(&ready.program, &self.reach.grants.require, &confinement.missing)?;
+        children.unprotected(&confinement.missing);
         let started = Instant::now();
         // Before the child exists, so that its end can't be missed.
         let mut ends = signal(SignalKind::child()).map_err(failed)?;
-        let child = self.host.spawner.spawn(ready.start, children).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Fault::NotFound(ready.program.clone()),
-            _ => Fault::Failed(format!("`{}` could not be started: {error}", text::visible(&ready.program, false))),
-        })?;
+        let child = host.spawner.spawn(ready.start, confinement, children).await.map_err(not_started)?;
         let pid = child.pid;
-        let ended = child.supervise(ready.stdin, limits, ready.log_output.then_some(&*self.log), &mut ends).await;
+        let log = ready.log_output.then_some(&*self.log);
+        let ended = child.supervise(ready.stdin, limits, log, &host.spawner.census, &mut ends).await;
         let mut ended = ended.map_err(failed)?;
         // Directories of programs can be large: removed where blocking is allowed.
         if let Some(scratch) = ended.scratch.take() {
-            tokio::task::spawn_blocking(move || remove(scratch, pid)).await.ok();
+            let group = ended.group.take();
+            tokio::task::spawn_blocking(move || {
+                remove(scratch, pid);
+                drop(group);
+            })
+            .await
+            .ok();
         }
         let elapsed = if self.reach.grants.clock { started.elapsed().as_micros().div_ceil(1_000) as u64 } else { 0 };
         let (stdout, stdout_dropped) = ended.stdout.take();
         let (stderr, stderr_dropped) = ended.stderr.take();
+        if !ended.status.success() {
+            suspect(&mut self.reach, ready.grant, &String::from_utf8_lossy(&stderr));
+        }
         let exit = match (ended.status.code(), ended.status.signal()) {
             (Some(code), _) => wit::Exit::Code(code),
             (None, signal) => wit::Exit::Signal(signal.unwrap_or_default()),
         };
         let completed = wit::Completed { exit, stdout, stderr, stdout_dropped, stderr_dropped, elapsed_ms: elapsed };
-        if ended.timed_out { Err(Fault::TimedOut(completed)) } else { Ok(completed) }
+        if ended.cut.is_none() && ended.left > 0 {
+            let program = text::visible(&ready.program, false);
+            let message = format!(
+                "{} of the processes that `{program}` started were still there when it had ended, and were killed; \
+                 `daemons = true` beside the program in its grant lets them live",
+                ended.left
+            );
+            self.log.line(Level::Warn, &message);
+        }
+        match ended.cut {
+            Some(Cut::TimedOut) => Err(Fault::TimedOut(completed)),
+            Some(Cut::Limit(limit)) => {
+                self.exceeded = Some(limit);
+                Err(Fault::Failed(format!(
+                    "`{}` and what it started went beyond the limit `{limit}` of {}, and all of it was killed; raise \
+                     `limit = {{ {limit} = … }}` if it needs more",
+                    text::visible(&ready.program, false),
+                    bound(limit, &self.limits),
+                )))
+            }
+            None => {
+                self.exceeded = ended.status.signal().and_then(limit_of_signal).or(self.exceeded);
+                Ok(completed)
+            }
+        }
+    }
+}
+
+/// The limit whose signal ended a program.
+fn limit_of_signal(signal: i32) -> Option<&'static str> {
+    match signal {
+        libc::SIGXCPU => Some("process-cpu"),
+        libc::SIGXFSZ => Some("process-file"),
+        _ => None,
+    }
+}
+
+/// A limit of programs, for people.
+fn bound(limit: &str, limits: &Limits) -> String {
+    match limit {
+        "process-memory" => size(limits.process_memory),
+        _ => limits.processes.to_string(),
     }
 }
 
@@ -103,6 +171,8 @@ fn failed(error: io::Error) -> Fault {
 /// A command that was granted and only has to be started.
 struct Ready {
     program: String,
+    /// The place of its grant among those of programs.
+    grant: usize,
     start: Start,
     stdin: Vec<u8>,
     timeout: Option<Duration>,
@@ -137,7 +207,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         environment: &command.environment,
         directory: command.working_directory.as_deref(),
     };
-    reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?;
+    let grant = reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?.item;
     std::fs::create_dir_all(scratch).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir_in(scratch).map_err(failed)?;
     let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
@@ -157,11 +227,119 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         .stderr(Stdio::piped());
     Ok(Ready {
         program: command.program,
+        grant,
         start: Start { command: native, directory, scratch },
         stdin: command.stdin,
         timeout: command.timeout_ms.map(Duration::from_millis),
         log_output: command.log_output,
     })
+}
+
+/// What keeps a program to its grants.
+fn confine(reach: &Reach, system: &System, ready: &Ready, limits: &Limits) -> io::Result<Confinement> {
+    let mut write = vec![File::open(ready.start.scratch.path())?];
+    let mut read = Vec::new();
+    if reach.grants.workspace {
+        write.push(reach.workspace()?.file);
+    }
+    for grant in &reach.grants.files {
+        // One that can't be opened is not there for the guest either.
+        if let Ok(directory) = reach.open(grant) {
+            if grant.write { &mut write } else { &mut read }.push(directory.file);
+        }
+    }
+    let granted = &reach.grants.process[ready.grant];
+    for path in granted.read.iter().filter_map(|text| named_path(reach, text)) {
+        // A toolchain that is not there is not needed, or is missed by the program.
+        match reach.open_path(&path) {
+            Ok(found) => read.push(found.file),
+            Err(barred @ Barred::Reserved { .. }) => return Err(barred.into()),
+            Err(_) => {}
+        }
+    }
+    let program = hold(Path::new(ready.start.command.get_program()))?;
+    // A workflow can't say yet what a program needs beyond its name: such a program has what it had.
+    if granted.is_plain() {
+        let bounds =
+            native::Bounds { read: &read, write: &write, program: &program, network: true, daemons: true, limits };
+        let mut system = system.clone();
+        system.landlock = 0;
+        let mut confinement = Confinement::new(&system, &bounds)?;
+        confinement.missing.retain(|protection| *protection != Protection::Files);
+        return Ok(confinement);
+    }
+    let (network, daemons) = (granted.network, granted.daemons);
+    let bounds = native::Bounds { read: &read, write: &write, program: &program, network, daemons, limits };
+    Confinement::new(system, &bounds)
+}
+
+/// A program's file. It may be one that can be run and not read.
+fn hold(program: &Path) -> io::Result<File> {
+    let mut open = File::options();
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut open, libc::O_PATH);
+    open.read(true).open(program)
+}
+
+/// Whether a program has all the protections that it is required to have.
+fn has_required(program: &str, required: &[Protection], missing: &[Protection]) -> Result<(), Fault> {
+    match required.iter().find(|protection| missing.contains(protection)) {
+        None => Ok(()),
+        Some(protection) => Err(Fault::Failed(format!(
+            "`{}` was not started: this system has no protection `{}` of native programs, and a policy requires it",
+            text::visible(program, false),
+            protection.word()
+        ))),
+    }
+}
+
+/// Records what a program that failed was most likely refused: what it says that it could not reach, if the engine could
+/// and the grants do not cover it.
+fn suspect(reach: &mut Reach, grant: usize, said: &str) {
+    for complaint in complaints(said) {
+        let mut enough = Grants::clone(&reach.grants);
+        let granted = &mut enough.process[grant];
+        let wanted = match complaint {
+            Complaint::Network if granted.network => continue,
+            Complaint::Network => {
+                granted.network = true;
+                format!("{}: the network", granted.program)
+            }
+            Complaint::Path(path) if path.exists() => {
+                let reads = rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok();
+                if !reads || reach.covers(path) {
+                    continue;
+                }
+                granted.read.push(reach.guest_path(path).display().to_string());
+                format!("{}: {}", granted.program, path.display())
+            }
+            // What could not be made there.
+            Complaint::Path(path) => {
+                let Some(parent) = path.parent().filter(|parent| parent.is_dir() && !reach.covers(parent)) else {
+                    continue;
+                };
+                enough.files.push(FileGrant { path: reach.guest_path(parent).display().to_string(), write: true });
+                format!("{}: {}", enough.process[grant].program, path.display())
+            }
+        };
+        reach.refused_later.refuse("process", &wanted, &enough);
+    }
+}
+
+/// What a program may read beyond the system's: an absolute path, one below the user's home (`~/.cargo`), one below what a
+/// variable of the engine's environment names (`$CARGO_HOME/bin`), or one from the workflow's folder. `None` if there is
+/// no such home or variable, or nothing there.
+fn named_path(reach: &Reach, text: &str) -> Option<PathBuf> {
+    let (start, rest) = text.split_once('/').unwrap_or((text, ""));
+    let start = match start.strip_prefix('$') {
+        _ if start.is_empty() => PathBuf::from("/"),
+        None if start == "~" => PathBuf::from(std::env::var_os("HOME")?),
+        Some(variable) => PathBuf::from(std::env::var_os(variable)?),
+        // A step may have made a link there: none is followed.
+        None => return Some(reach.host_path(text)),
+    };
+    // Links are followed: these are the user's own, where no step is.
+    Some(start.join(rest)).filter(|path| path.is_absolute())?.canonicalize().ok()
 }
 
 /// Where the program runs: in the workspace or below it, or below a granted directory. It is held open, so that it stays
@@ -216,11 +394,17 @@ fn has_parent(path: &Path) -> bool {
     path.components().any(|component| component == Component::ParentDir)
 }
 
-/// The thread that forks all programs.
-pub(crate) struct Spawner(mpsc::Sender<Job>);
+/// The thread that forks all programs, and what they are watched by.
+pub(crate) struct Spawner {
+    jobs: mpsc::Sender<Job>,
+    census: Arc<Census>,
+    /// What there is to confine programs with.
+    system: System,
+}
 
 struct Job {
     start: Start,
+    confinement: Confinement,
     children: Arc<Children>,
     reply: oneshot::Sender<io::Result<Running>>,
 }
@@ -230,27 +414,29 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Spawner> {
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("downbeat-spawn".into()).spawn(move || {
-            for Job { start, children, reply } in queue {
+            for Job { start, confinement, children, reply } in queue {
                 if reply.is_closed() {
                     // Its attempt has ended while the command waited here.
                     children.forget();
                     continue;
                 }
                 let Start { command, directory, scratch } = start;
-                let started = spawn(command, directory).inspect_err(|_| children.forget());
+                let (leaves_daemons, group) = (confinement.leaves_daemons, confinement.group());
+                let started = spawn(command, directory, confinement).inspect_err(|_| children.forget());
                 // If nobody waits any more, the program is dropped and thereby killed.
-                reply.send(started.map(|child| Running::new(child, children.clone(), scratch))).ok();
+                let running = |child| Running::new(child, children.clone(), scratch, group, leaves_daemons);
+                reply.send(started.map(running)).ok();
             }
         })?;
-        Ok(Spawner(jobs))
+        Ok(Spawner { jobs, census: Arc::default(), system: System::here() })
     }
 
-    async fn spawn(&self, start: Start, children: Arc<Children>) -> io::Result<Running> {
+    async fn spawn(&self, start: Start, confinement: Confinement, children: Arc<Children>) -> io::Result<Running> {
         let gone = || io::Error::other("the thread that starts programs is gone");
         let (reply, started) = oneshot::channel();
         // Counted from here, so that an attempt which ends now waits for what may still begin.
         children.expect();
-        if self.0.send(Job { start, children: children.clone(), reply }).is_err() {
+        if self.jobs.send(Job { start, confinement, children: children.clone(), reply }).is_err() {
             children.forget();
             return Err(gone());
         }
@@ -258,16 +444,20 @@ impl Spawner {
     }
 }
 
-fn spawn(mut command: Command, directory: File) -> io::Result<Child> {
-    command.process_group(0);
+fn spawn(mut command: Command, directory: File, confinement: Confinement) -> io::Result<Child> {
     let engine = rustix::process::getpid();
     let at_home = move || {
+        // Of a session, and thereby of a process group.
+        rustix::process::setsid()?;
         rustix::process::fchdir(&directory)?;
         close_at_exec()?;
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The engine may have died before the line above.
-        if rustix::process::getppid() == Some(engine) { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+        if rustix::process::getppid() != Some(engine) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        confinement.enter()
     };
     // SAFETY: runs in the child between fork and exec; it makes system calls only and allocates nothing.
     #[allow(unsafe_code)]
@@ -303,6 +493,11 @@ fn close_at_exec() -> io::Result<()> {
 pub(crate) struct Children {
     alive: watch::Sender<usize>,
     cpu_us: AtomicU64,
+    /// The most that any of them had at once, with what it started.
+    processes_peak: AtomicU64,
+    memory_peak: AtomicU64,
+    /// Protections that any of them ran without, each in its place of `Protection::ALL`.
+    unprotected: AtomicU64,
 }
 
 impl Children {
@@ -312,9 +507,28 @@ impl Children {
         tokio::time::timeout(REAP, alive.wait_for(|alive| *alive == 0)).await.ok();
     }
 
-    /// CPU time of those that were reaped, and of what they reaped themselves.
-    pub(crate) fn cpu_us(&self) -> u64 {
-        self.cpu_us.load(Ordering::Relaxed)
+    /// Fills in what is theirs of what the attempt used.
+    pub(crate) fn account(&self, usage: &mut Usage) {
+        usage.process_cpu_us = self.cpu_us.load(Ordering::Relaxed);
+        let unprotected = self.unprotected.load(Ordering::Relaxed);
+        let all = Protection::ALL.into_iter().enumerate();
+        let programs = Programs {
+            memory_peak: self.memory_peak.load(Ordering::Relaxed),
+            processes_peak: self.processes_peak.load(Ordering::Relaxed),
+            unprotected: all.filter(|(at, _)| unprotected & 1 << at != 0).map(|(_, protection)| protection).collect(),
+        };
+        usage.programs = Some(programs).filter(|programs| *programs != Programs::default()).map(Box::new);
+    }
+
+    fn unprotected(&self, missing: &[Protection]) {
+        for (at, protection) in Protection::ALL.iter().enumerate() {
+            self.unprotected.fetch_or(u64::from(missing.contains(protection)) << at, Ordering::Relaxed);
+        }
+    }
+
+    fn seen(&self, weight: session::Weight) {
+        self.processes_peak.fetch_max(weight.processes, Ordering::Relaxed);
+        self.memory_peak.fetch_max(weight.memory, Ordering::Relaxed);
     }
 
     /// One is about to be started.
@@ -341,13 +555,27 @@ struct Running {
     children: Arc<Children>,
     /// Its own directory, until it is reaped.
     scratch: Option<TempDir>,
+    /// What counts its processes.
+    group: Option<Arc<Group>>,
+    /// Whether what left its process group may live on.
+    leaves_daemons: bool,
     reaped: bool,
 }
 
 /// What a program may use beyond what is in its command.
 struct Bounds {
     output: u64,
+    memory: u64,
+    processes: u64,
     timeout: Option<Duration>,
+}
+
+/// Why a program was killed that would have gone on.
+#[derive(Clone, Copy)]
+enum Cut {
+    TimedOut,
+    /// The limit's name.
+    Limit(&'static str),
 }
 
 /// A program that was reaped.
@@ -355,15 +583,24 @@ struct Ended {
     status: ExitStatus,
     stdout: Tail,
     stderr: Tail,
-    timed_out: bool,
+    cut: Option<Cut>,
+    /// How many processes it left behind, which were killed.
+    left: usize,
     /// To be removed.
     scratch: Option<TempDir>,
+    group: Option<Arc<Group>>,
 }
 
 impl Running {
-    fn new(child: Child, children: Arc<Children>, scratch: TempDir) -> Running {
+    fn new(
+        child: Child,
+        children: Arc<Children>,
+        scratch: TempDir,
+        group: Option<Arc<Group>>,
+        leaves_daemons: bool,
+    ) -> Running {
         let pid = Pid::from_child(&child);
-        Running { child, pid, children, scratch: Some(scratch), reaped: false }
+        Running { child, pid, children, scratch: Some(scratch), group, leaves_daemons, reaped: false }
     }
 
     /// Feeds it, reads it, and waits for its end or its time-out.
@@ -372,11 +609,12 @@ impl Running {
         stdin: Vec<u8>,
         bounds: Bounds,
         log: Option<&Log>,
+        census: &Arc<Census>,
         ends: &mut tokio::signal::unix::Signal,
     ) -> io::Result<Ended> {
         let mut stdout = Tail::new(bounds.output);
         let mut stderr = Tail::new(bounds.output);
-        let timed_out = {
+        let cut = {
             let into = self.child.stdin.take().map(ChildStdin::from_std).transpose()?;
             let out = self.child.stdout.take().map(ChildStdout::from_std).transpose()?;
             let err = self.child.stderr.take().map(ChildStderr::from_std).transpose()?;
@@ -395,30 +633,39 @@ impl Running {
                     None => std::future::pending().await,
                 }
             };
-            tokio::pin!(timeout);
-            let timed_out = loop {
+            let watch = watch(self.pid, &bounds, self.group.as_ref(), census, &self.children);
+            tokio::pin!(timeout, watch);
+            let cut = loop {
                 tokio::select! {
-                    exited = exited(self.pid, ends) => { exited?; break false }
+                    exited = exited(self.pid, ends) => { exited?; break None }
                     () = &mut pumps, if !pumped => pumped = true,
-                    () = &mut timeout => break true,
+                    () = &mut timeout => break Some(Cut::TimedOut),
+                    limit = &mut watch => break Some(Cut::Limit(limit)),
                 }
             };
-            if timed_out {
+            if cut.is_some() {
                 self.kill();
                 exited(self.pid, ends).await?;
             }
             if !pumped {
                 tokio::time::timeout(DRAIN, &mut pumps).await.ok();
             }
-            timed_out
+            cut
         };
-        // What stayed in its group goes with it. The leader is not reaped yet, so that its number is still its own.
+        // What stayed in its group goes with it, and what stayed in its session. The leader is not reaped yet, so that its
+        // number is still its own.
+        let mut left = 0;
+        if !self.leaves_daemons {
+            let session = self.pid;
+            left = tokio::task::spawn_blocking(move || session::kill(session)).await.unwrap_or(0);
+        }
         self.kill();
         let (status, cpu) = reap(self.pid)?;
         self.reaped = true;
         self.children.count(cpu);
         self.children.forget();
-        Ok(Ended { status, stdout, stderr, timed_out, scratch: self.scratch.take() })
+        let (scratch, group) = (self.scratch.take(), self.group.take());
+        Ok(Ended { status, stdout, stderr, cut, left, scratch, group })
     }
 
     fn kill(&self) {
@@ -435,15 +682,46 @@ impl Drop for Running {
         }
         self.kill();
         let (pid, children, scratch) = (self.pid, self.children.clone(), self.scratch.take());
+        let group = self.group.take();
+        let leaves_daemons = self.leaves_daemons;
         let reaper = move || {
+            if !leaves_daemons {
+                session::kill(pid);
+            }
             children.count(reap(pid).map_or(Duration::ZERO, |(_, cpu)| cpu));
             if let Some(scratch) = scratch {
                 remove(scratch, pid);
             }
+            drop(group);
             children.forget();
         };
         // Without a thread to be had, the child stays a zombie until the engine ends.
         std::thread::Builder::new().name("downbeat-reap".into()).spawn(reaper).ok();
+    }
+}
+
+/// Looks at a program and all that it started again and again; gives the limit that it went beyond.
+async fn watch(
+    session: Pid,
+    bounds: &Bounds,
+    group: Option<&Arc<Group>>,
+    census: &Arc<Census>,
+    children: &Children,
+) -> &'static str {
+    let mut pause = FIRST_LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = LOOK.min(2 * pause);
+        let (census, group) = (census.clone(), group.cloned());
+        let look = move || (census.weigh(session), group.is_some_and(|group| group.was_full()));
+        let Ok((weight, was_full)) = tokio::task::spawn_blocking(look).await else { continue };
+        children.seen(weight);
+        if was_full || weight.processes > bounds.processes {
+            return "processes";
+        }
+        if weight.memory > bounds.memory {
+            return "process-memory";
+        }
     }
 }
 
@@ -544,7 +822,6 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use downbeat_workflow::capability::{FileGrant, Grants};
 
     fn check_tail(max: u64, pieces: &[&str], kept: &str, dropped: u64) {
         let mut tail = Tail::new(max);
@@ -558,6 +835,17 @@ mod tests {
         check_tail(4, &["ab", "cd", "e"], "bcde", 1);
         check_tail(4, &["a", "bcdefg"], "defg", 3);
         check_tail(0, &["abc"], "", 3);
+    }
+
+    #[test]
+    fn a_protection_that_is_required_and_missing_keeps_the_program_from_starting() {
+        let missing = [Protection::Files, Protection::Signals];
+        assert!(has_required("sh", &[], &missing).is_ok());
+        assert!(has_required("sh", &[Protection::Network], &missing).is_ok());
+        let Err(Fault::Failed(text)) = has_required("sh", &[Protection::Network, Protection::Files], &missing) else {
+            panic!("it would be started");
+        };
+        assert!(text.starts_with("`sh` was not started: this system has no protection `files`"), "{text}");
     }
 
     #[test]

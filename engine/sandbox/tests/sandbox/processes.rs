@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use downbeat_sandbox::{Call, End};
-use downbeat_workflow::capability::{Grants, Limits};
+use downbeat_workflow::capability::{Grants, Limits, ProgramGrant};
 use downbeat_workflow::event::FailureKind;
 use rustix::process::{Pid, test_kill_process};
 
@@ -119,6 +119,50 @@ async fn a_program_that_takes_too_long_is_killed_and_what_it_wrote_is_there() {
     assert_eq!((&failure(&ended).kind, failure(&ended).message.as_str()), (&FailureKind::Transient, "early\n"));
 }
 
+#[tokio::test]
+async fn a_fork_bomb_ends_at_the_limit_and_says_so() {
+    let bench = Bench::new();
+    let limits = Limits { processes: 20, ..Limits::default() };
+    let call = script(&bench, "b() { b & b & }; b; wait; sleep 60").limits(limits);
+    let ended = bench.run(&shell(Shell::default()), call).await;
+    assert_eq!(failure(&ended).kind, FailureKind::Limit { limit: "processes".into() });
+    assert!(failure(&ended).message.contains("the limit `processes` of 20"), "{}", failure(&ended).message);
+}
+
+#[tokio::test]
+async fn memory_of_many_processes_counts_together() {
+    let bench = Bench::new();
+    let limits = Limits { process_memory: 128 << 20, ..Limits::default() };
+    let hoard = "for i in 1 2 3 4 5 6; do dd if=/dev/zero of=/dev/null bs=50M & done; wait";
+    let ended = bench.run(&shell(Shell::default()), script(&bench, hoard).limits(limits)).await;
+    assert_eq!(failure(&ended).kind, FailureKind::Limit { limit: "process-memory".into() });
+    assert!(
+        ended.usage.programs.as_ref().is_some_and(|programs| programs.memory_peak > 128 << 20),
+        "{:?}",
+        ended.usage
+    );
+}
+
+/// A shell that computes without end, and how it ended.
+const COMPUTE: &str = "sh -c 'while :; do :; done'; echo $?";
+
+#[tokio::test]
+async fn a_program_that_computes_too_long_is_ended_by_its_limit() {
+    let bench = Bench::new();
+    let limits = Limits { process_cpu_ms: 1_000, ..Limits::default() };
+    let ended = bench.run(&shell(Shell::default()), script(&bench, COMPUTE).limits(limits)).await;
+    // 128 and SIGXCPU, by which the inner shell was ended.
+    assert_eq!(output(&ended), "152");
+}
+
+#[tokio::test]
+async fn this_machine_has_every_protection() {
+    let bench = Bench::new();
+    let ended = bench.run(&shell(Shell::default()), script(&bench, "echo 1")).await;
+    assert_eq!(output(&ended), "1");
+    assert!(ended.usage.programs.is_none_or(|programs| programs.unprotected.is_empty()));
+}
+
 /// Says the number of its own process and of a background process of its group, and then waits.
 const LINGER: &str = "sleep 1000 & echo $$ $!; wait";
 
@@ -187,7 +231,7 @@ async fn a_background_process_that_keeps_the_pipes_open_does_not_hold_the_step_u
 }
 
 #[tokio::test]
-async fn a_process_that_left_the_group_lives_on() {
+async fn a_process_that_left_the_group_lives_on_if_that_is_granted() {
     let bench = Bench::new();
     let guest = shell(Shell { log_output: true, ..Shell::default() });
     // Waits until the new session is there, which is a fact of the other process.
@@ -195,11 +239,22 @@ async fn a_process_that_left_the_group_lives_on() {
         &bench,
         "setsid sh -c 'echo $$ > server; exec sleep 1000' & while [ ! -s server ]; do :; done; cat server",
     );
+    let sh = ProgramGrant { daemons: true, ..ProgramGrant::from("sh") };
+    let call = call.grants(Grants { process: vec![sh], ..Grants::default() });
     let ended = bench.run(&guest, call).await;
     let server = Pid::from_raw(output(&ended).parse().unwrap()).unwrap();
     assert!(!is_gone(server));
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     check_gone(&[server]).await;
+}
+
+#[tokio::test]
+async fn what_the_engine_keeps_for_itself_is_not_a_toolchain() {
+    let bench = Bench::new();
+    let sh = ProgramGrant { read: vec![bench.path().display().to_string()], ..ProgramGrant::from("sh") };
+    let grants = Grants { process: vec![sh], ..Grants::default() };
+    let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, "echo 1")).await;
+    assert!(failure(&ended).message.contains("which the engine keeps for itself"), "{}", failure(&ended).message);
 }
 
 /// Set for the process that plays the engine in the next test.

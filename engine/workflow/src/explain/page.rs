@@ -520,7 +520,7 @@ impl Near {
     fn in_words(&self) -> String {
         let amount = |n: u64| match self.limit {
             "timeout" => duration(n),
-            "table-elements" => n.to_string(),
+            "table-elements" | "processes" => n.to_string(),
             _ => size(n),
         };
         let dropped = match self.dropped {

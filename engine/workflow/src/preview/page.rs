@@ -164,7 +164,8 @@ impl StepPreview {
         }
         if !self.limits.is_empty() {
             let limit = |(name, value): (&&str, &u64)| match *name {
-                "table-elements" => format!("{name} {value}"),
+                "table-elements" | "processes" => format!("{name} {value}"),
+                "process-cpu" => format!("{name} {}", duration(*value)),
                 _ => format!("{name} {}", size(*value)),
             };
             line("limit", &self.limits.iter().map(limit).collect::<Vec<_>>().join(", "));

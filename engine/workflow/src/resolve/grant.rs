@@ -78,6 +78,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         random: flag(&spec.random) && wants("random"),
         artifacts: flag(&spec.artifacts) && wants("artifacts"),
         workspace: flag(&spec.workspace) && wants("workspace"),
+        require: Vec::new(),
         withheld: Vec::new(),
     }
 }

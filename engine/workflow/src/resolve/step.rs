@@ -22,6 +22,9 @@ use crate::spec::{LimitSpec, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Val
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
 pub(crate) const ATTEMPTS_MAX: i64 = 1_000;
 
+/// The most that `limit.processes` may be: more than a machine of today runs.
+pub(crate) const PROCESSES_MAX: i64 = 100_000;
+
 /// The largest factor. 100: more than that is a typing error for a longer delay.
 pub(crate) const FACTOR_MAX: f64 = 100.0;
 
@@ -35,7 +38,7 @@ pub(crate) const ROUNDS_MAX: i64 = 100_000;
 /// What a step does, before it is known how often.
 enum Does {
     /// Something by itself.
-    Alone(Work),
+    Alone(Box<Work>),
     /// It opens scopes of a body.
     Opens { body: BodyId, with: Option<Template>, detached: bool },
 }
@@ -81,9 +84,9 @@ impl<'a> Resolver<'a, '_, '_> {
             priority,
         };
         let (mut step, undo) = match (does, scopes) {
-            (Does::Alone(work), None) => (alone(work, retry, timeout_ms), undo),
+            (Does::Alone(work), None) => (alone(*work, retry, timeout_ms), undo),
             (Does::Alone(work), Some(scopes)) => {
-                let mut inner = vec![alone(work, retry, timeout_ms)];
+                let mut inner = vec![alone(*work, retry, timeout_ms)];
                 if let Some(mut undo) = undo {
                     inner[0].undo = Some(StepNo(1));
                     undo.undoes = Some(StepNo(0));
@@ -200,7 +203,7 @@ impl<'a> Resolver<'a, '_, '_> {
         if let Some(path) = &spec.workflow {
             return self.sub_workflow(name, spec, path);
         }
-        Does::Alone(match spec {
+        Does::Alone(Box::new(match spec {
             StepSpec { wait: Some(wait), .. } => Work::Wait(Wait { pool: self.pool(spec), ..self.wait(wait) }),
             StepSpec { finish: Some(_), .. } => Work::Finish,
             StepSpec { fail: Some(message), .. } => Work::Fail(self.text(message)),
@@ -209,7 +212,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 uses.cache = super::cache::judge(spec, &uses.grants, &mut self.out);
                 Work::Use(uses)
             }
-        })
+        }))
     }
 
     fn uses(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Use {
@@ -549,6 +552,9 @@ fn limits(spec: &LimitSpec, out: &mut Collector) -> Limits {
     size("log", &spec.log, 0, 256 * MIB, &mut limits.log);
     size("process-output", &spec.process_output, 0, 256 * MIB, &mut limits.process_output);
     size("artifact", &spec.artifact, 0, 1024 * GIB, &mut limits.artifact);
+    // A program that does nothing has some hundred KiB of its own.
+    size("process-memory", &spec.process_memory, MIB, 1024 * GIB, &mut limits.process_memory);
+    size("process-file", &spec.process_file, 0, 1024 * GIB, &mut limits.process_file);
     if let Some(elements) = &spec.table_elements {
         match *elements.get_ref() {
             right @ 0..=10_000_000 => limits.table_elements = right as u64,
@@ -557,6 +563,18 @@ fn limits(spec: &LimitSpec, out: &mut Collector) -> Limits {
                 out.push(Diagnostic::error("number-range", elements.span(), message));
             }
         }
+    }
+    if let Some(processes) = &spec.processes {
+        match *processes.get_ref() {
+            right @ 1..=PROCESSES_MAX => limits.processes = right as u64,
+            wrong => {
+                let message = format!("`processes` is 1 to {PROCESSES_MAX}, not {wrong}");
+                out.push(Diagnostic::error("number-range", processes.span(), message));
+            }
+        }
+    }
+    if let Some(ms) = spec.process_cpu.as_ref().and_then(|text| duration(text, "process-cpu", 1, out)) {
+        limits.process_cpu_ms = ms;
     }
     limits
 }

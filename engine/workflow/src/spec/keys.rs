@@ -12,8 +12,8 @@ use super::{DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN};
 use crate::capability::Limits;
 use crate::plan::{InputType, Retry};
 use crate::resolve::{
-    ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, PRIORITY_MAX, REST_WORDS, ROUNDS_MAX,
-    STEPS_MAX, WHEN_BUSY_WORDS,
+    ATTEMPTS_MAX, FACTOR_MAX, JOIN_WORDS, NAME_BYTES_MAX, POOL_SIZE_MAX, PRIORITY_MAX, PROCESSES_MAX, REST_WORDS,
+    ROUNDS_MAX, STEPS_MAX, WHEN_BUSY_WORDS,
 };
 use crate::run::ITEMS_MAX;
 
@@ -653,6 +653,19 @@ const LIMIT: &[Key] = &[
     )
     .by_default(|| size(Limits::default().process_output)),
     key("artifact", Shape::Size, r#""2GiB""#, "One artifact.").by_default(|| size(Limits::default().artifact)),
+    key("process-memory", Shape::Size, r#""2GiB""#, "Memory of a native program and of all that it started.")
+        .by_default(|| size(Limits::default().process_memory)),
+    key("process-cpu", Shape::Duration, r#""10m""#, "CPU time of each native process.")
+        .by_default(|| duration(Limits::default().process_cpu_ms)),
+    key("process-file", Shape::Size, r#""1GiB""#, "One file that a native program writes.")
+        .by_default(|| size(Limits::default().process_file)),
+    key(
+        "processes",
+        Shape::Integer(1, PROCESSES_MAX),
+        "64",
+        "Processes and threads of a native program at once, itself included.",
+    )
+    .by_default(|| Limits::default().processes.into()),
 ];
 
 const GRANT: &[Key] = &[

@@ -613,6 +613,10 @@ impl Reader {
                 "log" => limit.log = self.size("log", value),
                 "process-output" => limit.process_output = self.size("process-output", value),
                 "artifact" => limit.artifact = self.size("artifact", value),
+                "process-memory" => limit.process_memory = self.size("process-memory", value),
+                "process-cpu" => limit.process_cpu = self.duration("process-cpu", value),
+                "process-file" => limit.process_file = self.size("process-file", value),
+                "processes" => limit.processes = self.integer("processes", value),
                 word => unread(word),
             }
         }
