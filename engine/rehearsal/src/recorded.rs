@@ -55,6 +55,9 @@ impl Recorded {
         // Since when the run is paused, and how long it was.
         let (mut paused, mut stood_ms) = (None, 0);
         for Record { at, event } in records {
+            if matches!(event, Event::CancelRequested { .. }) {
+                stood_ms += paused.take().map_or(0, |since| at.0.saturating_sub(since));
+            }
             let at_ms = paused.map_or(at.0, |since: u64| since.min(at.0));
             let since = at_ms.saturating_sub(recorded.began_ms).saturating_sub(stood_ms);
             let heard = match event {
