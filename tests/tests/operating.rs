@@ -297,3 +297,53 @@ fn a_run_that_nobody_drives_keeps_its_pause_for_whoever_resumes_it() {
     let starts = starts.iter().filter(|record| record["event"] == "attempt-started").count();
     assert_eq!(starts, 3, "nothing was started anew");
 }
+
+/// The first item is enough; the second one goes on.
+const ENOUGH: &str = r#"
+name = "enough"
+[plugins]
+process = "{repo}/plugins/process"
+[steps.each]
+foreach = { in = [1, 2], join = "any", rest = "wait" }
+[steps.each.steps.wait]
+use   = "process"
+with  = { program = "sh", args = ["-c", "while [ ! -e ${workflow.directory}/go${item} ]; do sleep 0.02; done"] }
+grant = { process = ["sh"] }
+[steps.each.steps.second]
+when  = "item == 2"
+use   = "process"
+with  = { program = "sh", args = ["-c", "while [ ! -e ${workflow.directory}/more ]; do sleep 0.02; done"] }
+grant = { process = ["sh"] }
+[steps.each.steps.last]
+needs = ["second"]
+use   = "process"
+with  = { program = "touch", args = ["${workflow.directory}/last"] }
+grant = { process = ["touch"] }
+"#;
+
+#[test]
+fn what_a_paused_step_leaves_behind_is_let_go_on_by_the_command_that_is_recommended() {
+    let bench = bench();
+    write(&bench, "enough.toml", ENOUGH);
+    bench.write("go2", "");
+    let mut engine = Engine::spawn(&bench, &["run", "enough.toml", "--json"]);
+    engine.until("attempt-started", "each[1]/second");
+    let id = records(&bench, "last")[0]["run"].as_str().unwrap().to_owned();
+    let paused = bench.run(&["pause", "--step", "each"]);
+    assert_eq!(paused.code, 0, "{}", paused.stderr);
+    engine.until("paused", "each");
+    let recommended = format!("`downbeat unpause {id} --step each` lets it go on");
+    let again = bench.run(&["pause", "--step", "each"]);
+    assert_eq!((again.code, again.stderr.contains(&recommended)), (2, true), "{}", again.stderr);
+    bench.write("go1", "");
+    engine.until("step-succeeded", "each");
+    bench.write("more", "");
+    engine.until("attempt-succeeded", "each[1]/second");
+    let shown = bench.run(&["show", &id]).stdout;
+    assert!(shown.contains(&recommended), "{shown}");
+    assert!(!bench.path().join("last").exists(), "it is paused");
+    let unpaused = bench.run(&["unpause", &id, "--step", "each"]);
+    assert_eq!(unpaused.code, 0, "{}", unpaused.stderr);
+    engine.until("attempt-succeeded", "each[1]/last");
+    assert_eq!(engine.ends(), Some(0));
+}

@@ -37,13 +37,25 @@ impl Asked {
 
     /// The steps that are called so, none of which is over; or all that is wrong with them.
     pub(crate) fn open_steps(&self, paths: &[String]) -> Result<Vec<StepId>, Fault> {
+        let is_over = |path: &str, step| self.run.has_ended(step).then(|| format!("the step `{path}` is already over"));
+        self.steps(paths, is_over)
+    }
+
+    /// The steps that are called so; or all that is wrong with them, which `fault` says of one that is there.
+    pub(crate) fn steps(
+        &self,
+        paths: &[String],
+        fault: impl Fn(&str, StepId) -> Option<String>,
+    ) -> Result<Vec<StepId>, Fault> {
         let mut faults = Vec::new();
         let mut steps = Vec::new();
         for path in paths {
             match self.run.step_at(path) {
                 None => faults.push(format!("the run has no step `{path}`")),
-                Some(step) if self.run.has_ended(step) => faults.push(format!("the step `{path}` is already over")),
-                Some(step) => steps.push(step),
+                Some(step) => {
+                    faults.extend(fault(path, step));
+                    steps.push(step);
+                }
             }
         }
         match faults.is_empty() {

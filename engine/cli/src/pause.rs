@@ -1,6 +1,7 @@
 //! `downbeat pause` and `downbeat unpause`: holds a run back, or steps of it, and lets them go on.
 
 use downbeat_journal::Request;
+use downbeat_workflow::plan::StepId;
 
 use crate::arguments::{Pause, Unpause};
 use crate::ask::{Asked, listed};
@@ -10,13 +11,18 @@ use crate::place::Place;
 pub(crate) fn pause(place: &Place, arguments: &Pause) -> Result<Exit, Fault> {
     let asked = Asked::find(place, arguments.run.as_deref())?;
     let steps = asked.open_steps(&arguments.step)?;
-    let paused = match steps.is_empty() {
-        true => asked.run.is_paused(None),
-        false => steps.iter().all(|step| asked.run.is_paused(Some(*step))),
+    let parts: Vec<Option<StepId>> = match steps.is_empty() {
+        true => vec![None],
+        false => steps.into_iter().map(Some).collect(),
     };
-    if paused {
+    if parts.iter().all(|part| asked.run.is_paused(*part)) {
         let fault = Fault::new(Exit::Usage, format!("{} is paused already", of(&asked, &arguments.step)));
-        return Err(fault.hint(format!("`downbeat unpause {}` lets it go on", asked.id())));
+        let flags: String = arguments.step.iter().map(|step| format!(" --step {step}")).collect();
+        return Err(fault.hint(format!("`downbeat unpause {}{flags}` lets it go on", asked.id())));
+    }
+    if !parts.iter().any(|part| asked.run.may_pause(*part) || asked.run.is_paused(*part)) {
+        let fault = Fault::new(Exit::Usage, format!("{} is being ended", of(&asked, &arguments.step)));
+        return Err(fault.hint("what is always done, and what undoes, can be paused by its name, with --step"));
     }
     let request = Request::Pause { steps: arguments.step.clone(), reason: arguments.reason.clone() };
     let what = format!("the pause{}", of_steps(&arguments.step));
@@ -25,7 +31,8 @@ pub(crate) fn pause(place: &Place, arguments: &Pause) -> Result<Exit, Fault> {
 
 pub(crate) fn unpause(place: &Place, arguments: &Unpause) -> Result<Exit, Fault> {
     let asked = Asked::find(place, arguments.run.as_deref())?;
-    let steps = asked.open_steps(&arguments.step)?;
+    // One that is over may have left something behind that is still paused.
+    let steps = asked.steps(&arguments.step, |_, _| None)?;
     let paused = match steps.is_empty() {
         true => asked.run.is_paused(None),
         false => steps.iter().any(|step| asked.run.is_paused(Some(*step))),

@@ -487,7 +487,8 @@ impl<P: Perform> Driver<P> {
                 parts(&steps, open).filter_map(event).collect()
             }
             Request::Unpause { steps } => {
-                let paused = parts(&steps, open).filter(|step| run.is_paused(*step));
+                // Of a step that is over there may be something left that it did not wait for.
+                let paused = parts(&steps, |step| run.step_at(step)).filter(|step| run.is_paused(*step));
                 paused.map(|step| Event::Unpaused { step }).collect()
             }
             Request::Signal { signal, data } => {

@@ -13,6 +13,7 @@ mod groups;
 mod growing;
 mod house;
 mod patterns;
+mod pausing;
 #[allow(dead_code, reason = "another room's tests need the rest of it")]
 #[path = "../../../workflow/tests/plans/mod.rs"]
 mod plans;
