@@ -58,17 +58,19 @@ impl Answer {
 pub(crate) struct Reply {
     outbox: mpsc::UnboundedSender<Message>,
     step: StepId,
+    ask: u64,
     sent: bool,
 }
 
 impl Reply {
-    pub(crate) fn new(outbox: mpsc::UnboundedSender<Message>, step: StepId) -> Reply {
-        Reply { outbox, step, sent: false }
+    pub(crate) fn new(outbox: mpsc::UnboundedSender<Message>, step: StepId, ask: u64) -> Reply {
+        Reply { outbox, step, ask, sent: false }
     }
 
     pub(crate) fn send(&mut self, answer: Answer) {
         self.sent = true;
-        let _ = self.outbox.send(Message::Answered { step: self.step, answer: Box::new(answer) });
+        let (step, ask) = (self.step, self.ask);
+        let _ = self.outbox.send(Message::Answered { step, ask, answer: Box::new(answer) });
     }
 }
 

@@ -52,8 +52,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 pub(crate) enum Message {
     /// An attempt came home. Boxed: a mailbox keeps room for 32 messages, also while its run only waits.
     Ended { step: StepId, attempt: u32, home: Box<Home> },
-    /// The cache says what it has for a step. Boxed, likewise.
-    Answered { step: StepId, answer: Box<Answer> },
+    /// The cache says what it has for a step, and to which ask. Boxed, likewise.
+    Answered { step: StepId, ask: u64, answer: Box<Answer> },
     /// Somebody in line has their place.
     Granted { claim: Claim, place: Place },
     /// Somebody asks something of the run.
@@ -165,6 +165,9 @@ pub(crate) struct Driver<P: Perform> {
     granted: Vec<(Claim, Place)>,
     /// Whose places the batch makes free.
     freed: Vec<Claim>,
+    /// How often the cache was asked, and which was the latest ask about a step: no other is answered.
+    asks: u64,
+    latest_asks: BTreeMap<StepId, u64>,
     /// Steps that the cache had nothing for, since the last turn.
     missed: Vec<StepId>,
     /// Under which the answers of these steps are to be kept.
@@ -206,6 +209,8 @@ impl<P: Perform> Driver<P> {
             waiting: Vec::new(),
             granted: Vec::new(),
             freed: Vec::new(),
+            asks: 0,
+            latest_asks: BTreeMap::new(),
             missed: Vec::new(),
             keys: BTreeMap::new(),
             to_keep: Vec::new(),
@@ -456,7 +461,7 @@ impl<P: Perform> Driver<P> {
     fn take_in(&mut self, message: Message) -> Result<(), DriveError> {
         match message {
             Message::Ended { step, attempt, home } => self.came_home(step, attempt, *home),
-            Message::Answered { step, answer } => self.answered(step, *answer),
+            Message::Answered { step, ask, answer } => self.answered(step, ask, *answer),
             Message::Asked(asked) => self.asked(asked.request, asked.id),
             Message::Superseded { by } => self.superseded(&by),
             Message::Items(appended) => self.appended(*appended),

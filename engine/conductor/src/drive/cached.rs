@@ -19,10 +19,12 @@ impl<P: Perform> Driver<P> {
     pub(super) fn ask(&mut self, attempt: Attempt) {
         let Some(answers) = self.shared.answers.clone() else { return };
         let step = attempt.step;
+        self.asks += 1;
+        self.latest_asks.insert(step, self.asks);
         let order = self.order(attempt);
         let mut cut = self.cut.subscribe();
         let (shared, prepared) = (self.shared.clone(), self.prepared.clone());
-        let mut reply = Reply::new(self.outbox.clone(), step);
+        let mut reply = Reply::new(self.outbox.clone(), step, self.asks);
         tokio::spawn(async move {
             let answer = async { Answer::of(answers, shared.performer.key(&prepared, &order).await).await };
             reply.send(tokio::select! {
@@ -45,9 +47,10 @@ impl<P: Perform> Driver<P> {
         }
     }
 
-    pub(super) fn answered(&mut self, step: StepId, answer: Answer) -> Result<(), DriveError> {
+    /// Takes an answer, unless nobody waits for it any more: a step that was paused meanwhile asks again.
+    pub(super) fn answered(&mut self, step: StepId, ask: u64, answer: Answer) -> Result<(), DriveError> {
         self.in_flight -= 1;
-        if !self.run.is_asking(step) {
+        if !self.run.is_asking(step) || self.latest_asks.get(&step) != Some(&ask) {
             return Ok(());
         }
         if let Some(warning) = answer.warning {
@@ -61,7 +64,11 @@ impl<P: Perform> Driver<P> {
             }
             (_, key) => {
                 self.missed.push(step);
-                self.keys.extend(key.map(|key| (step, key)));
+                // What an earlier ask found out does not count any more.
+                match key {
+                    Some(key) => drop(self.keys.insert(step, key)),
+                    None => drop(self.keys.remove(&step)),
+                }
                 Ok(())
             }
         }
