@@ -427,7 +427,7 @@ impl Screen {
         for refusal in usage.refusals.iter().filter(|refusal| !said.contains(&refusal.hint)) {
             self.say(&format!("      {} {}: {}", "refused".yellow(), refusal.capability, refusal.wanted));
             let table = self.run.step(step).table();
-            self.say(&format!("      {} to allow it, set in [{table}]: {}", "hint:".cyan().bold(), refusal.hint));
+            self.say(&format!("      {} {}", "hint:".cyan().bold(), refusal.advice(&table)));
         }
     }
 

@@ -255,7 +255,7 @@ fn failure_notes(name: &str, plan: &Step, step: &StepHistory, failed: bool) -> S
     refusals.dedup();
     for refusal in refusals {
         let _ = writeln!(notes, "\n{name} was refused {}: {}", refusal.capability, refusal.wanted);
-        let _ = writeln!(notes, "  hint: to allow it, set in [{}]: {}", plan.table(), refusal.hint);
+        let _ = writeln!(notes, "  hint: {}", refusal.advice(&plan.table()));
     }
     notes
 }

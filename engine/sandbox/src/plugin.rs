@@ -38,8 +38,11 @@ pub const COMPONENT_MAX: u64 = 64 << 20;
 /// A schema's size in bytes. The largest that people write by hand are some 100 KiB.
 const SCHEMA_MAX: usize = 1 << 20;
 
-/// Capabilities that a component may want. There are eight to be granted.
+/// Capabilities that a component may want. There are eight kinds to be granted, of some of them single items.
 const WANTS_MAX: usize = 64;
+
+/// What one of them is called, in bytes: the name of a kind, and of the longest host.
+const CAPABILITY_MAX: usize = 320;
 
 /// The interface that makes a component a step.
 const STEP: &str = "downbeat:step/step@0.1.0";
@@ -398,7 +401,7 @@ fn check(description: step::Description) -> Result<Description, String> {
         wants: description
             .wants
             .iter()
-            .map(|want| Want { capability: line(&want.capability, 64), reason: line(&want.reason, 1024) })
+            .map(|want| Want { capability: line(&want.capability, CAPABILITY_MAX), reason: line(&want.reason, 1024) })
             .collect(),
     })
 }

@@ -200,6 +200,24 @@ impl Grants {
         process.chain(files).chain(http).chain(env).chain(wholes)
     }
 
+    /// Takes an item away. Of a variable also what single programs have of it.
+    pub fn take(&mut self, grant: &Grant) {
+        match grant {
+            Grant::Process(taken) => self.process.retain(|known| known != taken),
+            Grant::Files(taken) => self.files.retain(|known| known != taken),
+            Grant::Http(taken) => self.http.retain(|known| known != taken),
+            Grant::Env(taken) => {
+                self.env.retain(|known| known != taken);
+                let lists = self.process.iter_mut().filter_map(|program| program.env.as_mut());
+                lists.for_each(|env| env.retain(|known| known != taken));
+            }
+            Grant::Whole(Capability::Clock) => self.clock = false,
+            Grant::Whole(Capability::Random) => self.random = false,
+            Grant::Whole(Capability::Artifacts) => self.artifacts = false,
+            Grant::Whole(_) => self.workspace = false,
+        }
+    }
+
     /// The item of a list at a place, or what is granted as a whole, if it is.
     pub fn item(&self, capability: Capability, at: usize) -> Option<Grant> {
         match capability {
@@ -231,7 +249,7 @@ impl Grants {
     /// What a component wants and has nothing of, in its own order. Programs, hosts and blobs are refused when it asks;
     /// the others are absent, and nothing tells that it looked.
     pub fn withheld(&self, wants: &[Want]) -> Vec<String> {
-        wants.iter().map(|want| want.capability.clone()).filter(|capability| !self.has(capability)).collect()
+        wants.iter().filter(|want| !self.has(want.kind())).map(|want| want.capability.clone()).collect()
     }
 }
 
@@ -267,8 +285,8 @@ pub struct ProgramGrant {
     pub network: bool,
     /// Whether what it leaves behind on purpose lives on after the step.
     pub daemons: bool,
-    /// Directories beyond the system's own that it may read and run programs from, and the guest may not: absolute, below
-    /// `~/`, or below a variable of the engine's environment, `$CARGO_HOME`.
+    /// Directories and files beyond the system's own that it may read and run programs from, and the guest may not: from the
+    /// workflow's folder, absolute, below `~/`, or below a variable of the engine's environment, `$CARGO_HOME`.
     pub read: Vec<String>,
 }
 

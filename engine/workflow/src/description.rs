@@ -106,10 +106,23 @@ pub struct Description {
 /// A capability that a component means to use, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// The grant's name.
+    /// The grant's name, `http`; of a kind that is granted as a list also with the one item that is meant,
+    /// `http:api.example.org`.
     pub capability: String,
     /// For the person who grants it.
     pub reason: String,
+}
+
+impl Want {
+    /// The grant's name.
+    pub fn kind(&self) -> &str {
+        self.capability.split_once(':').map_or(&self.capability, |(kind, _)| kind)
+    }
+
+    /// The one item of it that is meant, if it says so.
+    pub fn item(&self) -> Option<&str> {
+        self.capability.split_once(':').map(|(_, item)| item)
+    }
 }
 
 /// A component that was loaded: which bytes, and what they say of themselves.

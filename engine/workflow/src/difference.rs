@@ -11,7 +11,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::capability::Grant;
 use crate::json::Json;
+use crate::permission::cover::covers;
 use crate::plan::{BodyId, Opens, Plan, ScopeCount, Step, StepNo, Wait, Work};
 use crate::preview::need_text;
 
@@ -266,6 +268,10 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
             members.insert(short.to_owned(), value);
         }
     }
+    // What another key has taken away is not granted, which is told.
+    if let Some(Value::Object(grant)) = members.get_mut("grant") {
+        grant.remove("withheld");
+    }
     value
 }
 
@@ -352,9 +358,8 @@ fn change(part: &str, was: Option<&Keys>, is: Option<&Keys>) -> Option<Change> {
     let differing: Vec<&String> = names.into_iter().filter(|key| before.get(*key) != now.get(*key)).collect();
     let (mut wider, mut narrower) = (Vec::new(), Vec::new());
     for (key, name) in differing.iter().filter_map(|key| Some((*key, key.strip_prefix(GRANT)?))) {
-        let (had, has) = (reach(name, before.get(key)), reach(name, now.get(key)));
-        wider.extend(has.difference(&had).cloned());
-        narrower.extend(had.difference(&has).cloned());
+        wider.extend(beyond(name, now.get(key), before.get(key)));
+        narrower.extend(beyond(name, before.get(key), now.get(key)));
     }
     let json = |value: Option<&Value>| value.cloned().map(Json::from);
     let keys = differing.into_iter().map(|key| KeyChange {
@@ -364,6 +369,32 @@ fn change(part: &str, was: Option<&Keys>, is: Option<&Keys>) -> Option<Change> {
     });
     let keys = if how == How::Changed { keys.collect() } else { Vec::new() };
     Some(Change { part: part.to_owned(), how, keys, wider, narrower })
+}
+
+/// What a grant allows that another one of its kind does not, each thing in words.
+fn beyond(grant: &str, value: Option<&Value>, other: Option<&Value>) -> Vec<String> {
+    let (Some(items), Some(others)) = (calls(grant, value), calls(grant, other)) else {
+        return reach(grant, value).difference(&reach(grant, other)).cloned().collect();
+    };
+    let new = items.into_iter().filter(|item| !others.iter().any(|other| covers(other, item)));
+    new.map(|item| match item {
+        Grant::Process(program) if program.is_plain() => format!("{grant} {}", program.program),
+        Grant::Process(program) => format!("{grant} {program}"),
+        Grant::Http(host) if host.is_plain() => format!("{grant} {}", host.host),
+        Grant::Http(host) => format!("{grant} {host}"),
+        other => other.to_string(),
+    })
+    .collect()
+}
+
+/// The items of those kinds of which one item may be a part of another.
+fn calls(grant: &str, value: Option<&Value>) -> Option<Vec<Grant>> {
+    let value = value.cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+    match grant {
+        "process" => Some(serde_json::from_value::<Vec<_>>(value).ok()?.into_iter().map(Grant::Process).collect()),
+        "http" => Some(serde_json::from_value::<Vec<_>>(value).ok()?.into_iter().map(Grant::Http).collect()),
+        _ => None,
+    }
 }
 
 /// What a grant allows, each thing in words: a directory to be written is also one to be read.

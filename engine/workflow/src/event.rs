@@ -616,8 +616,18 @@ pub struct Refusal {
     pub capability: String,
     /// What was asked for.
     pub wanted: String,
-    /// The TOML line that would allow it.
+    /// The TOML line that would allow it, `grant = { … }`; or, if another key took it away, which one.
     pub hint: String,
+}
+
+impl Refusal {
+    /// What there is to do about it, `table` being the step's table in the workflow.
+    pub fn advice(&self, table: &str) -> String {
+        match self.hint.starts_with("grant = ") {
+            true => format!("to allow it, set in [{table}]: {}", self.hint),
+            false => self.hint.clone(),
+        }
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -4,6 +4,8 @@
 //! It knows no file and no socket: that a directory is the one that was granted, and that a name leads to a public address,
 //! is seen where the directory is opened and the connection made. Allowing allocates nothing.
 
+pub mod cover;
+
 use core::net::IpAddr;
 use std::path::{Component, Path};
 

@@ -4,6 +4,7 @@
 //! exist, durations make sense or rules are rules is `resolve`'s to say. Nothing outside of this module knows TOML.
 
 mod expand;
+pub(crate) mod fields;
 mod keys;
 mod layers;
 mod origins;
@@ -338,11 +339,11 @@ pub enum Size {
 #[derive(Clone, Debug, Default)]
 pub struct GrantSpec {
     /// `process`: programs.
-    pub process: Option<Spanned<Vec<Spanned<String>>>>,
+    pub process: Option<Spanned<Vec<ProgramSpec>>>,
     /// `files`: directories.
     pub files: Option<Spanned<Vec<FileSpec>>>,
     /// `http`: hosts.
-    pub http: Option<Spanned<Vec<Spanned<String>>>>,
+    pub http: Option<Spanned<Vec<HostSpec>>>,
     /// `env`: names.
     pub env: Option<Spanned<Vec<Spanned<String>>>>,
     /// `clock`.
@@ -353,6 +354,40 @@ pub struct GrantSpec {
     pub artifacts: Option<Spanned<bool>>,
     /// `workspace`.
     pub workspace: Option<Spanned<bool>>,
+}
+
+/// One of `grant.process`: a table, or a program that stands for it.
+#[derive(Clone, Debug)]
+pub struct ProgramSpec {
+    /// `program`.
+    pub program: Spanned<String>,
+    /// `args`.
+    pub args: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `env`.
+    pub env: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `directory`.
+    pub directory: Option<Spanned<String>>,
+    /// `digest`.
+    pub digest: Option<Spanned<String>>,
+    /// `network`.
+    pub network: bool,
+    /// `daemons`.
+    pub daemons: bool,
+    /// `read`.
+    pub read: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// One of `grant.http`: a table, or a host that stands for it.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// `host`.
+    pub host: Spanned<String>,
+    /// `methods`.
+    pub methods: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `path`.
+    pub path: Option<Spanned<String>>,
+    /// `private`.
+    pub private: bool,
 }
 
 /// One of `grant.files`: a table, or a path that stands for it.

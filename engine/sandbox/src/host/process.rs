@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use downbeat_workflow::capability::{FileGrant, Grants, Limits, Protection};
+use downbeat_workflow::capability::{FileGrant, Grants, Limits, ProgramGrant, Protection};
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Programs, Usage};
 use downbeat_workflow::log::Level;
 use downbeat_workflow::permission::{self, Use};
@@ -208,10 +209,23 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         directory: command.working_directory.as_deref(),
     };
     let grant = reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?.item;
+    let grants = reach.grants.clone();
+    let allowed = &grants.process[grant];
     std::fs::create_dir_all(scratch).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix("downbeat-").tempdir_in(scratch).map_err(failed)?;
-    let directory = working_directory(reach, command.working_directory.as_deref(), scratch.path())?;
+    let wanted = command.working_directory.as_deref().or(allowed.directory.as_deref());
+    let directory = working_directory(reach, wanted, scratch.path())?;
     let program = find_program(&command.program).ok_or_else(|| Fault::NotFound(command.program.clone()))?;
+    if let Some(digest) = &allowed.digest {
+        let bytes = std::fs::read(&program).map_err(failed)?;
+        let found = Digest::of(&bytes);
+        if found.as_str() != digest {
+            let table = ProgramGrant { digest: Some(found.to_string()), ..allowed.clone() };
+            let wanted = format!("{} with the digest {found}", command.program);
+            return Err(Fault::Refused(reach.refuse("process", &wanted, &format!("process = [{table}]")).into()));
+        }
+    }
+    let variables = allowed.env.as_ref().unwrap_or(&grants.env);
     let mut native = Command::new(program);
     native
         .arg0(&command.program)
@@ -220,7 +234,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
         .env("LANG", "C.UTF-8")
         .env("TMPDIR", scratch.path())
-        .envs(reach.grants.env.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(variables.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(command.environment)
         .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use downbeat_sandbox::{Call, End};
 use downbeat_workflow::capability::{Grants, Limits, ProgramGrant};
+use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::FailureKind;
 use rustix::process::{Pid, test_kill_process};
 
@@ -37,6 +38,51 @@ async fn a_grant_is_taken_letter_by_letter() {
     let grants = Grants { process: vec!["/bin/sh".into()], ..Grants::default() };
     let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, "echo 1")).await;
     assert_eq!(failure(&ended).message, r#"grant = { process = ["/bin/sh", "sh"] }"#);
+}
+
+#[tokio::test]
+async fn a_program_is_called_as_its_grant_says_with_its_own_variables_and_in_its_own_directory() {
+    let bench = Bench::new();
+    let own = vec!["CARGO_PKG_NAME".to_owned()];
+    let sh = ProgramGrant {
+        args: Some(vec!["-c".into(), "printf*".into()]),
+        env: Some(own),
+        directory: Some("/workspace".into()),
+        ..ProgramGrant::from("sh")
+    };
+    let grants = Grants { process: vec![sh], workspace: true, ..Grants::default() };
+    let guest = shell(Shell::default());
+    let call = |script| granted(bench.call(), grants.clone(), script);
+    assert_eq!(output(&bench.run(&guest, call("printf 1 > here; printf 2")).await), "2");
+    assert_eq!(output(&bench.run(&guest, call("printf %s $(cat here)")).await), "1");
+    let said = bench.run(&guest, call("printf %s ${#CARGO_PKG_NAME}")).await;
+    assert_ne!(output(&said), "0", "the tests' own environment has it");
+    let ended = bench.run(&guest, call("cat here")).await;
+    assert!(
+        failure(&ended).message.ends_with(r#", { program = "sh", args = ["-c", "cat here"] }], workspace = true }"#),
+        "{}",
+        failure(&ended).message
+    );
+    assert_eq!(ended.usage.refusals[0].wanted, "sh -c cat here");
+}
+
+#[tokio::test]
+async fn a_program_that_is_another_file_than_was_granted_is_refused() {
+    let bench = Bench::new();
+    let digest = |text: &[u8]| Some(Digest::of(text).to_string());
+    let path = std::fs::canonicalize("/bin/sh").unwrap();
+    let guest = shell(Shell::default());
+    let call = |digest| {
+        let sh = ProgramGrant { digest, ..ProgramGrant::from("sh") };
+        granted(bench.call(), Grants { process: vec![sh], ..Grants::default() }, "echo 1")
+    };
+    let right = digest(&std::fs::read(path).unwrap());
+    let found = Command::new("sh").args(["-c", "command -v sh"]).output().unwrap().stdout;
+    let found = std::fs::canonicalize(String::from_utf8(found).unwrap().trim()).unwrap();
+    assert_eq!(found, std::fs::canonicalize("/bin/sh").unwrap(), "these tests take them for one");
+    assert_eq!(output(&bench.run(&guest, call(right)).await), "1");
+    let ended = bench.run(&guest, call(digest(b"another"))).await;
+    assert!(ended.usage.refusals[0].wanted.starts_with("sh with the digest sha256:"), "{:?}", ended.usage.refusals);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ impl Account {
         }
         for refusal in &account.refusals {
             let _ = writeln!(page, "\nrefused {}: {}", refusal.capability, refusal.wanted);
-            let _ = writeln!(page, "  hint: to allow it, set in [{}]: {}", account.table(), refusal.hint);
+            let _ = writeln!(page, "  hint: {}", refusal.advice(&account.table()));
         }
         let of_it = self.skips.iter().filter(|skips| skips.because.is_of(&account.step));
         let kept = of_it.flat_map(|skips| &skips.steps).filter(|step| **step != account.step);
@@ -164,7 +164,7 @@ impl Account {
         for step in refused.iter().take(NOTES_SHOWN) {
             for refusal in &step.refusals {
                 let _ = writeln!(page, "  {}: {} {}", step.step, refusal.capability, refusal.wanted);
-                let _ = writeln!(page, "    hint: to allow it, set in [{}]: {}", step.table(), refusal.hint);
+                let _ = writeln!(page, "    hint: {}", refusal.advice(&step.table()));
             }
         }
         more(page, refused.len());

@@ -51,7 +51,7 @@ impl<'a> Resolver<'a, '_, '_> {
         let TreeKind::Table(entries) = &tree.kind else { return };
         let part = |name: &str| entries.iter().find(|(key, ..)| key == name).map(|(.., value)| value);
         let wants = |name: &str| {
-            component.is_some_and(|component| component.description.wants.iter().any(|want| want.capability == name))
+            component.is_some_and(|component| component.description.wants.iter().any(|want| want.kind() == name))
         };
         if let Some((program, text)) = part("program").and_then(|program| Some((program, plain(program)?)))
             && wants("process")
@@ -78,7 +78,7 @@ impl<'a> Resolver<'a, '_, '_> {
             return;
         }
         let Some(granted) = spec.grant.process.as_ref().filter(|granted| !granted.get_ref().is_empty()) else { return };
-        if granted.get_ref().iter().all(|known| known.get_ref() != program) {
+        if granted.get_ref().iter().all(|known| known.program.get_ref() != program) {
             let message = format!("the step runs `{program}` and is not granted it");
             let found = Diagnostic::warning("not-granted", place.span.clone(), message).label("will be refused");
             self.out
@@ -116,7 +116,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 port_of => port_of == ":*" || port_of.strip_prefix(':') == Some(port),
             })
         };
-        if granted.get_ref().iter().all(|known| allows(known.get_ref()) != Some(true)) {
+        if granted.get_ref().iter().all(|known| allows(known.host.get_ref()) != Some(true)) {
             let needed = if matches!(port, "80" | "443") { host.to_owned() } else { format!("{host}:{port}") };
             let message = format!("the step asks `{needed}` and is not granted it");
             let found = Diagnostic::warning("not-granted", url.span.clone(), message).label("will be refused");
@@ -363,9 +363,10 @@ fn broad(grant: &GrantSpec, out: &mut Collector) {
             out.push(found.hint("grant the folders in it that are meant"));
         }
     }
-    for program in grant.process.iter().flat_map(|programs| programs.get_ref()) {
+    for granted in grant.process.iter().flat_map(|programs| programs.get_ref()) {
+        let program = &granted.program;
         let name = program.get_ref().rsplit('/').next().unwrap_or_default();
-        if RAISERS.contains(&name) {
+        if RAISERS.contains(&name) && granted.args.is_none() {
             let message =
                 format!("`{name}` runs any program, as somebody else: no other name in `process` means anything");
             let found = Diagnostic::warning("broad-grant", program.span(), message).label("grants everything");

@@ -5,9 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use crate::capability::{FileGrant, Grants};
-use crate::description::Component;
+use crate::capability::{Capability, FileGrant, Grant, Grants, HttpGrant, Key, ProgramGrant, Withheld, quoted};
+use crate::description::{Component, Digest, Want};
 use crate::diagnostic::{Collector, Diagnostic};
+use crate::permission::cover::covers;
 use crate::spec::{GrantSpec, Spanned};
 
 /// Capabilities without which a component that wants them is hardly of use. The others have a sensible absence (a fixed
@@ -30,7 +31,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
     .flatten()
     .collect();
     let wants = |capability: &str| {
-        component.is_none_or(|component| component.description.wants.iter().any(|want| want.capability == capability))
+        component.is_none_or(|component| component.description.wants.iter().any(|want| want.kind() == capability))
     };
     for (capability, span, _) in granted.iter().filter(|(capability, _, given)| *given && !wants(capability)) {
         let message = format!("the component does not want `{capability}`, so it is not given");
@@ -38,12 +39,13 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
     }
     for want in component.iter().flat_map(|component| &component.description.wants) {
         // A grant that is written, if only as an empty list, is a decision.
-        let written = granted.iter().any(|(capability, ..)| *capability == want.capability);
-        if ESSENTIAL.contains(&want.capability.as_str()) && !written {
+        let written = granted.iter().any(|(capability, ..)| *capability == want.kind());
+        if ESSENTIAL.contains(&want.kind()) && !written {
             let message = format!("the component wants `{}` and is not granted it: {}", want.capability, want.reason);
-            let line = match want.capability.as_str() {
-                "process" => "process = [\"PROGRAM\"]",
-                _ => "http = [\"HOST\"]",
+            let line = match (want.kind(), want.item()) {
+                (kind, Some(item)) => format!("{kind} = [{}]", quoted(item)),
+                ("process", None) => "process = [\"PROGRAM\"]".to_owned(),
+                _ => "http = [\"HOST\"]".to_owned(),
             };
             let hint = match granted.is_empty() {
                 true => format!("add `grant = {{ {line} }}`"),
@@ -52,34 +54,203 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
             out.push(Diagnostic::warning("not-granted", at.clone(), message).label("will be refused").hint(hint));
         }
     }
-    Grants {
-        process: texts(wants("process"), &spec.process, out, |program| match program {
-            "" => Err("a program has a name"),
-            program if program.contains('\0') => Err("a program's name has no zero byte"),
-            // A relative path would be looked up where the guest may write.
-            program if program.contains('/') && !program.starts_with('/') => {
-                Err("write a name, which is looked up in `PATH`, or an absolute path")
-            }
-            _ => Ok(()),
-        })
-        .iter()
-        .map(|program| program.as_str().into())
-        .collect(),
+    let granted = Grants {
+        process: programs(spec, out).into_iter().filter(|_| wants("process")).collect(),
         files: files(spec, out).into_iter().filter(|_| wants("files")).collect(),
-        http: texts(wants("http"), &spec.http, out, destination).iter().map(|host| host.as_str().into()).collect(),
-        env: texts(wants("env"), &spec.env, out, |name| {
-            let right = |(at, c): (usize, char)| c.is_ascii_alphabetic() || c == '_' || at > 0 && c.is_ascii_digit();
-            match !name.is_empty() && name.char_indices().all(right) {
-                true => Ok(()),
-                false => Err("an environment variable's name has letters, digits and `_`, not a digit first"),
-            }
-        }),
+        http: hosts(spec, out).into_iter().filter(|_| wants("http")).collect(),
+        env: texts(wants("env"), &spec.env, out, variable),
         clock: flag(&spec.clock) && wants("clock"),
         random: flag(&spec.random) && wants("random"),
         artifacts: flag(&spec.artifacts) && wants("artifacts"),
         workspace: flag(&spec.workspace) && wants("workspace"),
         require: Vec::new(),
         withheld: Vec::new(),
+    };
+    match component {
+        Some(component) => narrowed(granted, &component.description.wants, at, out),
+        None => granted,
+    }
+}
+
+/// What is left of grants where a component wants single items of a kind and not the kind as a whole.
+fn narrowed(mut grants: Grants, wants: &[Want], at: Range<usize>, out: &mut Collector) -> Grants {
+    let mut taken = Vec::new();
+    for kind in [Capability::Process, Capability::Files, Capability::Http, Capability::Env] {
+        let of_kind = || wants.iter().filter(|want| want.kind() == kind.word());
+        if of_kind().any(|want| want.item().is_none()) {
+            continue;
+        }
+        let wanted: Vec<Grant> = of_kind().filter_map(|want| Some(wanted(kind, want.item()?))).collect();
+        let of_it = grants.items().filter(|grant| grant.capability() == kind);
+        taken.extend(of_it.filter(|grant| !wanted.iter().any(|wanted| covers(wanted, grant))));
+    }
+    for grant in taken {
+        let message = format!("the component does not want `{grant}`, so it is not given");
+        out.push(Diagnostic::warning("unwanted-grant", at.clone(), message).label("has no effect"));
+        grants.take(&grant);
+        grants.withheld.push(Withheld {
+            grant,
+            key: Key::Component,
+            by: "the component, which does not want it".into(),
+        });
+    }
+    grants
+}
+
+/// An item that a component wants, as the widest grant that has nothing else: it does not say how it would be used.
+fn wanted(kind: Capability, item: &str) -> Grant {
+    match kind {
+        Capability::Process => {
+            Grant::Process(ProgramGrant { network: true, daemons: true, read: vec!["/".into()], ..item.into() })
+        }
+        Capability::Files => Grant::Files(FileGrant { path: item.into(), write: true }),
+        Capability::Http => Grant::Http(HttpGrant { private: true, ..item.into() }),
+        _ => Grant::Env(item.into()),
+    }
+}
+
+fn programs(spec: &GrantSpec, out: &mut Collector) -> Vec<ProgramGrant> {
+    let mut programs: Vec<ProgramGrant> = Vec::new();
+    for written in spec.process.iter().flat_map(|list| list.get_ref()) {
+        let before = out.error_count();
+        let mut right = |text: &Spanned<String>, check: &dyn Fn(&str) -> Result<(), &'static str>| {
+            if let Err(reason) = no_hole(text.get_ref()).and_then(|()| check(text.get_ref())) {
+                let message = format!("`{}` can't be granted: {reason}", text.get_ref());
+                out.push(Diagnostic::error("grant", text.span(), message));
+            }
+            text.get_ref().clone()
+        };
+        let mut list = |list: &Option<Spanned<Vec<Spanned<String>>>>,
+                        check: &dyn Fn(&str) -> Result<(), &'static str>| {
+            let list = list.as_ref()?.get_ref();
+            Some(list.iter().map(|text| right(text, check)).collect::<Vec<String>>())
+        };
+        let args = list(&written.args, &argument);
+        let env = list(&written.env, &variable);
+        let read = list(&written.read, &beyond).unwrap_or_default();
+        let grant = ProgramGrant {
+            program: right(&written.program, &program),
+            args,
+            env,
+            directory: written.directory.as_ref().map(|text| right(text, &directory)),
+            digest: written.digest.as_ref().map(|text| right(text, &digest)),
+            network: written.network,
+            daemons: written.daemons,
+            read,
+        };
+        if out.error_count() > before {
+            continue;
+        }
+        if programs.contains(&grant) {
+            let message = format!("`{}` is granted twice", grant.program);
+            out.push(Diagnostic::warning("duplicate", written.program.span(), message));
+            continue;
+        }
+        programs.push(grant);
+    }
+    programs
+}
+
+fn hosts(spec: &GrantSpec, out: &mut Collector) -> Vec<HttpGrant> {
+    let mut hosts: Vec<HttpGrant> = Vec::new();
+    for written in spec.http.iter().flat_map(|list| list.get_ref()) {
+        let before = out.error_count();
+        let mut right = |text: &Spanned<String>, check: &dyn Fn(&str) -> Result<(), &'static str>| {
+            if let Err(reason) = no_hole(text.get_ref()).and_then(|()| check(text.get_ref())) {
+                let message = format!("`{}` can't be granted: {reason}", text.get_ref());
+                out.push(Diagnostic::error("grant", text.span(), message));
+            }
+            text.get_ref().clone()
+        };
+        let methods = written.methods.as_ref();
+        let grant = HttpGrant {
+            host: right(&written.host, &destination),
+            methods: methods.map(|list| list.get_ref().iter().map(|text| right(text, &method)).collect()),
+            path: written.path.as_ref().map(|text| right(text, &path)),
+            private: written.private,
+        };
+        if out.error_count() > before {
+            continue;
+        }
+        if hosts.contains(&grant) {
+            let message = format!("`{}` is granted twice", grant.host);
+            out.push(Diagnostic::warning("duplicate", written.host.span(), message));
+            continue;
+        }
+        hosts.push(grant);
+    }
+    hosts
+}
+
+fn program(program: &str) -> Result<(), &'static str> {
+    match program {
+        "" => Err("a program has a name"),
+        program if program.contains('\0') => Err("a program's name has no zero byte"),
+        // A relative path would be looked up where the guest may write.
+        program if program.contains('/') && !program.starts_with('/') => {
+            Err("write a name, which is looked up in `PATH`, or an absolute path")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn argument(pattern: &str) -> Result<(), &'static str> {
+    if pattern.contains('\0') { Err("an argument has no zero byte") } else { Ok(()) }
+}
+
+fn directory(path: &str) -> Result<(), &'static str> {
+    match path {
+        "" => Err("a path is not empty; the run's own directory is `/workspace`"),
+        path if path.contains('\0') => Err("a path has no zero byte"),
+        path if path.split('/').any(|part| part == "..") => Err("a directory is written without `..`"),
+        _ => Ok(()),
+    }
+}
+
+/// What a program may read beyond the system's own.
+fn beyond(path: &str) -> Result<(), &'static str> {
+    match path {
+        "" => Err("a path is not empty"),
+        path if path.contains('\0') => Err("a path has no zero byte"),
+        path if path.split('/').any(|part| part == "..") => Err("a path is written without `..`"),
+        path if path.starts_with('~') && path != "~" && !path.starts_with("~/") => {
+            Err("of home directories, `~/` is known")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn digest(text: &str) -> Result<(), &'static str> {
+    match Digest::parse(text) {
+        Some(_) => Ok(()),
+        None => Err("a digest is `sha256:` and 64 small hexadecimal digits"),
+    }
+}
+
+fn variable(name: &str) -> Result<(), &'static str> {
+    let right = |(at, c): (usize, char)| c.is_ascii_alphabetic() || c == '_' || at > 0 && c.is_ascii_digit();
+    match !name.is_empty() && name.char_indices().all(right) {
+        true => Ok(()),
+        false => Err("an environment variable's name has letters, digits and `_`, not a digit first"),
+    }
+}
+
+fn method(method: &str) -> Result<(), &'static str> {
+    match !method.is_empty() && method.bytes().all(|c| c.is_ascii_uppercase() || c == b'-') {
+        true => Ok(()),
+        false => Err("a method is written in capitals: `GET`"),
+    }
+}
+
+/// A prefix has to say where it leads, as the requests that it is to allow have to.
+fn path(path: &str) -> Result<(), &'static str> {
+    match path {
+        path if !path.starts_with('/') => Err("a path begins with `/`"),
+        path if path.contains(['?', '#']) => Err("a path has no query"),
+        path if path.contains(['%', '\\', ';']) || path.split('/').any(|part| part == "." || part == "..") => {
+            Err("a path is written plainly, without `.`, `..`, `%`, `;` and `\\`")
+        }
+        _ => Ok(()),
     }
 }
 

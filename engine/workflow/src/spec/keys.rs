@@ -36,6 +36,8 @@ pub(super) enum Table {
     Limit,
     Grant,
     File,
+    Program,
+    Host,
     Defaults,
 }
 
@@ -83,7 +85,7 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 17] = [
+    pub(super) const ALL: [Table; 19] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
@@ -100,6 +102,8 @@ impl Table {
         Table::Limit,
         Table::Grant,
         Table::File,
+        Table::Program,
+        Table::Host,
         Table::Defaults,
     ];
 
@@ -122,6 +126,8 @@ impl Table {
             Table::Limit => "`limit`",
             Table::Grant => "`grant`",
             Table::File => "a grant of `files`",
+            Table::Program => "a grant of `process`",
+            Table::Host => "a grant of `http`",
             Table::Defaults => "`[defaults]`",
         }
     }
@@ -145,6 +151,8 @@ impl Table {
             Table::Limit => LIMIT,
             Table::Grant => GRANT,
             Table::File => FILE,
+            Table::Program => PROGRAM,
+            Table::Host => HOST,
             Table::Defaults => DEFAULTS.get_or_init(|| {
                 let keys = WORK.iter().filter(|key| DEFAULT_NAMES.contains(&key.name));
                 // What holds without them is said with the step.
@@ -164,6 +172,8 @@ impl Table {
             Table::Workflow => &["name", "steps"],
             Table::Input => &["type"],
             Table::Plugin | Table::File => &["path"],
+            Table::Program => &["program"],
+            Table::Host => &["host"],
             Table::Pool => &[],
             Table::Concurrency => &["group"],
             // Of an `undo`, a template may say it.
@@ -196,6 +206,8 @@ impl Table {
             Table::Limit => "limit",
             Table::Grant => "grant",
             Table::File => "file",
+            Table::Program => "program",
+            Table::Host => "host",
             Table::Defaults => "defaults",
         }
     }
@@ -669,7 +681,12 @@ const LIMIT: &[Key] = &[
 ];
 
 const GRANT: &[Key] = &[
-    key("process", Shape::List(&Shape::Text), r#"["git"]"#, "Native programs, by exactly this name or absolute path."),
+    key(
+        "process",
+        Shape::List(&Shape::Either(&Shape::Text, &Shape::Table(Table::Program))),
+        r#"["make", {"program": "git", "args": ["fetch", "*"]}]"#,
+        "Native programs, by exactly this name or absolute path; a table says how it may be called.",
+    ),
     key(
         "files",
         Shape::List(&Shape::Either(&Shape::Text, &Shape::Table(Table::File))),
@@ -678,9 +695,9 @@ const GRANT: &[Key] = &[
     ),
     key(
         "http",
-        Shape::List(&Shape::Text),
-        r#"["api.example.org", "localhost:*"]"#,
-        "Hosts that requests may go to, with a port or `*`; without one, 80 and 443.",
+        Shape::List(&Shape::Either(&Shape::Text, &Shape::Table(Table::Host))),
+        r#"["localhost:*", {"host": "api.example.org", "methods": ["GET"], "path": "/v1/"}]"#,
+        "Hosts that requests may go to, with a port or `*`; without one, 80 and 443. A table says what may be asked there.",
     ),
     key("env", Shape::List(&Shape::Text), r#"["HOME"]"#, "Variables of the engine's environment."),
     key("clock", Shape::Boolean, "true", "The real clocks.").by_default(|| false.into()),
@@ -693,6 +710,48 @@ const GRANT: &[Key] = &[
 const FILE: &[Key] = &[
     key("path", Shape::Text, r#""data""#, "From the workflow's folder."),
     key("write", Shape::Boolean, "true", "Whether the guest may change what is there.").by_default(|| false.into()),
+];
+
+const PROGRAM: &[Key] = &[
+    key("program", Shape::Text, r#""git""#, "A name in the engine's `PATH`, or an absolute path."),
+    key(
+        "args",
+        Shape::List(&Shape::Text),
+        r#"["fetch", "*"]"#,
+        "The arguments that it may be given, one pattern each. `*` stands for any text (at the beginning, for none that \
+         begins with `-`), a last `**` for any further arguments. Without it: any arguments.",
+    ),
+    key(
+        "env",
+        Shape::List(&Shape::Text),
+        r#"["GIT_SSH"]"#,
+        "Variables of the engine's environment that the program sees, in place of those of the grant `env`.",
+    ),
+    key("directory", Shape::Text, r#""src""#, "The granted directory in which, or below which, alone it may run."),
+    key(
+        "digest",
+        Shape::Pattern("^sha256:[0-9a-f]{64}$"),
+        r#""sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#,
+        "What its file must be.",
+    ),
+    key("network", Shape::Boolean, "true", "Whether it may speak with others, over the network or on this machine.")
+        .by_default(|| false.into()),
+    key("daemons", Shape::Boolean, "true", "Whether what it leaves behind on purpose lives on after the step.")
+        .by_default(|| false.into()),
+    key(
+        "read",
+        Shape::List(&Shape::Text),
+        r#"["~/.cargo", "$RUSTUP_HOME"]"#,
+        "Directories and files beyond the system's own that the program, and not the guest, may read and run programs from.",
+    ),
+];
+
+const HOST: &[Key] = &[
+    key("host", Shape::Text, r#""api.example.org""#, "The host, with a port or `*`; without one, 80 and 443."),
+    key("methods", Shape::List(&Shape::Text), r#"["GET", "HEAD"]"#, "The methods; without it, any."),
+    key("path", Shape::Text, r#""/v1/""#, "The path that a request's path must be or be below of; without it, any."),
+    key("private", Shape::Boolean, "true", "Whether the name may lead to an address of this machine or its network.")
+        .by_default(|| false.into()),
 ];
 
 #[cfg(test)]
@@ -724,6 +783,8 @@ mod tests {
             Table::Limit => "[steps.a.limit]\n",
             Table::Grant => "[steps.a.grant]\n",
             Table::File => "[[steps.a.grant.files]]\npath = \"p\"\n",
+            Table::Program => "[[steps.a.grant.process]]\nprogram = \"p\"\n",
+            Table::Host => "[[steps.a.grant.http]]\nhost = \"h\"\n",
             Table::Defaults => "[defaults]\n",
         };
         // A key that the opening has already is replaced by the one to be tried.

@@ -628,9 +628,9 @@ impl Reader {
         let table = self.table("grant", "a table", value);
         for (key, value) in table.map(|table| self.known(Table::Grant, table)).unwrap_or_default() {
             match key.get_ref().as_ref() {
-                "process" => grant.process = self.strings("process", value),
+                "process" => grant.process = self.list("process", value, Reader::program),
                 "files" => grant.files = self.list("files", value, Reader::file),
-                "http" => grant.http = self.strings("http", value),
+                "http" => grant.http = self.list("http", value, Reader::host),
                 "env" => grant.env = self.strings("env", value),
                 "clock" => grant.clock = self.boolean("clock", value),
                 "random" => grant.random = self.boolean("random", value),
@@ -640,6 +640,61 @@ impl Reader {
             }
         }
         grant
+    }
+
+    fn program(&mut self, value: &Item<'_>) -> Option<ProgramSpec> {
+        let (mut program, mut args, mut env, mut directory, mut digest) = (None, None, None, None, None);
+        let (mut network, mut daemons, mut read) = (false, false, None);
+        if value.get_ref().is_str() {
+            program = self.string("process", value);
+        } else {
+            let expected =
+                "an array of programs, or of tables such as `{ program = \"git\", args = [\"fetch\", \"*\"] }`";
+            let table = self.table("process", expected, value)?;
+            let before = self.out.error_count();
+            for (key, value) in self.known(Table::Program, table) {
+                match key.get_ref().as_ref() {
+                    "program" => program = self.string("program", value),
+                    "args" => args = self.strings("args", value),
+                    "env" => env = self.strings("env", value),
+                    "directory" => directory = self.string("directory", value),
+                    "digest" => digest = self.string("digest", value),
+                    "network" => network = self.boolean("network", value).is_some_and(Spanned::into_inner),
+                    "daemons" => daemons = self.boolean("daemons", value).is_some_and(Spanned::into_inner),
+                    "read" => read = self.strings("read", value),
+                    word => unread(word),
+                }
+            }
+            if program.is_none() && self.out.error_count() == before {
+                self.out.push(missing_key(Table::Program, "program", value.span()));
+            }
+        }
+        Some(ProgramSpec { program: program?, args, env, directory, digest, network, daemons, read })
+    }
+
+    fn host(&mut self, value: &Item<'_>) -> Option<HostSpec> {
+        let (mut host, mut methods, mut path, mut private) = (None, None, None, false);
+        if value.get_ref().is_str() {
+            host = self.string("http", value);
+        } else {
+            let expected =
+                "an array of hosts, or of tables such as `{ host = \"api.example.org\", methods = [\"GET\"] }`";
+            let table = self.table("http", expected, value)?;
+            let before = self.out.error_count();
+            for (key, value) in self.known(Table::Host, table) {
+                match key.get_ref().as_ref() {
+                    "host" => host = self.string("host", value),
+                    "methods" => methods = self.strings("methods", value),
+                    "path" => path = self.string("path", value),
+                    "private" => private = self.boolean("private", value).is_some_and(Spanned::into_inner),
+                    word => unread(word),
+                }
+            }
+            if host.is_none() && self.out.error_count() == before {
+                self.out.push(missing_key(Table::Host, "host", value.span()));
+            }
+        }
+        Some(HostSpec { host: host?, methods, path, private })
     }
 
     fn file(&mut self, value: &Item<'_>) -> Option<FileSpec> {
