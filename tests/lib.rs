@@ -63,6 +63,8 @@ impl Bench {
         command.current_dir(self.path()).stdin(Stdio::null());
         command.env("DOWNBEAT_STATE", self.path().join(".downbeat")).env("DOWNBEAT_CACHE", &self.cache);
         command.env("NO_COLOR", "1").env_remove("RUST_BACKTRACE");
+        // Policies of the machine's user are none of the tests' business.
+        command.env("XDG_CONFIG_HOME", self.path().join(".config")).env_remove("DOWNBEAT_POLICY");
         let root = repository().display().to_string();
         command.args(arguments.iter().map(|argument| argument.replace("{repo}", &root)));
         command

@@ -112,6 +112,24 @@ pub enum Command {
     /// Build and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Show, check and test the policies that workflows are held against
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Pin the components of workflows, in `downbeat.lock` beside them
+    #[command(after_help = LOCK_HELP)]
+    Lock(Lock),
+    /// Tell what a component, a workflow or a lock may do that another one may not
+    #[command(after_help = DIFF_HELP)]
+    Diff(Diff),
+    /// Make keys to sign with
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Sign a component
+    #[command(after_help = SIGN_HELP)]
+    Sign(Sign),
+    /// Tell who has signed a component
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Verify),
     /// Print the JSON Schema of workflow files, for editors, or of the event stream
     #[command(after_help = SCHEMA_HELP)]
     Schema(Schema),
@@ -316,6 +334,43 @@ Example:
   downbeat graph 1k8qz4h --output run.svg               # coloured by how its steps ended
   downbeat graph workflows/release --format mermaid     # for Markdown
   downbeat graph workflows/release --format dot > release.dot";
+
+const LOCK_HELP: &str = "\
+A lock has, for each plugin of a folder's workflows, its digest, what it imports and what it wants, and why. It is committed \
+and reviewed. Where there is one, a component that differs is not run; what it newly wants is not given until the lock has it. A \
+plugin that is built from source is held against the digest of its source folder.
+
+Without --update what is locked stays, and what differs is told (exit code 6); what is new is added, what nobody uses \
+removed. With --check nothing is written.
+
+Example:
+  downbeat lock release.toml
+  downbeat lock workflows --check          # in CI
+  downbeat lock release.toml --update http
+  downbeat lock release.toml --update      # all that differ";
+
+const DIFF_HELP: &str = "\
+Components, workflows and locks can be compared, each with one of its kind. Capabilities that came are told first. The exit \
+code is 0 if nothing has changed, 9 if more may be done than before, 6 if anything else has changed.
+
+Example:
+  downbeat diff old/http.wasm new/http.wasm
+  downbeat diff main/release.toml release.toml --format markdown
+  git show main:downbeat.lock > /tmp/old.lock && downbeat diff /tmp/old.lock downbeat.lock";
+
+const SIGN_HELP: &str = "\
+The signature is put beside the component, in COMPONENT.sigstore.jsonl: an in-toto statement in a DSSE envelope in a Sigstore \
+bundle (v0.3), a line each. It is made and verified without a network.
+
+Example:
+  downbeat sign http.wasm --key release.key
+  downbeat sign plugins/http --key release.key";
+
+const VERIFY_HELP: &str = "\
+Without --key, the signers that the policies name are asked for. The exit code is 3 if none of them has signed it.
+
+Example:
+  downbeat verify http.wasm --key release.key.pub";
 
 const SCHEMA_HELP: &str = "\
 Editors with a TOML language server (taplo, as in VS Code's \"Even Better TOML\", Helix, Neovim, Zed) complete and \
@@ -880,11 +935,124 @@ pub struct AuditCheckpoint {
     pub json: bool,
 }
 
+/// `downbeat policy`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Show the policies that hold here, and their rules
+    #[command(after_help = "Example:\n  downbeat policy show\n  downbeat policy show --policy next.toml")]
+    Show(PolicyShow),
+    /// Check policy files before they are put in place
+    #[command(after_help = "Example:\n  downbeat policy check policy.toml")]
+    Check(PolicyCheck),
+    /// Run a policy's own tests
+    #[command(after_help = "Example:\n  downbeat policy test policy.test.toml")]
+    Test(PolicyTest),
+}
+
+/// `downbeat policy show`
+#[derive(Debug, Args)]
+pub struct PolicyShow {}
+
+/// `downbeat policy check`
+#[derive(Debug, Args)]
+pub struct PolicyCheck {
+    /// Policy files
+    #[arg(required = true, value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+}
+
+/// `downbeat policy test`
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// Files of tests, `policy.test.toml`
+    #[arg(required = true, value_name = "FILE")]
+    pub tests: Vec<PathBuf>,
+}
+
+/// `downbeat lock`
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Workflow files; a folder stands for the workflows in it and below
+    #[arg(required = true, value_name = "FILE")]
+    pub workflows: Vec<PathBuf>,
+    /// A file laid over the workflow's, as for an environment; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
+    /// Write nothing; tell whether the lock is up to date
+    #[arg(long, conflicts_with = "update")]
+    pub check: bool,
+    /// Take over what differs: of the plugin with this name or source, or of all
+    #[arg(long, value_name = "PLUGIN", num_args = 0..=1)]
+    pub update: Option<Option<String>>,
+}
+
+/// `downbeat diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// A component or its source folder, a workflow, or a lock
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// Another one
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// How it is told
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// How something is told.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// For a terminal
+    Text,
+    /// For a pull request
+    Markdown,
+    /// For programs
+    Json,
+}
+
+/// `downbeat key`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key: FILE signs, FILE.pub is for everybody; the public key is printed as policies have it
+    #[command(after_help = "Example:\n  downbeat key new release.key")]
+    New(KeyNew),
+}
+
+/// `downbeat key new`
+#[derive(Debug, Args)]
+pub struct KeyNew {
+    /// Where the key is written; there has to be no such file
+    pub file: PathBuf,
+}
+
+/// `downbeat sign`
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The component, or its source folder
+    pub component: PathBuf,
+    /// The key, as `downbeat key new` or openssl wrote it
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
+
+/// `downbeat verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The component, or its source folder
+    pub component: PathBuf,
+    /// A public key, as a file or as text (`ed25519:…`); may be repeated [default: the policies' signers]
+    #[arg(long, value_name = "KEY")]
+    pub key: Vec<String>,
+}
+
 /// `downbeat plugin`
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     /// Build a plugin's source folder into a component
-    #[command(after_help = "Example:\n  downbeat plugin build plugins/process")]
+    #[command(
+        after_help = "Example:\n  downbeat plugin build plugins/process\n  downbeat plugin build plugins/process --key release.key"
+    )]
     Build(PluginBuild),
     /// Show what a component is: exports, imports, schemas, wants, size, digest
     #[command(after_help = INSPECT_HELP)]
@@ -921,6 +1089,9 @@ Example:
 pub struct PluginBuild {
     /// The folder with the plugin's Cargo.toml or package.json
     pub folder: PathBuf,
+    /// Sign the component with this key, and attest what it was built from (SLSA provenance)
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// `downbeat plugin inspect`

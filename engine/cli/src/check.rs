@@ -8,6 +8,7 @@ use downbeat_workflow::diagnostic::{CODES, Code, did_you_mean};
 use crate::arguments::Check;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
+use crate::policy::Guard;
 use crate::talk;
 use crate::workflow_file;
 
@@ -16,7 +17,7 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
     if let Some(code) = &arguments.explain {
         return explain(code.as_deref());
     }
-    let sandbox = place.sandbox()?;
+    let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
     let mut gravest = Exit::Success;
     let is_one = |path: &PathBuf| path.is_file();
     if !arguments.with.is_empty() && (arguments.workflows.len() > 1 || !arguments.workflows.iter().all(is_one)) {
@@ -30,7 +31,7 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
         };
         for file in files {
             // One that can't be read does not keep the others from being checked.
-            if let Err(fault) = file.and_then(|file| check_file(&file, &sandbox, arguments, &mut gravest)) {
+            if let Err(fault) = file.and_then(|file| check_file(&file, &sandbox, &guard, arguments, &mut gravest)) {
                 if fault.is_enough() {
                     return Ok(gravest);
                 }
@@ -43,9 +44,17 @@ pub(crate) fn check(place: &Place, arguments: &Check) -> Result<Exit, Fault> {
 }
 
 /// Checks a file and tells what is wrong with it; `gravest` has that, too, before anything is told.
-fn check_file(path: &Path, sandbox: &Sandbox, arguments: &Check, gravest: &mut Exit) -> Result<(), Fault> {
-    let checked = workflow_file::check(path, &arguments.with, sandbox)?;
-    if checked.plan.is_none() || arguments.deny_warnings && !checked.is_clean() {
+fn check_file(
+    path: &Path,
+    sandbox: &Sandbox,
+    guard: &Guard,
+    arguments: &Check,
+    gravest: &mut Exit,
+) -> Result<(), Fault> {
+    let checked = workflow_file::check(path, &arguments.with, sandbox, guard)?;
+    if checked.is_forbidden {
+        *gravest = (*gravest).max(Exit::Forbidden);
+    } else if checked.plan.is_none() || arguments.deny_warnings && !checked.is_clean() {
         *gravest = (*gravest).max(Exit::Refused);
     }
     if !arguments.json {

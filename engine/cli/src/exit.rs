@@ -24,11 +24,15 @@ pub enum Exit {
     Engine = 4,
     /// 5: the run was cancelled.
     Cancelled = 5,
-    /// 6: of `plan --diff`: something has changed; of `replay`: the plan does something else; of `audit verify`: the journal
-    /// is not as it was written.
+    /// 6: of `plan --diff`, `diff`, `lock`: something has changed; of `replay`: the plan does something else; of
+    /// `audit verify`: the journal is not as it was written.
     Changed = 6,
     /// 7: another run of its group was not over, and the workflow says `when-busy = "reject"`; nothing was run.
     Rejected = 7,
+    /// 8: a policy forbids it, or can't be read; nothing was run.
+    Forbidden = 8,
+    /// 9: of `diff`: more may be done than before.
+    Wider = 9,
     /// 130: interrupted (Ctrl-C, SIGTERM) while a run was in flight; it can be resumed.
     Interrupted = 130,
 }
@@ -42,8 +46,10 @@ Exit codes:
     3  the workflow file, an input or a plugin is wrong; nothing was run
     4  the engine could not do its work (journal, disk, another process drives the runs)
     5  the run was cancelled
-    6  of plan --diff, audit verify: something has changed; of replay: the plan does something else
+    6  of plan --diff, diff, lock, audit verify, replay: something has changed
     7  another run of its group was not over, and the workflow rejects it then; nothing was run
+    8  a policy forbids it, or can't be read; nothing was run
+    9  of diff: more may be done than before
   130  interrupted by Ctrl-C or SIGTERM; the run can be resumed";
 
 impl From<Exit> for ExitCode {
@@ -138,6 +144,8 @@ mod tests {
             Exit::Cancelled,
             Exit::Changed,
             Exit::Rejected,
+            Exit::Forbidden,
+            Exit::Wider,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

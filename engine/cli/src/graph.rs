@@ -13,6 +13,7 @@ use downbeat_workflow::run::Run;
 use crate::arguments::{Graph, GraphDirection, GraphFormat};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
+use crate::policy::Guard;
 use crate::resume::load_plan;
 use crate::state;
 use crate::talk;
@@ -22,7 +23,7 @@ pub(crate) fn graph(place: &Place, arguments: &Graph) -> Result<Exit, Fault> {
     let format = format(arguments)?;
     let picture = match arguments.what.as_deref() {
         Some(what) if workflow_file::is_path(what) => {
-            Picture::of_plan(&workflow_file::load(Path::new(what), &arguments.with, &place.sandbox()?)?)
+            Picture::of_plan(&workflow_file::load(Path::new(what), &arguments.with, &place.sandbox()?, &Guard::none())?)
         }
         run => of_run(place, run)?,
     };

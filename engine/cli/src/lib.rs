@@ -15,6 +15,7 @@ mod cache;
 mod cancel;
 mod check;
 mod completions;
+mod diff;
 mod drive;
 mod expand;
 mod explain;
@@ -25,11 +26,13 @@ mod graph;
 mod group;
 mod import;
 mod list;
+mod lock;
 mod logs;
 mod pause;
 mod place;
 mod plan;
 mod plugin;
+mod policy;
 mod prune;
 mod recorded;
 mod replay;
@@ -39,7 +42,9 @@ mod run;
 mod schema;
 mod screen;
 mod show;
+mod sign;
 mod signal;
+mod signature;
 mod state;
 mod stream;
 mod table;
@@ -55,7 +60,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser};
 
-use arguments::{Command, CommandLine, PluginCommand};
+use arguments::{Command, CommandLine, KeyCommand, PluginCommand, PolicyCommand};
 use exit::Exit;
 
 /// Runs the command that `args` (the program's name first) asks for.
@@ -99,6 +104,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),
+        Command::Policy(PolicyCommand::Show(arguments)) => policy::show(&place, &arguments),
+        Command::Policy(PolicyCommand::Check(arguments)) => policy::check(&arguments),
+        Command::Policy(PolicyCommand::Test(arguments)) => policy::test(&arguments),
+        Command::Lock(arguments) => lock::lock(&place, &arguments),
+        Command::Diff(arguments) => diff::diff(&place, &arguments),
+        Command::Key(KeyCommand::New(arguments)) => sign::new_key(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
+        Command::Verify(arguments) => sign::verify(&place, &arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Man(arguments) => completions::man(&arguments),

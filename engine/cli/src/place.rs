@@ -33,6 +33,9 @@ pub struct Place {
     /// The folder with compiled components [default: the user's cache folder]
     #[arg(long, global = true, env = "DOWNBEAT_CACHE", hide_env_values = true, value_name = "DIR", help_heading = GLOBAL)]
     pub cache: Option<PathBuf>,
+    /// A policy that holds beside those of the machine and the user; may be repeated [env: DOWNBEAT_POLICY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub policy: Vec<PathBuf>,
 }
 
 impl Place {

@@ -16,14 +16,15 @@ use downbeat_workflow::preview::{Cached, Verdict, preview};
 use crate::arguments::Plan;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
+use crate::policy::Guard;
 use crate::resume::load_plan;
 use crate::run::gather_inputs;
 use crate::talk;
 use crate::workflow_file;
 
 pub(crate) fn plan(place: &Place, arguments: &Plan) -> Result<Exit, Fault> {
-    let sandbox = place.sandbox()?;
-    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
+    let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
+    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox, &guard)?;
     let inputs = || gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref());
     let Some(before) = &arguments.diff else {
         let mut preview = preview(&plan, inputs()?);
@@ -88,7 +89,7 @@ fn find(
     workflow: &str,
 ) -> Result<(downbeat_workflow::plan::Plan, Option<Json>), Fault> {
     if text != "last" && workflow_file::is_path(text) {
-        return Ok((workflow_file::load(Path::new(text), &[], sandbox)?, None));
+        return Ok((workflow_file::load(Path::new(text), &[], sandbox, &Guard::none())?, None));
     }
     let journal = place.observe()?;
     let run = match text {

@@ -1,22 +1,91 @@
 //! `downbeat plugin …`: builds components and shows what they are.
 
+use std::path::Path;
+
 use downbeat_sandbox::Plugin;
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::text::visible;
+use serde_json::{Value, json};
 
 use crate::arguments::{Language, PluginBuild, PluginInspect, PluginToolchain};
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
-use crate::talk;
+use crate::signature::{self, PROVENANCE, SIGNED, Said, SecretKey};
 use crate::units;
 use crate::workflow_file::{build as build_plugin, component_path, load_component};
+use crate::{lock, sign, talk};
 
 /// `downbeat plugin build`
 pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
+    // Before, so that what is attested was there when the build began.
+    let source = arguments.key.as_ref().and_then(|_| lock::source_digest(&arguments.folder));
     let built = build_plugin(&arguments.folder).map_err(Fault::refused)?;
     let word = if built.rebuilt { "built" } else { "fresh" };
     let took = units::duration(built.took.as_millis() as u64);
     talk::say(format_args!("{word} in {took}, {}", built.digest));
+    if let Some(key) = &arguments.key {
+        attest(&arguments.folder, &built.component, source.as_ref(), key)?;
+    }
     talk::put(&format!("{}\n", built.component.display()))?;
     Ok(Exit::Success)
+}
+
+/// Signs a component, and says of it what it was built from, by what.
+fn attest(folder: &Path, component: &Path, source: Option<&Digest>, key: &Path) -> Result<(), Fault> {
+    let key = SecretKey::read(key).map_err(|error| Fault::refused(format!("{}: {error}", key.display())))?;
+    let bytes =
+        std::fs::read(component).map_err(|error| Fault::refused(format!("{}: {error}", component.display())))?;
+    let digest = Digest::of(&bytes);
+    let name = component.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let folder_name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut materials = Vec::new();
+    if source.is_some() && source == lock::source_digest(&folder).as_ref() {
+        materials
+            .extend(source.map(|digest| json!({ "name": folder_name, "digest": { "downbeatSource": digest.hex() } })));
+    }
+    // What pins the dependencies: in the folder, or in that of the workspace around it.
+    let pins = ["Cargo.lock", "package-lock.json"].into_iter().filter_map(|file| {
+        let path = folder.ancestors().take(3).map(|folder| folder.join(file)).find(|path| path.is_file())?;
+        Some(json!({ "name": file, "digest": { "sha256": Digest::of(&std::fs::read(path).ok()?).hex() } }))
+    });
+    materials.extend(pins);
+    let version = env!("CARGO_PKG_VERSION");
+    let predicate = json!({
+        "buildDefinition": {
+            "buildType": "downbeat plugin build",
+            "externalParameters": { "source": folder_name },
+            "resolvedDependencies": materials,
+        },
+        "runDetails": { "builder": { "id": format!("downbeat {version}"), "version": { "downbeat": version } } },
+    });
+    sign::append(component, &signature::bundle(&key, &name, &digest, SIGNED, &json!({})))?;
+    sign::append(component, &signature::bundle(&key, &name, &digest, PROVENANCE, &predicate))?;
+    talk::say(format_args!("signed by {}", key.public()));
+    Ok(())
+}
+
+/// What is said of a component by those who have signed it, whoever they are: a line each.
+fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
+    let keys = signature::named(path);
+    let said = signature::said_of(path, digest, keys.iter().map(String::as_str));
+    let lines = said.into_iter().map(|said| match said.kind.as_str() {
+        PROVENANCE => {
+            let (built, by) = (&said.predicate["buildDefinition"], &said.predicate["runDetails"]["builder"]["id"]);
+            let materials = built["resolvedDependencies"].as_array().into_iter().flatten();
+            let material = |material: &Value| {
+                let digest = material["digest"].as_object().and_then(|digests| digests.values().next());
+                let digest = digest.and_then(Value::as_str).and_then(|digest| digest.get(..12)).unwrap_or_default();
+                format!("{} {digest}", material["name"].as_str().unwrap_or_default())
+            };
+            let materials: Vec<String> = materials.map(material).collect();
+            let text = format!("by {} of {}, says {}", by.as_str().unwrap_or_default(), materials.join(", "), said.key);
+            ("built", visible(&text, false).into_owned())
+        }
+        SIGNED => ("signed", format!("by {}", said.key)),
+        kind => ("attested", visible(&format!("{kind}, by {}", said.key), false).into_owned()),
+    });
+    lines.collect()
 }
 
 /// `downbeat plugin inspect`
@@ -25,8 +94,8 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
     let path = component_path(&arguments.plugin).map_err(Fault::refused)?;
     let plugin = load_component(&path, &sandbox).map_err(Fault::refused)?;
     match arguments.json {
-        true => talk::put_json(&as_json(&plugin))?,
-        false => talk::put(&page(&plugin))?,
+        true => talk::put_json(&as_json(&plugin, &path))?,
+        false => talk::put(&page(&plugin, &path))?,
     }
     Ok(Exit::Success)
 }
@@ -47,19 +116,25 @@ pub(crate) fn toolchain(arguments: &PluginToolchain) -> Result<Exit, Fault> {
     Ok(Exit::Success)
 }
 
-fn as_json(plugin: &Plugin) -> String {
+fn as_json(plugin: &Plugin, path: &Path) -> String {
     let component = plugin.component();
-    let object = serde_json::json!({
+    let mut object = serde_json::json!({
         "digest": component.digest.as_str(),
         "size": plugin.size(),
         "description": component.description,
         "imports": plugin.imports(),
         "exports": plugin.exports(),
     });
+    let keys = signature::named(path);
+    let said = signature::said_of(path, &component.digest, keys.iter().map(String::as_str));
+    if !said.is_empty() {
+        let statement = |said: &Said| json!({ "key": said.key, "kind": said.kind, "predicate": said.predicate });
+        object["statements"] = said.iter().map(statement).collect();
+    }
     serde_json::to_string_pretty(&object).expect("a value is valid JSON")
 }
 
-fn page(plugin: &Plugin) -> String {
+fn page(plugin: &Plugin, path: &Path) -> String {
     use std::fmt::Write as _;
     let component = plugin.component();
     let described = &component.description;
@@ -72,6 +147,9 @@ fn page(plugin: &Plugin) -> String {
     line("summary", &described.summary);
     line("digest", component.digest.as_str());
     line("size", &units::size(plugin.size()));
+    for (key, said) in vouched(path, &component.digest) {
+        line(key, &said);
+    }
     for (index, export) in plugin.exports().iter().enumerate() {
         line(if index == 0 { "exports" } else { "" }, export);
     }

@@ -16,6 +16,7 @@ use crate::ask::listed;
 use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
+use crate::policy::Guard;
 use crate::resume::load_plan;
 use crate::run::gather_inputs_over;
 use crate::screen::Style;
@@ -30,10 +31,13 @@ const NAMES_SHOWN: usize = 8;
 pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let journal = place.observe()?;
     let (old, records) = load(&journal, arguments)?;
-    let sandbox = place.sandbox()?;
+    let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
     let plan = match &arguments.file {
-        Some(file) => Arc::new(workflow_file::load(file, &arguments.with, &sandbox)?),
-        None => old.plan().clone(),
+        Some(file) => Arc::new(workflow_file::load(file, &arguments.with, &sandbox, &guard)?),
+        None => {
+            guard.hold_kept(old.plan())?;
+            old.plan().clone()
+        }
     };
     if plan.concurrency.is_some() {
         let fault = Fault::refused(

@@ -11,6 +11,7 @@ use crate::arguments::Resume;
 use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
+use crate::policy::Guard;
 use crate::screen::Style;
 use crate::talk;
 use crate::workflow_file;
@@ -21,6 +22,7 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let journal = place.drive()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = Arc::new(load_plan(&journal, &run)?);
+    Guard::of(place)?.hold_kept(&plan)?;
     if let Some(file) = workflow_file::changed_since(&plan) {
         talk::say(format_args!(
             "{} says something else than this run began with; the run keeps its plan",

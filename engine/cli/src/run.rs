@@ -14,12 +14,13 @@ use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::Place;
+use crate::policy::Guard;
 use crate::screen::Style;
 use crate::workflow_file;
 
 pub(crate) fn run(place: &Place, arguments: &Run) -> Result<Exit, Fault> {
-    let sandbox = place.sandbox()?;
-    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox)?;
+    let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
+    let plan = workflow_file::load(&arguments.workflow, &arguments.with, &sandbox, &guard)?;
     let inputs = gather_inputs(&plan, &arguments.input, arguments.inputs.as_deref())?;
     let (journal, plan, style) = (place.drive()?, Arc::new(plan), Style::fitting(arguments.json));
     let driven =

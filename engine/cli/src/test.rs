@@ -28,6 +28,7 @@ use crate::arguments;
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::{Place, find_run};
+use crate::policy::Guard;
 use crate::recorded::{nothing, read_file};
 use crate::resume::load_plan;
 use crate::talk;
@@ -185,7 +186,7 @@ impl Session<'_> {
     }
 
     fn load(&self, files: &[PathBuf]) -> Option<(Arc<Plan>, Coverage)> {
-        let plan = Arc::new(workflow_file::check(&files[0], &files[1..], &self.sandbox).ok()?.plan?);
+        let plan = Arc::new(workflow_file::check(&files[0], &files[1..], &self.sandbox, &Guard::none()).ok()?.plan?);
         let coverage = Coverage::new(&plan);
         Some((plan, coverage))
     }

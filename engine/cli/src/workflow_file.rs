@@ -13,6 +13,7 @@ use downbeat_builder::{BuildError, Built};
 use downbeat_sandbox::{LoadError, Sandbox};
 use downbeat_workflow::diagnostic::{self, DIAGNOSTICS_MAX, Diagnostic, Finding};
 use downbeat_workflow::difference::Difference;
+use downbeat_workflow::lock::Pinned;
 use downbeat_workflow::plan::{Plan, Plugin, Step};
 use downbeat_workflow::resolve::{File, Loaded, Surroundings, beside, resolve};
 use downbeat_workflow::spec::{Source, Spec};
@@ -21,8 +22,9 @@ use owo_colors::OwoColorize as _;
 use crate::exit::{Exit, Fault};
 use crate::files::{read_named_text, read_text};
 use crate::place::absolute;
-use crate::talk;
+use crate::policy::Guard;
 use crate::test::{PASSED_OVER, is_test_file};
+use crate::{lock, signature, talk};
 
 /// How long somebody at a terminal waits before being told for what: a second is when one begins to wonder.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -35,6 +37,8 @@ pub(crate) struct Checked {
     others: Vec<(Source, Vec<Diagnostic>)>,
     /// What it says; `None` if it has errors.
     pub(crate) plan: Option<Plan>,
+    /// Whether there is nothing wrong with it but that a policy forbids it.
+    pub(crate) is_forbidden: bool,
 }
 
 impl Checked {
@@ -110,13 +114,16 @@ fn count(n: usize, word: &str) -> String {
 
 /// The plan of a file, or of a folder's workflow, with others laid over it, for running it. Errors are printed as they are,
 /// warnings in one line.
-pub(crate) fn load(path: &Path, with: &[PathBuf], sandbox: &Sandbox) -> Result<Plan, Fault> {
-    let checked = check(&only(path)?, with, sandbox)?;
+pub(crate) fn load(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Guard) -> Result<Plan, Fault> {
+    let checked = check(&only(path)?, with, sandbox, guard)?;
     match checked.plan {
         Some(_) => checked.summarise(),
         None => checked.print(),
     }
-    checked.plan.ok_or_else(|| Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"))
+    checked.plan.ok_or_else(|| match checked.is_forbidden {
+        true => Fault::new(Exit::Forbidden, "a policy forbids it; nothing was run"),
+        false => Fault::new(Exit::Refused, "the workflow file has errors; nothing was run"),
+    })
 }
 
 /// The file, or a folder's workflow: the only one, or of several (those that it opens lie beside it) the one that is called
@@ -223,39 +230,75 @@ pub(crate) fn source(path: &Path, with: &[PathBuf]) -> Result<Source, Fault> {
 }
 
 /// Reads and judges a file, with others laid over it.
-pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox) -> Result<Checked, Fault> {
+pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Guard) -> Result<Checked, Fault> {
     let source = source(path, with)?;
     let (spec, mut diagnostics) = Spec::parse(&source);
-    let (mut plan, mut others) = (None, Vec::new());
+    let (mut plan, mut others, mut is_forbidden) = (None, Vec::new(), false);
+    let environments: Vec<String> = with.iter().map(|path| environment(path)).collect();
     if let Some(spec) = spec {
         let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
         // Its real name: grants are followed through no link, and where the project lies is not their affair.
         let directory = directory.canonicalize().unwrap_or(directory);
         diagnostics.extend(barred_grants(&spec, &directory, sandbox));
-        let plugins = plugins(&spec, &directory, sandbox);
+        guard.apart_from(&directory)?;
+        let ground = Ground { sandbox, guard, environments: &environments };
+        let plugins = plugins(&spec, &directory, &ground);
         let directory = directory.display().to_string();
         let mut workflows = BTreeMap::new();
-        sub_workflows(&spec, &directory, sandbox, &mut workflows);
+        sub_workflows(&spec, &directory, &ground, &mut workflows);
         let surroundings = Surroundings { directory, plugins, workflows };
         let resolution = resolve(&source, &spec, &surroundings);
         diagnostics.extend(resolution.diagnostics);
         others = resolution.others;
         plan = resolution.plan.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     }
+    if let Some(made) = &mut plan {
+        made.environments = environments;
+        let found = guard.hold(made);
+        is_forbidden = found.iter().flat_map(|(_, found)| found).any(Diagnostic::is_error);
+        others.extend(found);
+    }
+    plan = plan.filter(|_| !is_forbidden);
+    is_forbidden |= guard.take_refused();
     diagnostic::sort(&mut diagnostics);
     others.iter_mut().for_each(|(_, found)| diagnostic::sort(found));
-    Ok(Checked { source, diagnostics, others, plan })
+    Ok(Checked { source, diagnostics, others, plan, is_forbidden })
 }
 
-fn plugins(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> BTreeMap<String, Result<Loaded, String>> {
-    spec.plugin_paths().map(|(name, path)| (name.to_owned(), find(&directory.join(path), sandbox))).collect()
+/// What is laid over a workflow, as policies call it.
+fn environment(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.strip_suffix(".with.toml").or(name.strip_suffix(".toml")).unwrap_or(&name).to_owned()
+}
+
+/// What plugins are loaded on.
+struct Ground<'g> {
+    sandbox: &'g Sandbox,
+    guard: &'g Guard,
+    environments: &'g [String],
+}
+
+fn plugins(spec: &Spec, directory: &Path, ground: &Ground<'_>) -> BTreeMap<String, Result<Loaded, String>> {
+    let lock = if ground.guard.asks_locks() { lock::read(directory) } else { Ok(None) };
+    let workflow = spec.name.as_ref().map(|name| name.get_ref().as_str()).unwrap_or_default();
+    let load = |path: &str| {
+        let whole = directory.join(path);
+        let lock = lock.as_ref().map_err(String::clone)?;
+        ground.guard.before_loading(workflow, directory, ground.environments, &whole)?;
+        let (loaded, now) = pin(&whole, ground.sandbox)?;
+        match lock {
+            Some(lock) => lock::hold(lock, path, directory, &now).map(|()| loaded),
+            None => Ok(loaded),
+        }
+    };
+    spec.plugin_paths().map(|(name, path)| (name.to_owned(), load(path))).collect()
 }
 
 /// Reads the files of the sub-workflows that a file names, and of those that they name in turn.
 fn sub_workflows(
     spec: &Spec,
     directory: &str,
-    sandbox: &Sandbox,
+    ground: &Ground<'_>,
     found: &mut BTreeMap<String, Result<Arc<File>, String>>,
 ) {
     for named in spec.workflow_paths() {
@@ -274,12 +317,12 @@ fn sub_workflows(
         let (spec, mut faults) = Spec::parse(&source);
         let around = Path::new(&whole).parent().map(Path::to_path_buf).unwrap_or_default();
         let around = around.canonicalize().unwrap_or(around);
-        faults.extend(spec.iter().flat_map(|spec| barred_grants(spec, &around, sandbox)));
-        let plugins = spec.as_ref().map(|spec| plugins(spec, &around, sandbox)).unwrap_or_default();
+        faults.extend(spec.iter().flat_map(|spec| barred_grants(spec, &around, ground.sandbox)));
+        let plugins = spec.as_ref().map(|spec| plugins(spec, &around, ground)).unwrap_or_default();
         let file = Arc::new(File { source, spec, faults, directory: around.display().to_string(), plugins });
         found.insert(whole, Ok(file.clone()));
         if let Some(spec) = &file.spec {
-            sub_workflows(spec, &file.directory, sandbox, found);
+            sub_workflows(spec, &file.directory, ground, found);
         }
     }
 }
@@ -350,7 +393,7 @@ fn read(path: &Path) -> Result<String, Fault> {
 }
 
 /// Loads the component at a path; a source folder is built first.
-pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
+pub(crate) fn pin(path: &Path, sandbox: &Sandbox) -> Result<(Loaded, Pinned), String> {
     if !path.exists() {
         // The second line becomes the diagnostic's hint.
         return Err(format!(
@@ -361,7 +404,9 @@ pub(crate) fn find(path: &Path, sandbox: &Sandbox) -> Result<Loaded, String> {
     let wasm = component_path(path).map_err(|error| with_one_hint(&error))?;
     let plugin = load_component(&wasm, sandbox).map_err(|error| error.to_string())?;
     let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
-    Ok(Loaded { component: plugin.component().clone(), path: wasm.display().to_string() })
+    let mut pinned = Pinned::of(plugin.component(), plugin.imports());
+    pinned.signers = signature::of(&wasm, &pinned.digest);
+    Ok((Loaded { component: plugin.component().clone(), path: wasm.display().to_string() }, pinned))
 }
 
 /// A builder's error as a diagnostic has it: one line, and the first of its hints in a second one.

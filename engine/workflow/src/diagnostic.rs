@@ -19,7 +19,7 @@ use crate::spec::{Origins, Source};
 use crate::text::visible;
 
 pub(crate) use allow::allow;
-pub use code::{CODES, CODES_OF_TESTS, Code};
+pub use code::{CODES, CODES_OF_POLICIES, CODES_OF_TESTS, Code};
 
 /// How many diagnostics of one file are kept. A thousand is more than anybody reads; a generated file with a fault in
 /// each of its 100,000 steps shall not fill the memory and the screen. What is over it is counted.

@@ -12,7 +12,8 @@
 //!
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
-//! follows ([`run`], and before pools [`line`](mod@line)), what an attempt may do ([`permission`]),
+//! follows ([`run`], and before pools [`line`](mod@line)), what an attempt may do ([`permission`], [`policy`], [`lock`](mod@lock), and [`review`] for those who have to
+//! look at it),
 //! with [`cache`] for answers that are kept, [`preview`] for those who look ahead, [`answer`] for those who rehearse,
 //! [`history`] and [`explain`] for those who look back, and [`replay`] and [`rerun`] for those who do it again.
 
@@ -30,14 +31,17 @@ pub mod history;
 pub mod inputs;
 pub mod json;
 pub mod line;
+pub mod lock;
 pub mod log;
 pub mod permission;
 pub mod plan;
+pub mod policy;
 pub mod preview;
 mod region;
 pub mod replay;
 pub mod rerun;
 pub mod resolve;
+pub mod review;
 pub mod rule;
 pub mod run;
 mod schema;

@@ -107,6 +107,12 @@ pub struct Plan {
     /// What its steps open: blocks, items, rounds and sub-workflows. [`BodyId`] 1 is the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bodies: Vec<Body>,
+    /// What is laid over the workflow's file: `prod` of `prod.with.toml`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<String>,
+    /// The policies that it was held against.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Held>,
     /// Derived from the rest by [`Plan::link`].
     #[serde(skip)]
     links: Links,
@@ -274,6 +280,15 @@ impl WhenBusy {
     /// How they are written.
     pub const WORDS: [(&'static str, WhenBusy); 3] =
         [("queue", WhenBusy::Queue), ("cancel-running", WhenBusy::CancelRunning), ("reject", WhenBusy::Reject)];
+}
+
+/// A policy that a plan was held against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Where it was.
+    pub path: String,
+    /// Of its text.
+    pub digest: Digest,
 }
 
 /// A plugin as the workflow names it.
@@ -693,6 +708,8 @@ impl Plan {
             outputs: Vec::new(),
             signals: Vec::new(),
             bodies: Vec::new(),
+            environments: Vec::new(),
+            policies: Vec::new(),
             links: Links::default(),
         };
         plan.link()

@@ -20,8 +20,8 @@ use crate::description::Digest;
 use crate::event::{NeedState, Origin, SkipReason, StepEnd};
 use crate::json::Json;
 use crate::plan::{
-    BodyId, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, WhenBusy, Work,
-    is_default,
+    BodyId, Held, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, WhenBusy,
+    Work, is_default,
 };
 use crate::rule::{Foretold, RuleError, Scope, StepView, Template};
 use crate::scope::Scopes;
@@ -48,6 +48,9 @@ pub struct Preview {
     pub group: Option<(String, WhenBusy)>,
     /// The components, in the plan's order.
     pub components: Vec<ComponentPreview>,
+    /// The policies that it was held against.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Held>,
     /// By wave, in the file's order within one: a step is in the first wave in which its turn may come. That is the one
     /// after the last with a step that it needs, or, if it takes fewer than all of them, after the first ones with as many
     /// as it takes; for an always-step, after all ordinary ones.
@@ -337,6 +340,7 @@ pub fn preview(plan: &Plan, inputs: Json) -> Preview {
         group,
         timeout_ms: plan.timeout_ms,
         components: plan.plugins.iter().map(component).collect(),
+        policies: plan.policies.clone(),
         signals: plan.signals.clone(),
         longest_chain: chain,
         outputs: outputs.collect(),

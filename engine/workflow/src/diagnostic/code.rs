@@ -10,8 +10,8 @@ pub struct Code {
     /// Its name, in kebab case; stable.
     pub name: &'static str,
     page: &'static str,
-    /// Whether only files of tests have it.
-    of_tests: bool,
+    /// The page that it shares with others, as a section of it.
+    shared: Option<&'static str>,
 }
 
 /// The page of the codes that only files of tests have.
@@ -22,16 +22,25 @@ macro_rules! codes {
         &[$(Code {
             name: $name,
             page: include_str!(concat!("../../../../docs/diagnostics/", $name, ".md")),
-            of_tests: false,
+            shared: None,
         }),*]
     };
 }
 
 macro_rules! codes_of_tests {
     ($($name:literal)*) => {
-        &[$(Code { name: $name, page: TESTS, of_tests: true }),*]
+        &[$(Code { name: $name, page: TESTS, shared: Some("tests.md") }),*]
     };
 }
+
+/// The page of the codes that only policies have.
+const POLICIES: &str = include_str!("../../../../docs/diagnostics/policies.md");
+
+/// What is said only about policies, and about workflows by them.
+pub const CODES_OF_POLICIES: &[Code] = &[
+    Code { name: "policy", page: POLICIES, shared: Some("policies.md") },
+    Code { name: "unknown-signer", page: POLICIES, shared: Some("policies.md") },
+];
 
 /// What is said about workflows, and about any file.
 pub const CODES: &[Code] = codes! {
@@ -160,7 +169,7 @@ pub const CODES_OF_TESTS: &[Code] = codes_of_tests! {
 impl Code {
     /// All of them.
     pub fn all() -> impl Iterator<Item = &'static Code> {
-        CODES.iter().chain(CODES_OF_TESTS)
+        CODES.iter().chain(CODES_OF_TESTS).chain(CODES_OF_POLICIES)
     }
 
     /// The one of this name.
@@ -170,7 +179,8 @@ impl Code {
 
     /// What there is to say about it, as Markdown.
     pub fn page(&self) -> &'static str {
-        let Some(at) = Some(self.page).filter(|_| self.of_tests).and_then(|page| page.find(&self.heading())) else {
+        let Some(at) = Some(self.page).filter(|_| self.shared.is_some()).and_then(|page| page.find(&self.heading()))
+        else {
             return self.page;
         };
         let section = &self.page[at..];
@@ -179,9 +189,9 @@ impl Code {
 
     /// Where its page is, from the root of the repository.
     pub fn docs(&self) -> String {
-        match self.of_tests {
-            true => format!("docs/diagnostics/tests.md#{}", self.name),
-            false => format!("docs/diagnostics/{}.md", self.name),
+        match self.shared {
+            Some(page) => format!("docs/diagnostics/{page}#{}", self.name),
+            None => format!("docs/diagnostics/{}.md", self.name),
         }
     }
 
@@ -196,12 +206,12 @@ mod tests {
 
     #[test]
     fn every_code_stands_once_in_its_order_and_has_something_to_say() {
-        for codes in [CODES, CODES_OF_TESTS] {
+        for codes in [CODES, CODES_OF_TESTS, CODES_OF_POLICIES] {
             assert!(codes.is_sorted_by(|a, b| a.name < b.name), "keep the register sorted");
         }
         for code in Code::all() {
             assert_eq!(Code::all().filter(|other| other.name == code.name).count(), 1, "{}", code.name);
-            let start = if code.of_tests { code.heading() } else { format!("# `{}`: ", code.name) };
+            let start = if code.shared.is_some() { code.heading() } else { format!("# `{}`: ", code.name) };
             assert!(code.page().starts_with(&start), "{}: {}", code.name, code.page());
             assert!(code.page().contains("\n**Error") || code.page().contains("\n**Warning.**"), "{}", code.name);
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Cached, EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
+use crate::capability::Grants;
 use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
 use crate::units::{duration, size};
 
@@ -41,6 +42,9 @@ impl Preview {
         for (index, signal) in self.signals.iter().enumerate() {
             let lost = if signal.keep { "" } else { ", lost if no step waits for it when it comes" };
             line(if index == 0 { "signals" } else { "" }, &format!("{}{lost}", signal.name));
+        }
+        for (index, policy) in self.policies.iter().enumerate() {
+            line(if index == 0 { "policies" } else { "" }, &format!("{}, {}", policy.path, policy.digest.short()));
         }
         let mut wave = 0;
         for step in &self.steps {
@@ -137,12 +141,16 @@ impl StepPreview {
         if !self.cancels.is_empty() {
             line("cancels", &format!("{}, when it succeeds", self.cancels.join(", ")));
         }
-        let grants = serde_json::to_string(&self.grants).unwrap_or_default();
+        let given = Grants { withheld: Vec::new(), ..self.grants.clone() };
+        let grants = serde_json::to_string(&given).unwrap_or_default();
         if grants != "{}" {
             line("grant", &grants);
         }
         if !self.withheld.is_empty() {
             line("withheld", &format!("{}: wanted, but not granted", self.withheld.join(", ")));
+        }
+        for taken in &self.grants.withheld {
+            line("withheld", &format!("{}: granted, and taken away by {}", taken.grant, taken.by));
         }
         if let Some(cache) = &self.cache {
             line("cache", &cache.in_words());

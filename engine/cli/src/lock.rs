@@ -1,0 +1,220 @@
+//! `downbeat.lock` in the folder of workflows: `downbeat lock` writes it, and whoever loads a plugin for a workflow holds it
+//! against what is locked. What is pinned and what counts as different is known in the pure core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use downbeat_sandbox::Sandbox;
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::diagnostic;
+use downbeat_workflow::lock::{LOCK_NAME, Lock, Pinned};
+use downbeat_workflow::resolve::beside;
+use downbeat_workflow::spec::{Source, Spec};
+
+use crate::arguments::Lock as Arguments;
+use crate::exit::{Exit, Fault};
+use crate::files::read_text;
+use crate::place::{Place, absolute};
+use crate::test::PASSED_OVER;
+use crate::{talk, workflow_file};
+
+/// The lock in a folder, if there is one.
+pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
+    let path = folder.join(LOCK_NAME);
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let text = read_text(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let source = Source::new(path.display().to_string(), text);
+    Lock::parse(&source).map(Some).map_err(|found| match found.first() {
+        Some(first) => format!("{} has a fault: {}", path.display(), first.message),
+        None => format!("{} has a fault", path.display()),
+    })
+}
+
+/// Whether the lock of a folder lets a component be used that a workflow there names by this path; else why not, and in a
+/// second line what to do.
+pub(crate) fn hold(lock: &Lock, path: &str, folder: &Path, now: &Pinned) -> Result<(), String> {
+    let lock_path = folder.join(LOCK_NAME);
+    let Some(pinned) = lock.plugins.get(path) else {
+        return Err(format!(
+            "{} does not have it\nreview what it wants (`downbeat plugin inspect`), then `downbeat lock` adds it",
+            lock_path.display()
+        ));
+    };
+    let now = Pinned { source_digest: source_digest(&folder.join(path)), ..now.clone() };
+    // Signatures are for policies to ask for: one more, or one that nobody has fetched, makes no other component.
+    let now = Pinned { signers: pinned.signers.clone(), ..now };
+    match pinned.differs(&now).as_slice() {
+        [] => Ok(()),
+        found => Err(format!(
+            "it is not what {} has: {}\nreview that, then `downbeat lock --update {path}` takes it over",
+            lock_path.display(),
+            found.join("; ")
+        )),
+    }
+}
+
+/// The digest of a source folder: of the names and contents of its files, without what was built or fetched and what is
+/// hidden. `None` of what is no folder.
+pub(crate) fn source_digest(folder: &Path) -> Option<Digest> {
+    let mut files = BTreeMap::new();
+    if !folder.is_dir() || gather(folder, Path::new(""), &mut files).is_err() {
+        return None;
+    }
+    let mut text = String::new();
+    for (name, digest) in &files {
+        text.push_str(&format!("{} {name}\n", digest.hex()));
+    }
+    Some(Digest::of(text.as_bytes()))
+}
+
+fn gather(folder: &Path, below: &Path, files: &mut BTreeMap<String, Digest>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let text = name.to_string_lossy();
+        if text.starts_with('.') {
+            continue;
+        }
+        let below = below.join(&name);
+        if kind.is_dir() {
+            if !PASSED_OVER.contains(&&*text) {
+                gather(&entry.path(), &below, files)?;
+            }
+        } else if kind.is_file() {
+            files.insert(below.display().to_string(), Digest::of(&fs::read(entry.path())?));
+        }
+    }
+    Ok(())
+}
+
+/// What a folder's lock has to have: the sources that were named, and those that others there use.
+#[derive(Default)]
+struct Folder {
+    sources: BTreeSet<String>,
+    others: BTreeSet<String>,
+}
+
+/// `downbeat lock`
+pub(crate) fn lock(place: &Place, arguments: &Arguments) -> Result<Exit, Fault> {
+    let sandbox = place.sandbox()?;
+    let mut folders: BTreeMap<PathBuf, Folder> = BTreeMap::new();
+    for path in &arguments.workflows {
+        for file in workflow_file::files_below(path)? {
+            let source = workflow_file::source(&file, &arguments.with)?;
+            let directory = folder_of(&file)?;
+            add(&source, &directory, &mut folders, &mut BTreeSet::new())?;
+        }
+    }
+    let mut is_same = true;
+    for (directory, folder) in &mut folders {
+        for file in workflow_file::files(directory).unwrap_or_default() {
+            let spec = workflow_file::source(&file, &[]).ok().and_then(|source| Spec::parse(&source).0);
+            let paths = spec.iter().flat_map(Spec::plugin_paths).map(|(_, path)| path.to_owned());
+            folder.others.extend(paths);
+        }
+        is_same &= lock_folder(directory, folder, &sandbox, arguments)?;
+    }
+    Ok(if is_same { Exit::Success } else { Exit::Changed })
+}
+
+fn folder_of(file: &Path) -> Result<PathBuf, Fault> {
+    let folder = absolute(file)?.parent().map(Path::to_path_buf).unwrap_or_default();
+    Ok(folder.canonicalize().unwrap_or(folder))
+}
+
+/// Adds what a file uses, and the files of its sub-workflows, which may lie in folders of their own.
+fn add(
+    source: &Source,
+    directory: &Path,
+    folders: &mut BTreeMap<PathBuf, Folder>,
+    seen: &mut BTreeSet<String>,
+) -> Result<(), Fault> {
+    let (spec, found) = Spec::parse(source);
+    let Some(spec) = spec else {
+        talk::say(diagnostic::render(&found, source, true));
+        return Err(Fault::refused(format!("{} has errors; nothing was locked", source.path)));
+    };
+    let folder = folders.entry(directory.to_path_buf()).or_default();
+    folder.sources.extend(spec.plugin_paths().map(|(_, path)| path.to_owned()));
+    for named in spec.workflow_paths() {
+        let whole = beside(&directory.display().to_string(), named);
+        if seen.insert(whole.clone()) {
+            let source = workflow_file::source(Path::new(&whole), &[])?;
+            add(&source, &folder_of(Path::new(&whole))?, folders, seen)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings a folder's lock up to date, or tells in what it is not. Whether it is now, or was.
+fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: &Arguments) -> Result<bool, Fault> {
+    let before = read(directory).map_err(Fault::refused)?;
+    let path = directory.join(LOCK_NAME);
+    let mut lock = before.clone().unwrap_or_default();
+    let (mut is_same, mut told) = (true, Vec::new());
+    for source in &folder.sources {
+        let fault = |error: String| Fault::refused(format!("{source}: {error}"));
+        let (_, mut now) = workflow_file::pin(&directory.join(source), sandbox).map_err(fault)?;
+        now.source_digest = source_digest(&directory.join(source));
+        let known = lock.plugins.get(source).map(|pinned| pinned.differs(&now));
+        let is_meant =
+            |named: &Option<String>| named.as_ref().is_none_or(|named| *named == now.name || named == source);
+        match known {
+            Some(found) if found.is_empty() => {}
+            Some(found) if arguments.update.as_ref().is_some_and(is_meant) => {
+                told.push(format!("~ {source}: {}", found.join("; ")));
+                lock.plugins.insert(source.clone(), now);
+            }
+            Some(found) => {
+                is_same = false;
+                told.push(format!("! {source}: {}", found.join("; ")));
+            }
+            None => {
+                is_same &= !arguments.check;
+                let wants: Vec<&str> = now.wants.iter().map(|want| want.capability.as_str()).collect();
+                let wants = if wants.is_empty() { "nothing".to_owned() } else { wants.join(", ") };
+                told.push(format!("+ {source}: {} {}, wants {wants}", now.name, now.version));
+                lock.plugins.insert(source.clone(), now);
+            }
+        }
+    }
+    let unused: Vec<String> = lock
+        .plugins
+        .keys()
+        .filter(|source| !folder.sources.contains(*source) && !folder.others.contains(*source))
+        .cloned()
+        .collect();
+    for source in unused {
+        is_same &= !arguments.check;
+        told.push(format!("- {source}: no workflow here uses it"));
+        lock.plugins.remove(&source);
+    }
+    told.iter().for_each(|line| talk::say(format_args!("{}: {line}", path.display())));
+    if arguments.check {
+        if is_same {
+            talk::say(format_args!("{}: {} plugins, up to date", path.display(), lock.plugins.len()));
+        } else {
+            talk::say(
+                "hint: `downbeat diff` shows capabilities; review them, then `downbeat lock --update` takes them over",
+            );
+        }
+        return Ok(is_same);
+    }
+    if !is_same {
+        talk::say(
+            "hint: what is marked with ! is as it was; review it, then `downbeat lock --update PLUGIN` takes it over",
+        );
+    }
+    let text = lock.text();
+    if before.is_none_or(|before| before.text() != text) {
+        // In one step: a run that begins now reads the old one or the new one.
+        let aside = directory.join(format!(".{LOCK_NAME}.{}", std::process::id()));
+        let written = fs::write(&aside, text).and_then(|()| fs::rename(&aside, &path));
+        written.map_err(|error| Fault::engine(format!("{} can't be written: {error}", path.display())))?;
+    }
+    Ok(is_same)
+}

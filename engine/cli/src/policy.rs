@@ -1,0 +1,306 @@
+//! The policies of this machine: found where those put them who answer for it, and held against what is to be run; and
+//! `downbeat policy`, which shows, checks and tests them. What a policy says and means is known in the pure core.
+
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use downbeat_workflow::diagnostic::{self, Diagnostic};
+use downbeat_workflow::plan::Plan;
+use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unsigned};
+use downbeat_workflow::spec::Source;
+
+use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
+use crate::exit::{Exit, Fault};
+use crate::files::read_text;
+use crate::place::Place;
+use crate::{signature, talk};
+
+/// Where the policy of a machine is.
+const SYSTEM: &str = "/etc/downbeat/policy.toml";
+
+/// Where another policy may be named.
+const VARIABLE: &str = "DOWNBEAT_POLICY";
+
+/// What every command that judges or runs a workflow asks.
+#[derive(Default)]
+pub(crate) struct Guard {
+    policies: Vec<Policy>,
+    /// Whether `downbeat.lock` binds.
+    locks: bool,
+    /// Whether a component was refused before it was loaded, since somebody asked.
+    has_refused: Cell<bool>,
+}
+
+impl Guard {
+    /// All policies that there are for this command. One that is named or found and can't be read, or has a fault, refuses
+    /// everything: what it would have forbidden is not known.
+    pub(crate) fn of(place: &Place) -> Result<Guard, Fault> {
+        let mut policies = Vec::new();
+        for path in found(place)? {
+            policies.push(read(&path)?);
+        }
+        Ok(Guard { policies, locks: true, has_refused: Cell::new(false) })
+    }
+
+    /// For commands that only look, and run nothing.
+    pub(crate) fn none() -> Guard {
+        Guard::default()
+    }
+
+    /// Whether a component has to be what the lock has.
+    pub(crate) fn asks_locks(&self) -> bool {
+        self.locks
+    }
+
+    /// Those whose signatures the policies know: name and key.
+    pub(crate) fn signers(&self) -> Vec<(String, String)> {
+        let signers = self.policies.iter().flat_map(|policy| &policy.signers);
+        signers.map(|signer| (signer.name.clone(), signer.key.clone())).collect()
+    }
+
+    /// Whether a component may be compiled and asked what it is: not if its signature is missing. What a rule says of
+    /// components by the name that they give themselves is looked at once they are known.
+    pub(crate) fn before_loading(
+        &self,
+        workflow: &str,
+        directory: &Path,
+        environments: &[String],
+        path: &Path,
+    ) -> Result<(), String> {
+        if !self.policies.iter().any(|policy| policy.rules.iter().any(|rule| rule.signers.is_some())) {
+            return Ok(());
+        }
+        let path = crate::workflow_file::component_path(path)?;
+        // What can't be read is told by whoever loads it.
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        let digest = downbeat_workflow::description::Digest::of(&bytes);
+        let known = self.signers();
+        let known: Vec<&str> = known.iter().map(|(_, key)| key.as_str()).collect();
+        let candidate = Candidate {
+            workflow: &[workflow, &directory.display().to_string()],
+            environments,
+            path: &path.display().to_string(),
+            signed: &signature::signed_by(&path, &digest, &known),
+            digest: &digest,
+        };
+        match self.policies.iter().find_map(|policy| unsigned(policy, &candidate)) {
+            Some(reason) => {
+                self.has_refused.set(true);
+                Err(reason)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a component was refused before it was loaded since this was asked last.
+    pub(crate) fn take_refused(&self) -> bool {
+        self.has_refused.take()
+    }
+
+    /// A policy is not taken from the folder of the workflow that it is to hold: whoever writes the one could write the
+    /// other.
+    pub(crate) fn apart_from(&self, directory: &Path) -> Result<(), Fault> {
+        let lies_in = |policy: &&Policy| {
+            let whole = Path::new(&policy.source.path).canonicalize();
+            whole.is_ok_and(|path| path.parent() == Some(directory))
+        };
+        match self.policies.iter().find(lies_in) {
+            None => Ok(()),
+            Some(policy) => {
+                let message =
+                    format!("the policy {} lies in the workflow's own folder; nothing was run", policy.source.path);
+                let hint = "a policy binds those who write the workflows, so it is kept where they can't change it";
+                Err(Fault::new(Exit::Forbidden, message).hint(hint))
+            }
+        }
+    }
+
+    /// Holds a plan that is not run yet: what is withheld is taken out of it.
+    pub(crate) fn hold(&self, plan: &mut Plan) -> Vec<(Source, Vec<Diagnostic>)> {
+        match self.policies.is_empty() {
+            true => Vec::new(),
+            false => {
+                let facts = self.facts(plan);
+                apply(plan, &self.policies, &facts)
+            }
+        }
+    }
+
+    /// Holds the plan of a run that has begun. It keeps its plan, so that nothing can be taken out of it any more.
+    pub(crate) fn hold_kept(&self, plan: &Plan) -> Result<(), Fault> {
+        let mut now = plan.clone();
+        let found = self.hold(&mut now);
+        let granted = |plan: &Plan| -> Vec<_> {
+            plan.steps.iter().filter_map(|step| step.uses().map(|uses| uses.grants.clone())).collect()
+        };
+        let is_refused = found.iter().flat_map(|(_, found)| found).any(Diagnostic::is_error);
+        if !is_refused && granted(&now) == granted(plan) {
+            return Ok(());
+        }
+        for (source, found) in &found {
+            talk::say(diagnostic::render(found, source, true));
+        }
+        let message = format!("today's policy refuses the run of `{}`; nothing was run", plan.name);
+        Err(Fault::new(Exit::Forbidden, message).hint("a run keeps the plan that it began with: begin another one"))
+    }
+
+    fn facts(&self, plan: &Plan) -> Facts {
+        let known: Vec<&str> =
+            self.policies.iter().flat_map(|policy| &policy.signers).map(|signer| signer.key.as_str()).collect();
+        let mut facts = Facts::default();
+        for plugin in &plan.plugins {
+            let keys = signature::signed_by(Path::new(&plugin.path), &plugin.component.digest, &known);
+            facts.signed.insert(plugin.component.digest.clone(), keys);
+        }
+        facts
+    }
+}
+
+/// The policies that hold here: those that are named, and those that are there.
+fn found(place: &Place) -> Result<Vec<PathBuf>, Fault> {
+    let mut paths = place.policy.clone();
+    paths.extend(std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from));
+    let from = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = from("XDG_CONFIG_HOME").or_else(|| from("HOME").map(|home| home.join(".config")));
+    let usual = [Some(PathBuf::from(SYSTEM)), user.map(|folder| folder.join("downbeat/policy.toml"))];
+    for path in usual.into_iter().flatten() {
+        match path.symlink_metadata() {
+            Ok(_) => paths.push(path),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            // Whether there is one is not known, and so not what it says.
+            Err(error) => return Err(unreadable(&path, &error.to_string())),
+        }
+    }
+    // One that is named twice is one.
+    let mut known = Vec::new();
+    paths.retain(|path| {
+        let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let is_new = !known.contains(&whole);
+        known.push(whole);
+        is_new
+    });
+    Ok(paths)
+}
+
+fn unreadable(path: &Path, reason: &str) -> Fault {
+    let message = format!("the policy {} can't be read: {reason}; nothing is run without it", path.display());
+    Fault::new(Exit::Forbidden, message)
+        .hint("what it forbids is not known, so everything is refused until it can be read")
+}
+
+fn read(path: &Path) -> Result<Policy, Fault> {
+    let text = read_text(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    Policy::parse(Source::new(path.display().to_string(), text)).map_err(|(source, found)| {
+        talk::say(diagnostic::render(&found, &source, true));
+        let message = format!("the policy {} has errors; nothing is run without it", path.display());
+        Fault::new(Exit::Forbidden, message)
+            .hint("`downbeat policy check FILE` checks a policy before it is put in place")
+    })
+}
+
+/// `downbeat policy show`
+pub(crate) fn show(place: &Place, _: &PolicyShow) -> Result<Exit, Fault> {
+    let guard = Guard::of(place)?;
+    if guard.policies.is_empty() {
+        talk::say("there is no policy: workflows may do whatever they grant");
+        return Ok(Exit::Success);
+    }
+    for policy in &guard.policies {
+        let mut text = format!("{}  {}\n", policy.source.path, policy.digest.short());
+        for rule in &policy.rules {
+            let (line, mode, does) = (policy.line(&rule.span), rule.mode.word(), asks(rule).join(", "));
+            text.push_str(&format!("  {line:>4}  {mode:8}  {}: {does}\n", rule.name));
+            if !rule.description.is_empty() {
+                text.push_str(&format!("                  {}\n", rule.description));
+            }
+        }
+        talk::put(&text)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// What a rule asks for, in words.
+fn asks(rule: &Rule) -> Vec<&'static str> {
+    let parts = [
+        (rule.allow.is_some(), "allows only"),
+        (rule.forbid.is_some(), "forbids"),
+        (!rule.limits.is_empty(), "bounds limits"),
+        (rule.sources.is_some(), "names sources"),
+        (rule.signers.is_some(), "asks for a signature"),
+        (rule.approvals.is_some(), "asks for an approval"),
+    ];
+    parts.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, words)| words).collect()
+}
+
+/// `downbeat policy check`
+pub(crate) fn check(arguments: &PolicyCheck) -> Result<Exit, Fault> {
+    let mut exit = Exit::Success;
+    for path in &arguments.policies {
+        match read(path) {
+            Ok(policy) => talk::say(format_args!("{}: {} rules, no errors", path.display(), policy.rules.len())),
+            Err(fault) => {
+                exit = Exit::Forbidden;
+                fault.print();
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// `downbeat policy test`
+pub(crate) fn test(arguments: &PolicyTest) -> Result<Exit, Fault> {
+    let (mut passed, mut failed) = (0, 0);
+    for path in &arguments.tests {
+        let text = read_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))?;
+        let source = Source::new(path.display().to_string(), text);
+        let cases = Cases::parse(&source).map_err(|found| {
+            talk::say(diagnostic::render(&found, &source, true));
+            Fault::refused(format!("{}: the tests have errors", path.display()))
+        })?;
+        let policy = read(&policy_of(path, &cases)?)?;
+        for case in &cases.cases {
+            let (outcome, said) = case.play(&policy);
+            let rules = case.rules(&policy, &said);
+            let is_by = case.by.as_ref().is_none_or(|by| {
+                let (mut by, mut rules): (Vec<&str>, Vec<&str>) =
+                    (by.iter().map(String::as_str).collect(), rules.clone());
+                by.sort_unstable();
+                rules.sort_unstable();
+                by == rules
+            });
+            if outcome == case.expect && is_by {
+                passed += 1;
+                talk::put(&format!("ok    {}: {}\n", case.name, outcome.word()))?;
+                continue;
+            }
+            failed += 1;
+            let by = if rules.is_empty() { String::new() } else { format!(" by {}", rules.join(", ")) };
+            let wanted = case.by.as_ref().map_or_else(String::new, |by| format!(" by {}", by.join(", ")));
+            let expected = case.expect.word();
+            talk::put(&format!("FAIL  {}: {}{by}, and {expected}{wanted} was expected\n", case.name, outcome.word()))?;
+            if !said.is_empty() {
+                talk::say(diagnostic::render(&said, &policy.source, true));
+            }
+        }
+    }
+    talk::say(format_args!("{passed} passed, {failed} failed"));
+    Ok(if failed == 0 { Exit::Success } else { Exit::WorkflowFailed })
+}
+
+/// The policy that a file of tests is about: the one that it names, or the one beside it of its name.
+fn policy_of(tests: &Path, cases: &Cases) -> Result<PathBuf, Fault> {
+    let folder = tests.parent().unwrap_or(Path::new(""));
+    if let Some(named) = &cases.policy {
+        return Ok(folder.join(named));
+    }
+    let name = tests.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.strip_suffix(TESTS_SUFFIX) {
+        Some(name) => Ok(folder.join(format!("{name}.toml"))),
+        None => {
+            let fault =
+                Fault::refused(format!("{}: no policy is named, and none follows from the name", tests.display()));
+            Err(fault.hint("write `policy = \"policy.toml\"`, or call the tests `policy.test.toml`"))
+        }
+    }
+}

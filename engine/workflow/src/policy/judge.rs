@@ -1,0 +1,442 @@
+//! A policy held against a plan: what each rule is not content with, and what that leads to.
+//!
+//! It looks at plans and not at files, so that a run that is taken up again is held against today's policy by the same
+//! lines. A finding stands in the policy's own text, where its rule says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope};
+use crate::capability::{Grant, Grants, Key, Limits, ProgramGrant, Withheld};
+use crate::description::Digest;
+use crate::diagnostic::{Collector, Diagnostic};
+use crate::event::NeedState;
+use crate::permission::cover::{at_home, covers, fits, overlaps};
+use crate::plan::{Held, Join, Plan, StepNo, Use, Work};
+use crate::spec::Source;
+
+/// What is known of the components beside what the plan says of them.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The public keys whose signatures of a component were found right, `ed25519:…`, by the component's digest.
+    pub signed: BTreeMap<Digest, Vec<String>>,
+}
+
+/// Holds policies against a plan. What is to be withheld is taken out of the plan, which from then on says under which
+/// policies it was made. The findings are those of each policy's text, in the order of the policies; if one is an error, the
+/// plan must not be run.
+pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source, Vec<Diagnostic>)> {
+    let mut found = Vec::new();
+    for policy in policies {
+        let mut judge =
+            Judge { plan: &*plan, policy, facts, out: Collector::default(), taken: Vec::new(), lowered: Vec::new() };
+        judge.judge();
+        let Judge { out, taken, lowered, .. } = judge;
+        let findings = out.finish();
+        for (at, grant, by) in taken {
+            if let Work::Use(uses) = &mut plan.steps[at].work {
+                uses.grants.take(&grant);
+                uses.grants.withheld.push(Withheld { grant, key: Key::Policy, by });
+            }
+        }
+        for (at, bound) in lowered {
+            let step = &mut plan.steps[at];
+            if let Work::Use(uses) = &mut step.work {
+                lower(&mut uses.limits, bound);
+            }
+            // A step's own time-out comes before the limit.
+            if let Some(timeout_ms) = step.timeout_ms.as_mut().filter(|_| bound.name == "timeout") {
+                *timeout_ms = (*timeout_ms).min(bound.most);
+            }
+        }
+        if !findings.is_empty() {
+            found.push((policy.source.clone(), findings));
+        }
+    }
+    plan.policies = policies
+        .iter()
+        .map(|policy| Held { path: policy.source.path.clone(), digest: policy.digest.clone() })
+        .collect();
+    // What is derived from it, the digest among it, is derived again.
+    *plan = plan.clone();
+    found
+}
+
+/// A component that nobody has looked into yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'c> {
+    /// The name and the folder of the workflow that names it.
+    pub workflow: &'c [&'c str],
+    /// What is laid over the workflow.
+    pub environments: &'c [String],
+    /// Its file.
+    pub path: &'c str,
+    /// Of its bytes.
+    pub digest: &'c Digest,
+    /// The public keys that have signed it.
+    pub signed: &'c [String],
+}
+
+/// Why a component is not even to be looked into: a rule asks for a signature that it does not have. In a second line what
+/// to do. Rules that are about components by their own names are asked once these are known.
+pub fn unsigned(policy: &Policy, candidate: &Candidate<'_>) -> Option<String> {
+    let known = policy.signers.iter().filter(|signer| candidate.signed.contains(&signer.key));
+    let names: Vec<&str> = known.map(|signer| signer.name.as_str()).collect();
+    let any = |patterns: &Option<Vec<String>>, texts: &[&str]| {
+        patterns
+            .as_ref()
+            .is_none_or(|patterns| patterns.iter().any(|pattern| texts.iter().any(|text| fits(pattern, text))))
+    };
+    let environments: Vec<&str> = candidate.environments.iter().map(String::as_str).collect();
+    let is_of_it = |scope: &Scope| {
+        any(&scope.workflow, candidate.workflow)
+            && any(&scope.plugin, &[candidate.digest.as_str(), candidate.path])
+            && any(&scope.signer, &names)
+            && any(&scope.environment, &environments)
+    };
+    let names_itself =
+        |scope: &Scope| scope.plugin.iter().flatten().any(|name| !name.contains('/') && !name.starts_with("sha256:"));
+    policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).find_map(|rule| {
+        let wanted = rule.signers.as_ref()?;
+        let scopes = [Some(&rule.speaks_of), rule.except.as_ref()];
+        let is_open = scopes.into_iter().flatten().any(names_itself);
+        let is_spoken_of = is_of_it(&rule.speaks_of) && !rule.except.as_ref().is_some_and(is_of_it);
+        let is_signed = wanted.value.iter().any(|name| names.contains(&name.as_str()));
+        if is_open || !is_spoken_of || is_signed {
+            return None;
+        }
+        let who = wanted.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+        Some(format!(
+            "it is not signed by {who}, which {} asks for\n`downbeat sign COMPONENT --key FILE` signs it",
+            policy.told(rule, &wanted.span)
+        ))
+    })
+}
+
+/// Sets a limit to what a bound says.
+pub(super) fn set(limits: &mut Limits, bound: Bound) {
+    if let Some(limit) = limit(limits, bound.name) {
+        *limit = bound.most;
+    }
+}
+
+fn lower(limits: &mut Limits, bound: Bound) {
+    if let Some(limit) = limit(limits, bound.name) {
+        *limit = (*limit).min(bound.most);
+    }
+}
+
+fn limit<'l>(limits: &'l mut Limits, name: &str) -> Option<&'l mut u64> {
+    match name {
+        "memory" => Some(&mut limits.memory),
+        "table-elements" => Some(&mut limits.table_elements),
+        "output" => Some(&mut limits.output),
+        "log" => Some(&mut limits.log),
+        "process-output" => Some(&mut limits.process_output),
+        "artifact" => Some(&mut limits.artifact),
+        "timeout" => Some(&mut limits.time_ms),
+        _ => None,
+    }
+}
+
+struct Judge<'j> {
+    plan: &'j Plan,
+    policy: &'j Policy,
+    facts: &'j Facts,
+    out: Collector,
+    /// What is withheld: the step's place, what, and why.
+    taken: Vec<(usize, Grant, String)>,
+    /// Limits that nobody asked for and that are above a bound.
+    lowered: Vec<(usize, Bound)>,
+}
+
+/// A step that runs a component, and what it is in.
+#[derive(Clone, Copy)]
+struct Here<'h> {
+    at: usize,
+    name: &'h str,
+    /// Of the file that it is written in.
+    workflow: &'h str,
+    directory: &'h str,
+    uses: &'h Use,
+}
+
+impl<'j> Judge<'j> {
+    fn judge(&mut self) {
+        let (plan, policy) = (self.plan, self.policy);
+        let names = names(plan);
+        let approved: Vec<Option<Vec<bool>>> =
+            policy.rules.iter().map(|rule| rule.approvals.as_ref().map(|who| approved(plan, &who.value))).collect();
+        for (workflow, directory, steps) in plan.workflows() {
+            for at in steps {
+                let Some(uses) = plan.steps[at].uses() else { continue };
+                let here = Here { at, name: &names[at], workflow, directory, uses };
+                for (rule, approved) in policy.rules.iter().zip(&approved) {
+                    let is_spoken_of = self.fits(&rule.speaks_of, here)
+                        && !rule.except.as_ref().is_some_and(|except| self.fits(except, here));
+                    if is_spoken_of {
+                        self.rule(rule, here);
+                        if let (Some(who), Some(false)) = (&rule.approvals, approved.as_ref().map(|steps| steps[at])) {
+                            let message = format!(
+                                "{} runs without the approval of {}",
+                                told(here),
+                                who.value.iter().map(|who| format!("`{who}`")).collect::<Vec<_>>().join(" or ")
+                            );
+                            let hint = "let it need a step with `wait = { approval = [...] }` that names nobody else, and nothing beside";
+                            self.find(rule, &who.span, message, hint);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn fits(&self, scope: &Scope, here: Here<'_>) -> bool {
+        let plugin = &self.plan.plugins[here.uses.plugin.index()];
+        let any = |patterns: &Option<Vec<String>>, texts: &[&str]| {
+            patterns
+                .as_ref()
+                .is_none_or(|patterns| patterns.iter().any(|pattern| texts.iter().any(|text| fits(pattern, text))))
+        };
+        let signers: Vec<&str> = self.signers(&plugin.component.digest).collect();
+        let environments: Vec<&str> = self.plan.environments.iter().map(String::as_str).collect();
+        let component = &plugin.component;
+        any(&scope.workflow, &[&self.plan.name, here.workflow, &self.plan.directory, here.directory])
+            && any(&scope.plugin, &[&component.description.name, component.digest.as_str(), &plugin.path])
+            && any(&scope.signer, &signers)
+            && any(&scope.environment, &environments)
+    }
+
+    /// Those of the policy's signers who have signed it.
+    fn signers(&self, digest: &Digest) -> impl Iterator<Item = &'j str> {
+        let keys: &[String] = self.facts.signed.get(digest).map_or(&[], Vec::as_slice);
+        let known = self.policy.signers.iter().filter(move |signer| keys.contains(&signer.key));
+        known.map(|signer| signer.name.as_str())
+    }
+
+    fn rule(&mut self, rule: &Rule, here: Here<'_>) {
+        let plugin = &self.plan.plugins[here.uses.plugin.index()];
+        let (name, component) = (&plugin.name, &plugin.component);
+        if let Some(sources) = &rule.sources
+            && !sources.value.iter().any(|pattern| fits(pattern, &plugin.path))
+        {
+            let message =
+                format!("{} runs `{name}` from {}, which is no source that is allowed", told(here), plugin.path);
+            self.find(rule, &sources.span, message, "");
+        }
+        if let Some(signers) = &rule.signers {
+            let signed: Vec<&str> = self.signers(&component.digest).collect();
+            if !signers.value.iter().any(|name| signed.contains(&name.as_str())) {
+                let who = signers.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+                let message = format!(
+                    "{} runs `{name}` ({}), which is not signed by {who}",
+                    told(here),
+                    component.digest.short()
+                );
+                self.find(rule, &signers.span, message, "`downbeat sign COMPONENT --key FILE` signs it");
+            }
+        }
+        for grant in items(&here.uses.grants) {
+            self.grant(rule, here, &grant);
+        }
+        for bound in &rule.limits {
+            self.limit(rule, here, bound);
+        }
+    }
+
+    fn grant(&mut self, rule: &Rule, here: Here<'_>, grant: &Grant) {
+        let home = at_home(grant.clone(), here.directory);
+        let is_forbidden = |pattern: &Allowed| match pattern {
+            Allowed::All(capability) => *capability == home.capability(),
+            Allowed::One(pattern) => {
+                let pattern = at_home(pattern.clone(), here.directory);
+                overlaps(&pattern, &home) && asks_for_it(&pattern, &home)
+            }
+        };
+        let is_allowed = |pattern: &Allowed| match pattern {
+            Allowed::All(capability) => *capability == home.capability(),
+            Allowed::One(pattern) => covers(&at_home(pattern.clone(), here.directory), &home),
+        };
+        let place = match (&rule.forbid, &rule.allow) {
+            (Some(forbid), _) if forbid.value.iter().any(|pattern| is_forbidden(pattern)) => &forbid.span,
+            (_, Some(allow))
+                if !allow.value.iter().any(|pattern| is_allowed(pattern)) && !self.comes_with(allow, here, grant) =>
+            {
+                &allow.span
+            }
+            _ => return,
+        };
+        if rule.mode == Mode::Withhold {
+            self.taken.push((here.at, grant.clone(), self.policy.told(rule, place)));
+        }
+        let message = format!("{} is granted `{grant}`", told(here));
+        self.find(rule, place, message, "");
+    }
+
+    /// Whether a variable is that of a program whose grant, with these variables, is allowed.
+    fn comes_with(&self, allow: &At<Vec<Allowed>>, here: Here<'_>, grant: &Grant) -> bool {
+        let Grant::Env(name) = grant else { return false };
+        if here.uses.grants.env.contains(name) {
+            return false;
+        }
+        let has_it = |program: &&ProgramGrant| program.env.as_ref().is_some_and(|env| env.contains(name));
+        here.uses.grants.process.iter().filter(has_it).all(|program| {
+            let program = Grant::Process(program.clone());
+            allow.value.iter().any(|allowed| match allowed {
+                Allowed::One(Grant::Process(wide)) => {
+                    wide.env.is_some() && covers(&Grant::Process(wide.clone()), &program)
+                }
+                _ => false,
+            })
+        })
+    }
+
+    fn limit(&mut self, rule: &Rule, here: Here<'_>, bound: &At<Bound>) {
+        let name = bound.value.name;
+        let (mut own, mut usual) = (here.uses.limits.clone(), Limits::default());
+        let (Some(own), Some(usual)) = (limit(&mut own, name), limit(&mut usual, name)) else { return };
+        let asked = if name == "timeout" { self.plan.steps[here.at].timeout_ms } else { None };
+        let (value, is_asked) = match asked {
+            Some(asked) => (asked, true),
+            None => (*own, *own != *usual),
+        };
+        if value <= bound.value.most {
+            return;
+        }
+        if !is_asked || rule.mode == Mode::Withhold {
+            self.lowered.push((here.at, bound.value));
+        }
+        if is_asked {
+            let unit = if name == "timeout" { " ms" } else { "" };
+            let message =
+                format!("{} has {name} = {value}{unit}, and {}{unit} is the most", told(here), bound.value.most);
+            self.find(rule, &bound.span, message, "");
+        }
+    }
+
+    fn find(&mut self, rule: &Rule, span: &Range<usize>, message: String, hint: &str) {
+        let message = format!("{message}: {}", self.policy.told(rule, span));
+        let hint = match (rule.description.as_str(), hint) {
+            ("", "") => None,
+            (why, "") => Some(why.to_owned()),
+            ("", hint) => Some(hint.to_owned()),
+            (why, hint) => Some(format!("{why}; {hint}")),
+        };
+        let (found, label) = match rule.mode {
+            Mode::Enforce => (Diagnostic::error("policy", span.clone(), message), "refused by this"),
+            Mode::Withhold => (Diagnostic::warning("policy", span.clone(), message), "taken away by this"),
+            Mode::Report => (Diagnostic::warning("policy", span.clone(), message), "reported by this, and not refused"),
+        };
+        let found = found.label(label).maybe_hint(hint);
+        self.out.push(if rule.span == *span { found } else { found.also(rule.span.clone(), "the rule") });
+    }
+}
+
+/// A step as a sentence begins with it.
+fn told(here: Here<'_>) -> String {
+    format!("the step `{}` of `{}`", here.name, here.workflow)
+}
+
+/// What is forbidden with a word is forbidden to those who have the word: `write = true` to those who write.
+fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
+    match (pattern, grant) {
+        (Grant::Files(pattern), Grant::Files(grant)) => grant.write || !pattern.write,
+        (Grant::Http(pattern), Grant::Http(grant)) => grant.private || !pattern.private,
+        (Grant::Process(pattern), Grant::Process(grant)) => {
+            (grant.network || !pattern.network) && (grant.daemons || !pattern.daemons)
+        }
+        _ => true,
+    }
+}
+
+/// What is granted, the variables of single programs among it.
+fn items(grants: &Grants) -> Vec<Grant> {
+    let mut items: Vec<Grant> = grants.items().collect();
+    for name in grants.process.iter().filter_map(|program| program.env.as_ref()).flatten() {
+        let variable = Grant::Env(name.clone());
+        if !items.contains(&variable) {
+            items.push(variable);
+        }
+    }
+    items
+}
+
+/// The steps' names, with the steps that they are within: `deploy/push`.
+pub(crate) fn names(plan: &Plan) -> Vec<String> {
+    let mut names: Vec<String> = plan.steps.iter().map(|step| step.name.clone()).collect();
+    let mut is_named = vec![false; plan.bodies.len() + 1];
+    let mut open = VecDeque::from([crate::plan::BodyId(0)]);
+    while let Some(body) = open.pop_front() {
+        for at in plan.steps_of(body) {
+            let Some(opens) = plan.steps[at as usize].opens() else { continue };
+            if std::mem::replace(&mut is_named[opens.body.index()], true) {
+                continue;
+            }
+            for inner in plan.steps_of(opens.body) {
+                names[inner as usize] = format!("{}/{}", names[at as usize], plan.steps[inner as usize].name);
+            }
+            open.push_back(opens.body);
+        }
+    }
+    names
+}
+
+/// The steps of which none begins before one of these has approved it. What can't be told for certain counts as not
+/// approved: an approval that others may give as well or that waits for something else beside, and what is known only of
+/// steps within a step that is needed.
+fn approved(plan: &Plan, by: &[String]) -> Vec<bool> {
+    let mut is_approved = vec![false; plan.steps.len()];
+    let mut met = vec![0_usize; plan.steps.len()];
+    let mut queue: VecDeque<StepNo> = VecDeque::new();
+    let mut openers = vec![0_usize; plan.bodies.len() + 1];
+    plan.steps.iter().filter_map(crate::plan::Step::opens).for_each(|opens| openers[opens.body.index()] += 1);
+    for at in 0..plan.steps.len() {
+        let Work::Wait(wait) = &plan.steps[at].work else { continue };
+        let is_alone = wait.for_ms.is_none() && wait.until.is_none() && wait.signal.is_none();
+        let is_theirs =
+            |word: &crate::plan::Approval| word.by.iter().all(|who| by.iter().any(|pattern| fits(pattern, who)));
+        if is_alone && wait.approval.as_ref().is_some_and(is_theirs) {
+            queue.push_back(StepNo(at as u32));
+        }
+    }
+    let mut is_seen: Vec<bool> = vec![false; plan.steps.len()];
+    while let Some(no) = queue.pop_front() {
+        if std::mem::replace(&mut is_seen[no.index()], true) {
+            continue;
+        }
+        let step = plan.step(no);
+        let is_word = matches!(step.work, Work::Wait(_)) && !is_approved[no.index()];
+        let mut reach = |no: StepNo, is_approved: &mut Vec<bool>| {
+            is_approved[no.index()] = true;
+            queue.push_back(no);
+        };
+        for (dependent, state) in plan.dependents(no) {
+            // The word itself has to be a yes; of what it lets begin, that it began.
+            let tells = match state {
+                NeedState::Succeeded => true,
+                NeedState::Failed | NeedState::Started => !is_word,
+                NeedState::Skipped | NeedState::Finished => false,
+            };
+            let needs = plan.step(*dependent).needs.len();
+            met[dependent.index()] += usize::from(tells);
+            let enough = if plan.step(*dependent).join == Join::All { 1 } else { needs };
+            if met[dependent.index()] >= enough && !plan.step(*dependent).always {
+                reach(*dependent, &mut is_approved);
+            }
+        }
+        if is_word {
+            continue;
+        }
+        if let Some(opens) = step.opens() {
+            // Whatever else opens it has to be approved as well.
+            openers[opens.body.index()] -= 1;
+            if openers[opens.body.index()] == 0 {
+                plan.steps_of(opens.body).for_each(|at| reach(StepNo(at), &mut is_approved));
+            }
+        }
+        if let Some(undo) = step.undo {
+            reach(undo, &mut is_approved);
+        }
+    }
+    is_approved
+}

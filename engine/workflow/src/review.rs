@@ -1,0 +1,366 @@
+//! What a reviewer has to look at when a component, a workflow or a lock becomes another one: which capabilities come, go
+//! or change. Bytes, versions and wording are told as well, and weigh nothing.
+//!
+//! How the two came to be known is for whoever asks; how it is told is here, so that the text, the Markdown and the JSON say
+//! the same.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::capability::{Grant, Limits};
+use crate::lock::{Lock, Pinned};
+use crate::permission::cover::{at_home, covers};
+use crate::plan::Plan;
+use crate::text::visible;
+
+/// How much a change matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It is another one, and may do the same.
+    Same,
+    /// It may do less.
+    Narrower,
+    /// It may do what it could not.
+    Wider,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Change {
+    /// Where: a plugin's source, a step's path; empty if there is only one thing.
+    pub place: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What has changed: `wants`, `imports`, `grants`, `signers`, `limits`, `plugin`, `step`, `source`, `version`, `digest`.
+    pub what: &'static str,
+    /// Whether it came (`+`), went (`-`), or became another one (`~`).
+    pub sign: char,
+    /// What came, went or changed.
+    pub item: String,
+    /// Why, in the words of the component's author; may be empty.
+    pub reason: String,
+}
+
+/// All that has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Review {
+    /// What is wider first, then what is narrower.
+    pub changes: Vec<Change>,
+}
+
+/// What a component may import that is nothing but computing: everything else is a way out of it.
+const INERT: [&str; 6] =
+    ["downbeat:step/log@", "downbeat:step/types@", "downbeat:step/progress@", "wasi:io/", "wasi:cli/", "wasi:clocks/"];
+
+impl Review {
+    /// Of a component.
+    pub fn of_components(old: &Pinned, new: &Pinned) -> Review {
+        Review::of(|out| components("", old, new, out))
+    }
+
+    /// Of a lock.
+    pub fn of_locks(old: &Lock, new: &Lock) -> Review {
+        Review::of(|out| {
+            let sources: BTreeSet<&String> = old.plugins.keys().chain(new.plugins.keys()).collect();
+            for source in sources {
+                match (old.plugins.get(source), new.plugins.get(source)) {
+                    (Some(old), Some(new)) => components(source, old, new, out),
+                    (None, Some(new)) => one(source, new, '+', out),
+                    (Some(old), None) => one(source, old, '-', out),
+                    (None, None) => {}
+                }
+            }
+        })
+    }
+
+    /// Of a workflow, with its sub-workflows: what its steps are granted, and what they run.
+    pub fn of_plans(old: &Plan, new: &Plan) -> Review {
+        Review::of(|out| {
+            let (old, new) = (steps(old), steps(new));
+            let places: BTreeSet<&String> = old.iter().chain(&new).map(|step| &step.place).collect();
+            for place in places {
+                let find = |steps: &'_ [Step]| steps.iter().position(|step| step.place == *place);
+                match (find(&old).map(|at| &old[at]), find(&new).map(|at| &new[at])) {
+                    (Some(old), Some(new)) => of_steps(old, new, out),
+                    (None, Some(new)) => whole(new, '+', Severity::Wider, out),
+                    (Some(old), None) => whole(old, '-', Severity::Narrower, out),
+                    (None, None) => {}
+                }
+            }
+        })
+    }
+
+    fn of(find: impl FnOnce(&mut Vec<Change>)) -> Review {
+        let mut changes = Vec::new();
+        find(&mut changes);
+        changes.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.place.cmp(&b.place)));
+        Review { changes }
+    }
+
+    /// The gravest of its changes; `None` if there are none.
+    pub fn severity(&self) -> Option<Severity> {
+        self.changes.iter().map(|change| change.severity).max()
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (severity, title) in TITLES {
+            let changes: Vec<&Change> = self.changes.iter().filter(|change| change.severity == severity).collect();
+            if changes.is_empty() {
+                continue;
+            }
+            let _ = writeln!(text, "{title}");
+            for change in changes {
+                let place = if change.place.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}: ", visible(&change.place, false))
+                };
+                let _ = writeln!(
+                    text,
+                    "  {} {place}{} {}{}",
+                    change.sign,
+                    change.what,
+                    visible(&change.item, false),
+                    reason(change)
+                );
+            }
+        }
+        if text.is_empty() { "nothing has changed\n".to_owned() } else { text }
+    }
+
+    /// For a pull request.
+    pub fn markdown(&self) -> String {
+        let mut text = String::from("### Capabilities\n\n");
+        if self.changes.is_empty() {
+            text.push_str("Nothing has changed.\n");
+            return text;
+        }
+        text.push_str("| | where | what | item | why |\n|---|---|---|---|---|\n");
+        for change in &self.changes {
+            let mark = match (change.severity, change.sign) {
+                (Severity::Wider, _) => "**wider**",
+                (Severity::Narrower, _) => "narrower",
+                (Severity::Same, _) => "",
+            };
+            let cell = |text: &str| visible(text, false).replace('|', "\\|");
+            let place = if change.place.is_empty() { String::new() } else { format!("`{}`", cell(&change.place)) };
+            let _ = writeln!(
+                text,
+                "| {mark} | {place} | {} {} | `{}` | {} |",
+                change.sign,
+                change.what,
+                cell(&change.item),
+                cell(&change.reason)
+            );
+        }
+        text
+    }
+}
+
+const TITLES: [(Severity, &str); 3] =
+    [(Severity::Wider, "may do more"), (Severity::Narrower, "may do less"), (Severity::Same, "may do the same")];
+
+fn reason(change: &Change) -> String {
+    match change.reason.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", visible(&change.reason, false)),
+    }
+}
+
+fn components(place: &str, old: &Pinned, new: &Pinned, out: &mut Vec<Change>) {
+    let mut push = |severity, what, sign, item: &str, reason: &str| {
+        out.push(Change { place: place.into(), severity, what, sign, item: item.into(), reason: reason.into() });
+    };
+    for want in new.wants.iter().filter(|want| old.wants.iter().all(|old| old.capability != want.capability)) {
+        push(Severity::Wider, "wants", '+', &want.capability, &want.reason);
+    }
+    for want in old.wants.iter().filter(|want| new.wants.iter().all(|new| new.capability != want.capability)) {
+        push(Severity::Narrower, "wants", '-', &want.capability, &want.reason);
+    }
+    for import in new.imports.iter().filter(|import| !old.imports.contains(import)) {
+        push(Severity::Wider, "imports", '+', import, "");
+    }
+    for import in old.imports.iter().filter(|import| !new.imports.contains(import)) {
+        push(Severity::Narrower, "imports", '-', import, "");
+    }
+    // Who vouches for it is no capability, and matters as much.
+    for signer in old.signers.iter().filter(|signer| !new.signers.contains(signer)) {
+        push(Severity::Wider, "signers", '-', signer, "");
+    }
+    for signer in new.signers.iter().filter(|signer| !old.signers.contains(signer)) {
+        push(Severity::Same, "signers", '+', signer, "");
+    }
+    for want in &new.wants {
+        let was = old.wants.iter().find(|old| old.capability == want.capability && old.reason != want.reason);
+        if was.is_some() {
+            push(Severity::Same, "wants", '~', &want.capability, &want.reason);
+        }
+    }
+    let mut became = |what, old: &str, new: &str| {
+        if old != new {
+            push(Severity::Same, what, '~', &format!("{old} → {new}"), "");
+        }
+    };
+    became("version", &old.version, &new.version);
+    became("digest", old.digest.short(), new.digest.short());
+    if let (Some(old), Some(new)) = (&old.source_digest, &new.source_digest) {
+        became("source", old.short(), new.short());
+    }
+}
+
+/// A component that came or went as a whole.
+fn one(place: &str, pinned: &Pinned, sign: char, out: &mut Vec<Change>) {
+    let severity = if sign == '+' { Severity::Wider } else { Severity::Narrower };
+    let mut push = |severity, what, item: &str, reason: &str| {
+        out.push(Change { place: place.into(), severity, what, sign, item: item.into(), reason: reason.into() });
+    };
+    push(severity, "plugin", &format!("{} {}", pinned.name, pinned.version), "");
+    pinned.wants.iter().for_each(|want| push(severity, "wants", &want.capability, &want.reason));
+    let telling = pinned.imports.iter().filter(|import| !INERT.iter().any(|inert| import.starts_with(inert)));
+    telling.for_each(|import| push(severity, "imports", import, ""));
+}
+
+/// A step that runs a component.
+struct Step<'p> {
+    place: String,
+    grants: Vec<Grant>,
+    limits: &'p Limits,
+    plugin: &'p crate::plan::Plugin,
+}
+
+fn steps(plan: &Plan) -> Vec<Step<'_>> {
+    let names = crate::policy::names(plan);
+    let mut steps = Vec::new();
+    for (_, _, range) in plan.workflows() {
+        for at in range {
+            let Some(uses) = plan.steps[at].uses() else { continue };
+            steps.push(Step {
+                place: names[at].clone(),
+                grants: uses.grants.items().collect(),
+                limits: &uses.limits,
+                plugin: &plan.plugins[uses.plugin.index()],
+            });
+        }
+    }
+    steps
+}
+
+fn of_steps(old: &Step<'_>, new: &Step<'_>, out: &mut Vec<Change>) {
+    let mut push = |severity, what, sign, item: String| {
+        out.push(Change { place: new.place.clone(), severity, what, sign, item, reason: String::new() });
+    };
+    // A workflow may have moved with its folder; what its relative paths mean has moved with it.
+    let home = |grant: &Grant| at_home(grant.clone(), "/");
+    let within = |grant: &Grant, others: &[Grant]| others.iter().any(|other| covers(&home(other), &home(grant)));
+    for grant in new.grants.iter().filter(|grant| !within(grant, &old.grants)) {
+        push(Severity::Wider, "grants", '+', grant.to_string());
+    }
+    for grant in old.grants.iter().filter(|grant| !within(grant, &new.grants)) {
+        push(Severity::Narrower, "grants", '-', grant.to_string());
+    }
+    let bounds = |limits: &Limits| {
+        [
+            ("memory", limits.memory),
+            ("table-elements", limits.table_elements),
+            ("output", limits.output),
+            ("log", limits.log),
+            ("process-output", limits.process_output),
+            ("artifact", limits.artifact),
+            ("timeout", limits.time_ms),
+        ]
+    };
+    for ((name, was), (_, is)) in bounds(old.limits).into_iter().zip(bounds(new.limits)) {
+        if was != is {
+            let severity = if is > was { Severity::Wider } else { Severity::Narrower };
+            push(severity, "limits", '~', format!("{name} {was} → {is}"));
+        }
+    }
+    let (was, is) = (&old.plugin.component, &new.plugin.component);
+    if was.digest != is.digest {
+        let told = |plugin: &crate::plan::Plugin| {
+            let component = &plugin.component;
+            format!("{} {}", component.description.name, component.digest.short())
+        };
+        let severity = if was.description.name == is.description.name { Severity::Same } else { Severity::Wider };
+        push(severity, "plugin", '~', format!("{} → {}", told(old.plugin), told(new.plugin)));
+    }
+}
+
+/// A step that came or went as a whole.
+fn whole(step: &Step<'_>, sign: char, severity: Severity, out: &mut Vec<Change>) {
+    let mut push = |severity, what, item: String| {
+        out.push(Change { place: step.place.clone(), severity, what, sign, item, reason: String::new() });
+    };
+    // One that is granted nothing can only compute.
+    let own = if step.grants.is_empty() { Severity::Same } else { severity };
+    push(own, "step", format!("runs {}", step.plugin.component.description.name));
+    step.grants.iter().for_each(|grant| push(severity, "grants", grant.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description::{Digest, Want};
+
+    fn pinned(wants: &[&str], digest: &[u8]) -> Pinned {
+        let want = |capability: &&str| Want { capability: (*capability).into(), reason: "to fetch | send".into() };
+        Pinned {
+            name: "fetch".into(),
+            version: "1.0.0".into(),
+            digest: Digest::of(digest),
+            source_digest: None,
+            signers: Vec::new(),
+            imports: vec!["wasi:http/outgoing-handler@0.2.0".into()],
+            wants: wants.iter().map(want).collect(),
+        }
+    }
+
+    #[test]
+    fn one_more_host_is_all_that_is_wider() {
+        let old = pinned(&["http:api.example.org"], b"a");
+        let new = pinned(&["http:api.example.org", "http:cdn.example.org"], b"b");
+        let review = Review::of_components(&old, &new);
+        assert_eq!(review.severity(), Some(Severity::Wider));
+        let digests = format!("{} → {}", old.digest.short(), new.digest.short());
+        assert_eq!(
+            review.text(),
+            format!(
+                "may do more\n  + wants http:cdn.example.org (to fetch | send)\nmay do the same\n  ~ digest {digests}\n"
+            )
+        );
+        assert!(
+            review.markdown().contains("| **wider** |  | + wants | `http:cdn.example.org` | to fetch \\| send |\n")
+        );
+        let back = Review::of_components(&new, &old);
+        assert_eq!(back.severity(), Some(Severity::Narrower));
+        assert_eq!(Review::of_components(&old, &old), Review::default());
+        assert_eq!(Review::default().text(), "nothing has changed\n");
+    }
+
+    #[test]
+    fn a_plugin_that_is_new_in_a_lock_is_told_with_all_that_it_wants() {
+        let one = |source: &str, pinned: Pinned| Lock { plugins: [(source.to_owned(), pinned)].into() };
+        let old = one("a.wasm", pinned(&["clock"], b"a"));
+        let new = one("b.wasm", pinned(&["http"], b"a"));
+        assert_eq!(
+            Review::of_locks(&old, &new).text(),
+            "may do more\n  + b.wasm: plugin fetch 1.0.0\n  + b.wasm: wants http (to fetch | send)\n  + b.wasm: imports \
+             wasi:http/outgoing-handler@0.2.0\nmay do less\n  - a.wasm: plugin fetch 1.0.0\n  - a.wasm: wants clock (to \
+             fetch | send)\n  - a.wasm: imports wasi:http/outgoing-handler@0.2.0\n"
+        );
+    }
+
+    #[test]
+    fn a_signature_that_is_gone_weighs_as_much_as_a_capability() {
+        let signed = Pinned { signers: vec!["ed25519:a".into()], ..pinned(&[], b"a") };
+        let review = Review::of_components(&signed, &pinned(&[], b"a"));
+        assert_eq!(review.severity(), Some(Severity::Wider));
+        assert_eq!(review.text(), "may do more\n  - signers ed25519:a\n");
+    }
+}

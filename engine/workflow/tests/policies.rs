@@ -1,0 +1,166 @@
+//! Policies, text in and text out: what `policies/NAME.policy.toml` makes of `policies/NAME.toml` is in `policies/NAME.expected`
+//! (`DOWNBEAT_BLESS=1` writes it anew; the diff is the review). What docs/security.md shows is read, and its cases come out as
+//! they say.
+
+#![allow(clippy::unwrap_used)]
+
+mod components;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use downbeat_workflow::diagnostic::{Diagnostic, render};
+use downbeat_workflow::policy::{Cases, Facts, Outcome, Policy, apply};
+use downbeat_workflow::spec::Source;
+
+fn read(path: &str, text: &str) -> Policy {
+    Policy::parse(Source::new(path, text))
+        .unwrap_or_else(|(source, found)| panic!("{}", render(&found, &source, false)))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies")
+}
+
+#[test]
+fn a_policy_says_of_each_step_what_it_is_not_content_with() {
+    let bless = std::env::var_os("DOWNBEAT_BLESS").is_some();
+    let (mut wrong, mut count) = (String::new(), 0);
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().to_str().unwrap().strip_suffix(".policy.toml").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    for name in names {
+        let text = |end: &str| std::fs::read_to_string(folder().join(format!("{name}{end}"))).unwrap_or_default();
+        let path = format!("/etc/downbeat/{name}.policy.toml");
+        let told = match Policy::parse(Source::new(path, text(".policy.toml"))) {
+            Err((source, found)) => render(&found, &source, false),
+            Ok(policy) => {
+                let source = Source::new(format!("{name}.toml"), text(".toml"));
+                let (plan, found) = components::check(&source);
+                let mut plan = plan.unwrap_or_else(|| panic!("{}", render(&found, &source, false)));
+                plan.environments = vec!["prod".into()];
+                let found = apply(&mut plan, &[policy], &Facts::default());
+                let mut told: String = found.iter().map(|(source, found)| render(found, source, false)).collect();
+                for step in &plan.steps {
+                    let Some(uses) = step.uses() else { continue };
+                    let grants = serde_json::to_string(&uses.grants).unwrap();
+                    writeln!(
+                        told,
+                        "{}: {grants}, memory {}, time {}",
+                        step.name,
+                        uses.limits.memory,
+                        step.timeout_ms.unwrap_or(uses.limits.time_ms)
+                    )
+                    .unwrap();
+                }
+                told
+            }
+        };
+        count += 1;
+        match bless {
+            true => std::fs::write(folder().join(format!("{name}.expected")), &told).unwrap(),
+            false if text(".expected") != told => writeln!(wrong, "--- {name}\n{told}").unwrap(),
+            false => {}
+        }
+    }
+    assert!(count >= 3, "the cases are gone");
+    assert!(wrong.is_empty(), "not as expected (DOWNBEAT_BLESS=1 accepts it):\n{wrong}");
+}
+
+#[test]
+fn a_plan_knows_the_policies_that_it_was_held_against_and_is_another_one_then() {
+    let source = Source::new("w.toml", "name = \"w\"\nplugins.any = \"any.wasm\"\nsteps.a = { use = \"any\" }\n");
+    let mut plan = components::check(&source).0.unwrap();
+    let before = plan.to_json().1;
+    let policy = read("p.toml", "[rules.all]\nallow = {}\n");
+    assert!(apply(&mut plan, std::slice::from_ref(&policy), &Facts::default()).is_empty());
+    assert_eq!((plan.policies[0].path.as_str(), &plan.policies[0].digest), ("p.toml", &policy.digest));
+    assert_ne!(plan.to_json().1, before);
+    let read = downbeat_workflow::plan::Plan::from_json(&plan.to_json().0).unwrap();
+    assert_eq!(read.policies, plan.policies);
+}
+
+#[test]
+fn two_policies_allow_what_both_allow() {
+    let text = "name = \"w\"\nplugins.all = \"all.wasm\"\n[steps.a]\nuse = \"all\"\ngrant = { env = [\"A\", \"B\"] }\n";
+    let plan = components::check(&Source::new("w.toml", text)).0.unwrap();
+    let (a, b) = (
+        read("a.toml", "[rules.a]\nallow = { env = [\"A\"] }\n"),
+        read("b.toml", "[rules.b]\nallow = { env = [\"B\"] }\n"),
+    );
+    let found = apply(&mut plan.clone(), &[a, b], &Facts::default());
+    let told: Vec<(&str, usize)> = found.iter().map(|(source, found)| (source.path.as_str(), found.len())).collect();
+    assert_eq!(told, [("a.toml", 1), ("b.toml", 1)]);
+    assert!(found.iter().flat_map(|(_, found)| found).all(Diagnostic::is_error));
+}
+
+#[test]
+fn the_policy_that_is_shown_is_right_and_its_cases_come_out_as_they_say() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md")).unwrap();
+    let block = |fence: &str| page.split_once(&format!("```toml {fence}\n")).unwrap().1.split("```").next().unwrap();
+    let policy = read("docs/security.md", block("policy"));
+    let source = Source::new("policy.test.toml", block("cases"));
+    let cases = Cases::parse(&source).unwrap_or_else(|found| panic!("{}", render(&found, &source, false)));
+    assert!(cases.cases.len() >= 6);
+    let mut met = Vec::new();
+    for case in &cases.cases {
+        let (outcome, said) = case.play(&policy);
+        let told = render(&said, &policy.source, false);
+        assert_eq!(outcome, case.expect, "{}: {told}", case.name);
+        if let Some(by) = &case.by {
+            let mut rules = case.rules(&policy, &said);
+            rules.sort_unstable();
+            assert_eq!(rules, *by, "{}: {told}", case.name);
+        }
+        met.push(outcome);
+    }
+    assert!(met.contains(&Outcome::Refuse) && met.contains(&Outcome::Report) && met.contains(&Outcome::Allow));
+}
+
+#[test]
+fn what_is_no_case_is_told() {
+    let source = Source::new("policy.test.toml", "[cases.a]\nexpect = \"deny\"\n[cases.b]\ngrants = {}\n[cases.c]\n");
+    let found = Cases::parse(&source).unwrap_err();
+    let told: Vec<&str> = found.iter().map(|found| found.code).collect();
+    assert_eq!(told, ["not-an-option", "unknown-key", "missing-key"]);
+}
+
+#[test]
+fn a_reviewer_is_told_what_the_steps_of_a_workflow_may_do_that_they_could_not() {
+    use downbeat_workflow::review::{Review, Severity};
+    let plan = |steps: &str| {
+        let source = Source::new("w.toml", format!("name = \"w\"\nplugins.all = \"all.wasm\"\n{steps}"));
+        let (plan, found) = components::check(&source);
+        plan.unwrap_or_else(|| panic!("{}", render(&found, &source, false)))
+    };
+    let old = plan(
+        "[steps.a]\nuse = \"all\"\ngrant = { http = [\"a.org\", \"b.org\"], process = [{ program = \"git\", args = [\"fetch\", \"*\"] }], files = [\"data\"] }\n\
+         [steps.gone]\nuse = \"all\"\ngrant = { clock = true }\n",
+    );
+    let new = plan(
+        "[steps.a]\nuse = \"all\"\nlimit = { memory = \"1GiB\" }\ngrant = { http = [{ host = \"a.org\", methods = [\"GET\"] }, \"c.org\"], process = [\"git\"], files = [{ path = \"data/in\" }] }\n\
+         [steps.deep]\nsteps.new = { use = \"all\", grant = { env = [\"HOME\"] } }\n",
+    );
+    let review = Review::of_plans(&old, &new);
+    assert_eq!(review.severity(), Some(Severity::Wider));
+    assert_eq!(
+        review.text(),
+        "may do more\n  \
+         + a: grants process = [\"git\"]\n  \
+         + a: grants http = [\"c.org\"]\n  \
+         ~ a: limits memory 268435456 → 1073741824\n  \
+         + deep/new: step runs all\n  \
+         + deep/new: grants env = [\"HOME\"]\n\
+         may do less\n  \
+         - a: grants files = [{ path = \"data\" }]\n  \
+         - a: grants http = [\"a.org\"]\n  \
+         - a: grants http = [\"b.org\"]\n  \
+         - gone: step runs all\n  \
+         - gone: grants clock = true\n"
+    );
+    assert_eq!(Review::of_plans(&old, &old).text(), "nothing has changed\n");
+}

@@ -1,0 +1,293 @@
+//! The four keys, as a person meets them: what a component wants, what its workflow grants, what a policy allows, and what
+//! the lock has. The components are made here, so that there are two versions of one without a compiler.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::path::Path;
+
+use downbeat_tests::{Answer, Bench, repository};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A step that wants these capabilities, and answers with its input.
+fn component(version: &str, wants: &[(&str, &str)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut place = |text: &str| {
+        let at = 4096 + data.len() as u32;
+        data.extend_from_slice(text.as_bytes());
+        [at.to_le_bytes(), (text.len() as u32).to_le_bytes()].concat()
+    };
+    // The record `description` from 64, the list of its wants from 1024, all texts from 4096.
+    let mut description: Vec<u8> =
+        ["fetch", version, "Made for a test.", "{}", "{}"].iter().flat_map(|text| place(text)).collect();
+    description.extend([1024_u32.to_le_bytes(), (wants.len() as u32).to_le_bytes()].concat());
+    let wants: Vec<u8> =
+        wants.iter().flat_map(|(capability, reason)| [place(capability), place(reason)].concat()).collect();
+    let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+    let text = format!(
+        r#"(module
+            (memory (export "memory") 2)
+            (global $heap (mut i32) (i32.const 65536))
+            (data (i32.const 64) "{}") (data (i32.const 1024) "{}") (data (i32.const 4096) "{}")
+            (func (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+                (global.set $heap (i32.add (local.get $at) (local.get $size)))
+                (local.get $at))
+            (func (export "downbeat:step/step@0.1.0#describe") (result i32) (i32.const 64))
+            (func (export "downbeat:step/step@0.1.0#run")
+                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $input i32) (param $input_len i32) (result i32)
+                (i32.store8 (i32.const 512) (i32.const 0))
+                (i32.store (i32.const 520) (local.get $input))
+                (i32.store (i32.const 524) (local.get $input_len))
+                (i32.const 512)))"#,
+        escape(&description),
+        escape(&wants),
+        escape(&data),
+    );
+    let mut module = wat::parse_str(text).unwrap();
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(&repository().join("wit")).unwrap();
+    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
+}
+
+const OLD: &[(&str, &str)] = &[("http:api.example.org", "to fetch what is asked for")];
+const NEW: &[(&str, &str)] =
+    &[("http:api.example.org", "to fetch what is asked for"), ("http:cdn.example.org", "to fetch faster")];
+
+/// A workflow with a step that fetches, in a folder of its own.
+fn fetching() -> Bench {
+    let bench = bench();
+    bench.write(
+        "flow/fetch.toml",
+        "name = \"fetch\"\nplugins.fetch = \"fetch.wasm\"\n\n[steps.get]\nuse   = \"fetch\"\nwith  = { x = 1 }\ngrant = { http = [\"api.example.org\"] }\n",
+    );
+    std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.0.0", OLD)).unwrap();
+    bench
+}
+
+#[track_caller]
+fn check(answer: &Answer, code: i32, says: &[&str]) {
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    assert_eq!(answer.code, code, "{said}");
+    for words in says {
+        assert!(said.contains(words), "it does not say {words:?}:\n{said}");
+    }
+}
+
+#[test]
+fn a_new_version_that_wants_one_more_host_is_refused_until_the_lock_has_it() {
+    let bench = fetching();
+    let wasm = bench.path().join("flow/fetch.wasm");
+    check(&bench.run(&["lock", "flow/fetch.toml"]), 0, &["+ fetch.wasm: fetch 1.0.0, wants http:api.example.org"]);
+    check(&bench.run(&["lock", "flow", "--check"]), 0, &["1 plugins, up to date"]);
+    check(&bench.run(&["run", "flow/fetch.toml"]), 0, &["succeeded"]);
+
+    std::fs::copy(&wasm, bench.path().join("old.wasm")).unwrap();
+    std::fs::copy(bench.path().join("flow/downbeat.lock"), bench.path().join("old.lock")).unwrap();
+    std::fs::write(&wasm, component("1.1.0", NEW)).unwrap();
+    let refused = [
+        "it is not what",
+        "downbeat.lock has: it wants `http:cdn.example.org` and did not",
+        "downbeat lock --update fetch.wasm",
+    ];
+    check(&bench.run(&["check", "flow/fetch.toml"]), 3, &refused);
+    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &refused);
+    check(&bench.run(&["lock", "flow", "--check"]), 6, &["! fetch.wasm: it wants `http:cdn.example.org` and did not"]);
+    check(&bench.run(&["lock", "flow"]), 6, &["what is marked with ! is as it was"]);
+    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &refused);
+
+    let more =
+        "may do more\n  + wants http:cdn.example.org (to fetch faster)\nmay do the same\n  ~ version 1.0.0 → 1.1.0\n";
+    let answer = bench.run(&["diff", "old.wasm", "flow/fetch.wasm"]);
+    check(&answer, 9, &[]);
+    assert!(answer.stdout.starts_with(more), "{}", answer.stdout);
+    check(&bench.run(&["diff", "flow/fetch.wasm", "old.wasm"]), 6, &["may do less\n  - wants http:cdn.example.org"]);
+
+    check(
+        &bench.run(&["lock", "flow", "--update", "fetch"]),
+        0,
+        &["~ fetch.wasm: it wants `http:cdn.example.org` and did not"],
+    );
+    check(&bench.run(&["run", "flow/fetch.toml"]), 0, &["succeeded"]);
+    let answer = bench.run(&["diff", "old.lock", "flow/downbeat.lock", "--format", "markdown"]);
+    check(&answer, 9, &["| **wider** | `fetch.wasm` | + wants | `http:cdn.example.org` | to fetch faster |"]);
+    check(&bench.run(&["diff", "old.lock", "old.lock"]), 0, &["nothing has changed"]);
+    let json = bench.run(&["diff", "old.lock", "flow/downbeat.lock", "--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (json["changes"][0]["severity"].as_str(), json["changes"][0]["item"].as_str()),
+        (Some("wider"), Some("http:cdn.example.org"))
+    );
+}
+
+#[test]
+fn a_plugin_that_the_lock_has_not_is_refused_and_a_lock_that_cannot_be_read_refuses_all() {
+    let bench = fetching();
+    bench.write("flow/downbeat.lock", "version = 1\n");
+    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &["downbeat.lock does not have it", "`downbeat lock` adds it"]);
+    bench.write("flow/downbeat.lock", "version = 1\nplugin = 1\n");
+    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &["downbeat.lock has a fault: `plugin` must be"]);
+    bench.write("flow/downbeat.lock", "version = 1\n[[plugin]]\nsource = \"gone.wasm\"\n");
+    check(&bench.run(&["lock", "flow"]), 3, &["downbeat.lock has a fault"]);
+}
+
+#[test]
+fn a_host_that_the_component_does_not_want_is_not_given() {
+    let bench = fetching();
+    let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
+    bench.write(
+        "flow/fetch.toml",
+        &text.replace("[\"api.example.org\"]", "[\"api.example.org\", \"evil.example.org\"]"),
+    );
+    let answer = bench.run(&["plan", "flow/fetch.toml"]);
+    check(
+        &answer,
+        0,
+        &["http = [\"evil.example.org\"]: granted, and taken away by the component, which does not want it"],
+    );
+    assert!(answer.stdout.contains("{\"http\":[\"api.example.org\"]}"), "{}", answer.stdout);
+}
+
+#[test]
+fn a_refusal_of_a_policy_names_rule_file_and_line() {
+    let bench = fetching();
+    let policy = bench
+        .write("policy.toml", "[rules.no_web]\ndescription = \"nobody leaves the house\"\nforbid = { http = true }\n");
+    let policy = policy.to_str().unwrap();
+    let says = [
+        "error[policy]: the step `get` of `fetch` is granted `http = [\"api.example.org\"]`: rule `no_web` of ",
+        "policy.toml:3",
+        "nobody leaves the house",
+    ];
+    check(&bench.run(&["check", "flow/fetch.toml", "--policy", policy]), 8, &says);
+    check(&bench.run(&["plan", "flow/fetch.toml", "--policy", policy]), 8, &says);
+    check(
+        &bench.run(&["run", "flow/fetch.toml", "--policy", policy]),
+        8,
+        &[&says[..], &["a policy forbids it; nothing was run"]].concat(),
+    );
+    check(&bench.run(&["run", "flow/fetch.toml"]), 0, &["succeeded"]);
+    // It holds without a word where its owner put it.
+    bench.write(".config/downbeat/policy.toml", "[rules.no_web]\nforbid = { http = true }\n");
+    check(&bench.run(&["run", "flow/fetch.toml"]), 8, &["rule `no_web` of ", ".config/downbeat/policy.toml:2"]);
+    check(&bench.run(&["policy", "show"]), 0, &["no_web: forbids"]);
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_everything() {
+    let bench = fetching();
+    let run = |policy: &str| bench.run(&["run", "flow/fetch.toml", "--policy", policy]);
+    check(&run("nowhere.toml"), 8, &["the policy nowhere.toml can't be read", "nothing is run without it"]);
+    check(&run("flow"), 8, &["the policy flow can't be read: it is a folder"]);
+    bench.write("wrong.toml", "[rules.a]\nforbids = { http = true }\n");
+    check(&run("wrong.toml"), 8, &["a rule has no key `forbids`", "the policy wrong.toml has errors"]);
+    bench.write("text.toml", "this is no TOML");
+    check(&run("text.toml"), 8, &["the policy text.toml has errors"]);
+    bench.write("flow/policy.toml", "");
+    check(&run("flow/policy.toml"), 8, &["lies in the workflow's own folder"]);
+    bench.write(".config/downbeat/policy.toml", "mode = 1\n");
+    for command in
+        [&["check", "flow"][..], &["plan", "flow/fetch.toml"], &["run", "flow/fetch.toml"], &["policy", "show"]]
+    {
+        check(&bench.run(command), 8, &[".config/downbeat/policy.toml has errors"]);
+    }
+    assert!(!bench.path().join(".downbeat").exists(), "nothing has run");
+}
+
+#[test]
+fn what_is_withheld_is_told_with_its_rule_before_the_run() {
+    let bench = fetching();
+    bench.write("policy.toml", "mode = \"withhold\"\n[rules.no_web]\nforbid = { http = true }\n");
+    let answer = bench.run(&["plan", "flow/fetch.toml", "--policy", "policy.toml"]);
+    check(
+        &answer,
+        0,
+        &[
+            "http = [\"api.example.org\"]: granted, and taken away by rule `no_web` of policy.toml:3",
+            "policies  policy.toml, ",
+        ],
+    );
+    check(&bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]), 0, &["succeeded"]);
+    bench.write("report.toml", "mode = \"report\"\n[rules.no_web]\nforbid = { http = true }\n");
+    let answer = bench.run(&["check", "flow/fetch.toml", "--policy", "report.toml"]);
+    check(&answer, 0, &["warning[policy]", "reported by this, and not refused"]);
+}
+
+#[test]
+fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loaded() {
+    let bench = fetching();
+    let public = bench.run(&["key", "new", "release.key"]).stdout;
+    let policy = format!("[signers.team]\nkey = \"{}\"\n[rules.signed]\nsigners = [\"team\"]\n", public.trim());
+    bench.write("policy.toml", &policy);
+    let run = || bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]);
+    // It is no component at all, and nobody has looked.
+    let right = std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap();
+    bench.write("flow/fetch.wasm", "no component");
+    check(&run(), 8, &["it is not signed by `team`, which rule `signed` of policy.toml:4 asks for"]);
+    std::fs::write(bench.path().join("flow/fetch.wasm"), right).unwrap();
+    check(&run(), 8, &["it is not signed by `team`"]);
+    check(&bench.run(&["key", "new", "other.key"]), 0, &["ed25519:"]);
+    check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "other.key"]), 0, &["fetch.wasm.sigstore.jsonl"]);
+    check(&run(), 8, &["it is not signed by `team`"]);
+    check(
+        &bench.run(&["verify", "flow/fetch.wasm", "--key", "release.key.pub"]),
+        3,
+        &["is not signed by any of these keys"],
+    );
+    check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "release.key"]), 0, &[]);
+    check(&run(), 0, &["succeeded"]);
+    check(&bench.run(&["verify", "flow/fetch.wasm", "--policy", "policy.toml"]), 0, &["signed by team"]);
+    // The signature is of these bytes, and of no others.
+    std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.1.0", NEW)).unwrap();
+    check(&run(), 8, &["it is not signed by `team`"]);
+}
+
+#[test]
+fn a_run_that_is_taken_up_again_is_held_against_todays_policy() {
+    let bench = fetching();
+    bench.write(
+        "flow/wait.toml",
+        "name = \"wait\"\nplugins.fetch = \"fetch.wasm\"\nsignals.go = {}\n[steps.hold]\nwait = { signal = \"go\" }\n\n[steps.get]\nneeds = [\"hold\"]\nuse = \"fetch\"\ngrant = { http = [\"api.example.org\"] }\n",
+    );
+    let mut child = bench.spawn(&["run", "flow/wait.toml", "--json"]);
+    let mut line = String::new();
+    let mut events = std::io::BufReader::new(child.stdout.take().unwrap());
+    while !line.contains("hold") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut events, &mut line).unwrap(), 0);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.write("policy.toml", "[rules.no_web]\nforbid = { http = true }\n");
+    check(
+        &bench.run(&["resume", "--policy", "policy.toml"]),
+        8,
+        &["rule `no_web` of policy.toml:2", "today's policy refuses the run of `wait`"],
+    );
+    bench.write("policy.toml", "[rules.no_web]\nmode = \"withhold\"\nforbid = { http = true }\n");
+    check(&bench.run(&["resume", "--policy", "policy.toml"]), 8, &["a run keeps the plan that it began with"]);
+}
+
+#[test]
+fn a_policy_tests_itself() {
+    let bench = bench();
+    bench.write("policy.toml", "[rules.no_web]\nforbid = { http = true }\n");
+    let right = "[cases.web]\nexpect = \"refuse\"\nby = [\"no_web\"]\ngrant = { http = [\"a.org\"] }\n";
+    bench.write("policy.test.toml", &format!("{right}[cases.none]\nexpect = \"allow\"\n"));
+    check(&bench.run(&["policy", "test", "policy.test.toml"]), 0, &["ok    web: refuse", "2 passed, 0 failed"]);
+    bench.write("policy.test.toml", &right.replace("refuse", "allow"));
+    check(
+        &bench.run(&["policy", "test", "policy.test.toml"]),
+        1,
+        &["FAIL  web: refuse by no_web, and allow by no_web was expected", "0 passed, 1 failed"],
+    );
+    check(&bench.run(&["policy", "check", "policy.toml"]), 0, &["1 rules, no errors"]);
+    assert!(Path::new(&bench.path().join("policy.toml")).exists());
+}
