@@ -295,6 +295,16 @@ pub enum Event {
 }
 
 impl Event {
+    /// The step that comes to its end with it, if it is not tried again.
+    pub fn ends_step(&self) -> Option<StepId> {
+        match self {
+            Event::AttemptSucceeded { step, .. }
+            | Event::AttemptFailed { step, .. }
+            | Event::AttemptCancelled { step, .. } => Some(*step),
+            event => event.ended_step(),
+        }
+    }
+
     /// The step that has come to its end with it, without an attempt.
     pub fn ended_step(&self) -> Option<StepId> {
         match self {

@@ -256,7 +256,7 @@ impl Judge<'_> {
             let no = old.scopes().no(step);
             for later in &edges[(no.0 - first) as usize] {
                 let later = old.scopes().life(old.plan(), scope, *later);
-                let is_decided_by_it = old.unneeded_by(step) == Some(later) || withdrawn_by(old, step) == Some(later);
+                let is_decided_by_it = old.unneeded_by(step) == Some(later) || old.withdrawn_by(step) == Some(later);
                 if is_decided_by_it || self.found.again.contains_key(&later) {
                     continue;
                 }
@@ -309,7 +309,7 @@ impl Judge<'_> {
                 | SkipReason::ScopeEnded { .. },
             ) => return None,
             StepStatus::Cancelled if old.unneeded_by(step).is_some() => return None,
-            StepStatus::Cancelled | StepStatus::Skipped(_) if withdrawn_by(old, step).is_some() => return None,
+            StepStatus::Cancelled | StepStatus::Skipped(_) if old.withdrawn_by(step).is_some() => return None,
             _ if spared || has_scopes => return None,
             StepStatus::Failed(_) => StepEnd::Failed,
             StepStatus::Skipped(_) => StepEnd::Skipped,
@@ -332,7 +332,7 @@ impl Judge<'_> {
         let none = BTreeSet::new();
         let inputs = if is_workflow { &none } else { inputs };
         let has_succeeded = matches!(old.status(step).0, StepStatus::Succeeded(_));
-        let spared = spared || old.unneeded_by(step).is_some() || withdrawn_by(old, step).is_some();
+        let spared = spared || old.unneeded_by(step).is_some() || old.withdrawn_by(step).is_some();
         let is_spared = spared || (has_succeeded && !opens.detached);
         let mut is_whole = true;
         for scope in scopes {
@@ -395,17 +395,6 @@ impl Judge<'_> {
 
 fn kind(run: &Run, step: StepId) -> StepKind {
     run.step(step).kind()
-}
-
-/// The step beside one that came to no end of its own whose success ends it, if it was over.
-fn withdrawn_by(old: &Run, step: StepId) -> Option<StepId> {
-    if !matches!(old.status(step).0, StepStatus::Cancelled | StepStatus::Skipped(SkipReason::Asked { .. })) {
-        return None;
-    }
-    let (scope, no) = old.scopes().find(step)?;
-    let has_succeeded = |by: &StepId| matches!(old.status(*by).0, StepStatus::Succeeded(_));
-    let mut beside = old.scopes().steps_of(old.plan(), scope);
-    beside.find(|by| old.step(*by).cancels.contains(&no) && has_succeeded(by))
 }
 
 /// What a step looks at: in its own rules, and, if `deep`, in those of the steps that it opens, as far as they see what is

@@ -10,7 +10,7 @@
 //! A run is a tree of scopes (see [`Scopes`]), each of which lives by the same rules as the workflow's own: its steps, then
 //! the undoing of what they did if that was in vain, then its always-steps. `life` says what is kept, `change` how a fact
 //! changes it, `family` how scopes open and close, `items` what becomes of lists that grow, `decide` what follows, `pause` what
-//! does not follow for now, `seen` what rules see.
+//! does not follow for now, `seen` what rules see, `told` what only readers ask.
 //!
 //! Work per event is proportional to what the event unblocks (times the logarithm of what is due): steps that nothing
 //! happened to are never looked at.
@@ -22,6 +22,7 @@ mod items;
 mod life;
 mod pause;
 mod seen;
+pub mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

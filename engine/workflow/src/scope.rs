@@ -159,6 +159,17 @@ impl Scopes {
             .collect()
     }
 
+    /// Which time a step is, of those that are within something that was tried again: of `tries`, the innermost.
+    pub fn time(&self, tries: &HashMap<ScopeId, (u32, u32)>, step: StepId) -> Option<(u32, u32)> {
+        let mut scope = self.scope(step);
+        loop {
+            match tries.get(&scope) {
+                Some(time) => return Some(*time),
+                None => scope = self.scope(self.place(scope).opener?),
+            }
+        }
+    }
+
     /// How people call a step of the run: `build`, `deploy/push`, `suites[3]`, `poll[0]/ask`.
     pub fn path(&self, plan: &Plan, step: StepId) -> String {
         let (scope, no) = self.find(step).expect("a step of the run");
@@ -176,9 +187,9 @@ impl Scopes {
         }
     }
 
-    /// The step that people call so.
+    /// The step that people call so; of what is within something that was tried again, that of the latest time.
     pub fn named(&self, plan: &Plan, path: &str) -> Option<StepId> {
-        (0..self.len() as u32).map(StepId).find(|step| self.path(plan, *step) == path)
+        (0..self.len() as u32).rev().map(StepId).find(|step| self.path(plan, *step) == path)
     }
 
     /// How people call a scope: `deploy`, `suites[3]`; nothing for the workflow's own.

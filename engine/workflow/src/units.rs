@@ -1,4 +1,14 @@
-//! Durations and sizes as people read them. Points in time are not written here: that takes a calendar.
+//! Durations, sizes and points in time as people read them.
+
+use crate::event::Timestamp;
+
+/// `2026-11-22T09:30:00.123Z` (RFC 3339, UTC).
+pub fn time(at: Timestamp) -> String {
+    match jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(i64::MAX)) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => format!("{} ms", at.0),
+    }
+}
 
 /// `340 ms`, `2.4 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(ms: u64) -> String {
@@ -43,6 +53,11 @@ mod tests {
         let read = [0, 999, 1_000, 59_999, 60_000, 185_000, 7_800_000].map(duration);
         assert_eq!(read, ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 00 s", "3 min 05 s", "2 h 10 min"]);
         assert_eq!([7, 3_456, 12_000].map(micros), ["7 µs", "3.4 ms", "12 ms"]);
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
     }
 
     #[test]

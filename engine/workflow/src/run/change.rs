@@ -460,7 +460,7 @@ impl Run {
     fn withdraw(&mut self, step: StepId, by: StepId) {
         let life = &self.steps[step.index()];
         if life.ended().is_none() && !matches!(life.state, State::Doomed(_)) {
-            let reason = format!("`{}` has succeeded", self.path(by));
+            let reason = self.withdraws(by);
             self.unwant(step, &SkipReason::Asked { reason });
         }
     }
