@@ -8,8 +8,10 @@
 
 mod page;
 mod path;
+mod tries;
+mod waits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,13 +20,14 @@ use self::path::longest;
 pub use self::path::{Bottleneck, Link};
 use crate::description::Digest;
 use crate::event::{
-    Event, Failure, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd, Timestamp,
-    Usage,
+    Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd,
+    Timestamp, Usage,
 };
 use crate::group::WAIT_TOLD_MS;
 use crate::json::Json;
 use crate::plan::{Join, Need, Plan, ScopeCount, Step, StepId, StepKind, StepNo, is_default};
 use crate::preview::withheld;
+use crate::run::told::Ended;
 use crate::run::{Misplaced, RETRY_AFTER_MAX_MS, Run, StepStatus};
 use crate::scope::ScopeId;
 
@@ -190,10 +193,20 @@ pub enum What {
     },
     /// The workflow's `timeout` passed.
     TimedOut,
-    /// Steps were ended with what they belong to, as was told before.
+    /// Steps were ended by themselves or with what they belong to: as was told before, or by another step's success.
     Cut {
+        /// The step whose `cancels` they are in, or what they belong to is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
         /// Which.
         steps: Vec<String>,
+    },
+    /// A scope failed and is tried again.
+    TriedAgain {
+        /// Which.
+        scope: String,
+        /// How.
+        next: Next,
     },
     /// Steps were ended with the run, or by a join.
     Cancelled {
@@ -309,6 +322,24 @@ pub struct StepAccount {
     /// Why it was skipped, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// Why it was cancelled, in a few words, if not with its run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<String>,
+    /// What it waits for now, in words, with the command that ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    /// What ended its waiting, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited: Option<String>,
+    /// Of what is in a scope that was tried again: which time this is, of how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_of: Option<TimeOf>,
+    /// Each time that a scope of it was tried, of those that were tried again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<TryAccount>,
+    /// Of a step that undoes another, once it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoing: Option<Undoing>,
     /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -321,6 +352,9 @@ pub struct StepAccount {
     /// What was answered from the cache, and whose answer that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached: Option<CachedAccount>,
+    /// That the rate of its pool is used up and until when, while it is in line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
     /// The pool that its attempts, its scopes or its waiting queue in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -347,6 +381,37 @@ pub struct StepAccount {
     /// Only of a step that is asked about alone: the skipped steps between the root and this one, the root's neighbour first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
+}
+
+/// Which of several times something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TimeOf {
+    /// Counts from 1.
+    pub time: u32,
+    /// How often it was tried.
+    pub of: u32,
+}
+
+/// A scope that was tried again, one of the times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TryAccount {
+    /// Which scope.
+    pub scope: String,
+    /// Which time, when, and how it ended.
+    #[serde(flatten)]
+    pub attempt: AttemptAccount,
+}
+
+/// Why something is taken back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Undoing {
+    /// The step whose work it is.
+    pub step: String,
+    /// What it was in vain for.
+    pub because: Cause,
 }
 
 /// What a step waited for.
@@ -544,6 +609,8 @@ pub enum Next {
     },
     /// None.
     Never(Never),
+    /// None by itself, but the scope that the step is in is tried again.
+    WithScope,
 }
 
 /// Why a delay is as long as it is.
@@ -612,7 +679,9 @@ impl Account {
         let mut teller = Teller::new(plan, id, focus);
         for record in records {
             teller.take_in(record)?;
+            teller.look_at_tries(record);
         }
+        teller.look_at_rates(records, now);
         Ok(teller.account(now))
     }
 
@@ -650,6 +719,10 @@ struct Teller<'p> {
     ends_before: Vec<u32>,
     /// What was paused (the run by `None`), from when to when.
     pauses: Vec<(Option<StepId>, Timestamp, Option<Timestamp>)>,
+    /// Scopes that took too long.
+    timed_out: HashSet<ScopeId>,
+    /// Why scopes are undone, once somebody has asked.
+    in_vain: HashMap<ScopeId, Cause>,
 }
 
 /// What a skipped step was skipped for, at the root.
@@ -727,16 +800,22 @@ impl<'p> Teller<'p> {
             last_end_within: Vec::new(),
             ends_before: Vec::new(),
             pauses: Vec::new(),
+            timed_out: HashSet::new(),
+            in_vain: HashMap::new(),
         };
         teller.grow(None);
         teller
     }
 
-    /// The workflow's own steps may begin.
-    fn begin(&mut self, at: Timestamp) {
+    /// The workflow's own steps may begin. Only those that its group has held back have `waited` for it.
+    fn begin(&mut self, waited: bool, at: Timestamp) {
         for index in 0..self.lives.len() {
             let step = StepId(index as u32);
-            self.turn_to(step, if self.is_ready(step) { Part::Engine } else { Part::Needs }, at);
+            let part = if self.is_ready(step) { Part::Engine } else { Part::Needs };
+            if let Some((doing, _)) = self.lives[index].doing.as_mut().filter(|_| !waited || part == Part::Needs) {
+                *doing = part;
+            }
+            self.turn_to(step, part, at);
         }
     }
 
@@ -828,7 +907,7 @@ impl<'p> Teller<'p> {
                     (life.doing, life.born) = (Some((Part::Group, at)), at);
                 }
                 if !self.run.is_in_line() {
-                    self.begin(at);
+                    self.begin(false, at);
                 }
             }
             Event::RunAdmitted => {
@@ -836,7 +915,7 @@ impl<'p> Teller<'p> {
                 if waited_ms >= WAIT_TOLD_MS {
                     self.tell(at, What::Admitted { group });
                 }
-                self.begin(at);
+                self.begin(waited_ms >= WAIT_TOLD_MS, at);
             }
             Event::CacheAsked { step } => self.turn_to(*step, Part::Cache, at),
             Event::CacheHit { step, key, origin, .. } => {
@@ -900,12 +979,14 @@ impl<'p> Teller<'p> {
                 self.grow(Some(at));
             }
             Event::ScopeTimedOut { step, index } => {
+                self.timed_out.extend(self.run.scopes_of(*step).get(*index as usize).copied());
                 let is_one = matches!(self.planned(*step).opens().map(|opens| &opens.scopes), Some(ScopeCount::One));
                 let name = self.name(*step);
                 let scope = if is_one { name } else { format!("{name}[{index}]") };
                 self.tell(at, What::ScopeTimedOut { scope });
             }
-            Event::StepSucceeded { step, .. } => {
+            Event::StepSucceeded { step, output } => {
+                self.steps[step.index()].waited = output.as_ref().and_then(|output| self.waited(*step, output));
                 self.end(*step, StepEnd::Succeeded, at);
                 let steps = vec![self.name(*step)];
                 self.tell(at, What::Succeeded { steps });
@@ -946,7 +1027,10 @@ impl<'p> Teller<'p> {
             }
             Event::StepSkipped { step, reason } => self.skipped(*step, reason, at),
             Event::CancelRequested { reason } => self.tell(at, What::CancelRequested { reason: reason.clone() }),
-            Event::RunTimedOut => self.tell(at, What::TimedOut),
+            Event::RunTimedOut => {
+                self.timed_out.insert(ScopeId::ROOT);
+                self.tell(at, What::TimedOut);
+            }
             Event::RunFinished { outcome, faults, .. } => {
                 self.finished = Some((at, *outcome));
                 self.faults.clone_from(faults);
@@ -961,8 +1045,10 @@ impl<'p> Teller<'p> {
             let step = StepId(index as u32);
             self.steps[index].state = match self.steps[index].reused {
                 Some(_) => "reused",
+                None if self.run.is_never_needed(step) => "not needed",
                 None => state(&self.run.status(step).0),
             };
+            self.steps[index].waits = self.waits(step);
             self.steps[index].needs = self.needs(step);
             self.steps[index].turn_after = self.lives[index].turn_after.map(|step| self.name(step));
             if let Some((part, since)) = self.lives[index].doing {
@@ -973,7 +1059,10 @@ impl<'p> Teller<'p> {
             let not_needed = matches!(self.run.status(step).0, StepStatus::Skipped(SkipReason::NotNeeded { .. }));
             let by = self.run.unneeded_by(step).filter(|_| cancelled || not_needed);
             self.steps[index].not_needed_by = by.map(|by| self.name(by));
+            let because = self.run.ended_for(step).filter(|_| cancelled && self.steps[index].not_needed_by.is_none());
+            self.steps[index].cancelled = because.and_then(|because| because.in_words(&self.run, step));
         }
+        self.tell_times();
         if let Some(focus) = self.focus {
             let mut chain = Vec::new();
             let root = self.lives[focus.index()].root;
@@ -1020,8 +1109,11 @@ impl<'p> Teller<'p> {
         }
         // Its turn came with no step's end alone: something was to be undone first, or is now.
         let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
-        if self.planned(step).undoes.is_some() && waits {
-            self.lives[step.index()].undone_in = Some(self.undone_scope(step));
+        if let Some(undone) = self.planned(step).undoes.filter(|_| waits) {
+            let scope = self.undone_scope(step);
+            self.lives[step.index()].undone_in = Some(scope);
+            let (undone, because) = (self.name(self.beside(step, undone)), self.in_vain(scope));
+            self.steps[step.index()].undoing = Some(Undoing { step: undone, because });
         }
         if let Some(last) = self.last_before(self.told_in(step)).filter(|_| waits) {
             let ended = self.lives[last.index()].ended.unwrap_or(record.at);
@@ -1043,6 +1135,30 @@ impl<'p> Teller<'p> {
             scope = scopes.scope(opener);
         }
         scope
+    }
+
+    /// Why what was done in a scope is taken back: the first of its steps that failed, or else that its end was asked for.
+    fn in_vain(&mut self, scope: ScopeId) -> Cause {
+        if let Some(known) = self.in_vain.get(&scope) {
+            return known.clone();
+        }
+        let cause = self.find_in_vain(scope);
+        self.in_vain.insert(scope, cause.clone());
+        cause
+    }
+
+    fn find_in_vain(&self, scope: ScopeId) -> Cause {
+        let failed = self.run.scopes().steps_of(self.plan, scope);
+        let failed = failed.filter(|step| self.steps[step.index()].end == Some(StepEnd::Failed));
+        if let Some(first) = failed.min_by_key(|step| self.lives[step.index()].place) {
+            return self.cause(Root::Step(first));
+        }
+        let of = self.run.scopes().scope_path(self.plan, scope);
+        match (scope, self.timed_out.contains(&scope)) {
+            (ScopeId::ROOT, true) => Cause::RunTimedOut,
+            (ScopeId::ROOT, false) => Cause::RunCancelled,
+            (_, timed_out) => Cause::ScopeEnded { of, timed_out },
+        }
     }
 
     /// The scope whose story a step belongs to: its own, but of one that undoes another that which is undone.
@@ -1092,11 +1208,15 @@ impl<'p> Teller<'p> {
         self.close(step, attempt, at, End::Failed(failure.clone()));
         self.attempt(step, attempt).next = Some(next);
         self.used(step, attempt, usage);
+        if failure.kind == FailureKind::TimedOut {
+            // That it went over it is told already.
+            self.steps[step.index()].near.retain(|near| near.attempt != attempt || near.limit != "timeout");
+        }
         match next {
             Next::Again { .. } => self.turn_to(step, Part::Between, at),
             // Its end is a record of its own.
             Next::Never(Never::NotNeeded) => self.turn_to(step, Part::Engine, at),
-            Next::Never(_) => {
+            Next::Never(_) | Next::WithScope => {
                 self.steps[step.index()].failure = Some(failure.clone());
                 self.end(step, StepEnd::Failed, at);
             }
@@ -1219,15 +1339,18 @@ impl<'p> Teller<'p> {
 
     fn cancelled(&mut self, step: StepId, at: Timestamp) {
         self.end(step, StepEnd::Cancelled, at);
-        let by = self.run.unneeded_by(step).map(|by| self.outermost(by)).map(|by| self.name(by));
         let steps = vec![self.name(step)];
-        self.tell(
-            at,
-            match by.is_some() || self.run.is_ending() {
-                true => What::Cancelled { by, steps },
-                false => What::Cut { steps },
-            },
-        );
+        let what = match self.run.ended_for(step) {
+            Some(Ended::NotNeeded { by }) => {
+                let by = self.outermost(by);
+                What::Cancelled { by: Some(self.name(by)), steps }
+            }
+            Some(Ended::Decided { by }) => What::Cancelled { by: Some(self.name(by)), steps },
+            Some(Ended::Cancels { by }) => What::Cut { by: Some(self.name(by)), steps },
+            _ if self.run.is_ending() => What::Cancelled { by: None, steps },
+            _ => What::Cut { by: None, steps },
+        };
+        self.tell(at, what);
     }
 
     /// Adds to the story; what is of a kind with the moment before is told with it.
@@ -1292,10 +1415,15 @@ impl<'p> Teller<'p> {
         }
     }
 
-    /// Notes whether a step with a pool of its own is in its scopes, or all of them are in line.
+    /// Notes whether a step is in its scopes, or all of them are in line or wait to be tried again.
     fn look_at_line(&mut self, step: StepId, at: Timestamp) {
-        if self.planned(step).pool().is_some() {
-            let part = if self.run.is_only_in_line(step) { Part::Pool } else { Part::Scopes };
+        let planned = self.planned(step);
+        if planned.pool().is_some() || planned.retry.attempts > 1 {
+            let part = match () {
+                () if self.run.is_only_in_line(step) => Part::Pool,
+                () if self.run.is_between_tries(step) => Part::Between,
+                () => Part::Scopes,
+            };
             self.turn_to(step, part, at);
         }
     }
@@ -1304,8 +1432,12 @@ impl<'p> Teller<'p> {
         // What was open around it may be over with it, while others are still in line.
         let scopes = self.run.scopes();
         let around = scopes.place(scopes.scope(step)).opener;
+        let again = self.run.tried_again(step, at).map(|again| again.step);
         if let Some(around) = around.filter(|around| !self.run.has_ended(*around)) {
             self.look_at_line(around, at);
+        }
+        if let Some(again) = again.filter(|again| Some(*again) != around) {
+            self.look_at_line(again, at);
         }
         self.ends += 1;
         let life = &mut self.lives[step.index()];
@@ -1506,7 +1638,7 @@ impl What {
             (What::Cancelled { by, steps }, What::Cancelled { by: again, steps: more }) if *by == again => {
                 steps.extend(more);
             }
-            (What::Cut { steps }, What::Cut { steps: more }) => steps.extend(more),
+            (What::Cut { by, steps }, What::Cut { by: again, steps: more }) if *by == again => steps.extend(more),
             (What::Interrupted { steps, cause }, What::Interrupted { steps: more, cause: again })
                 if *cause == again =>
             {

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{Event, Record, Timestamp};
-use crate::plan::{Pool, PoolId, Rate};
+use crate::plan::{Plan, Pool, PoolId, Rate};
 
 /// A line, and how much of its pool is taken.
 #[derive(Clone, Debug)]
@@ -127,6 +127,20 @@ pub fn starts<'r>(records: impl IntoIterator<Item = &'r Record>) -> Vec<(PoolId,
         starts.extend(started.map(|pool| (pool, *at)));
     }
     starts
+}
+
+/// When the rate of a pool lets the next one in, if what these records of a run say has used it up by `now`. What other runs
+/// start in the pool is not known here.
+pub fn used_up_until<'r>(
+    plan: &Plan,
+    pool: PoolId,
+    records: impl IntoIterator<Item = &'r Record>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let Rate { count, window_ms } = plan.pools[pool.index()].rate?;
+    let starts: Vec<Timestamp> = starts(records).into_iter().filter(|(of, _)| *of == pool).map(|(_, at)| at).collect();
+    let first = starts.len().checked_sub(count as usize)?;
+    Some(starts[first].plus_ms(window_ms)).filter(|next| *next > now)
 }
 
 #[cfg(test)]

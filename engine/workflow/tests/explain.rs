@@ -917,7 +917,7 @@ Where the time went: the steps that the end waited for
         "
 step      deploy/switch.undo of run r (w)
 state     succeeded
-why       it ran as it needs nothing
+why       it takes back what deploy/switch did, as probe failed (permanent: scripted)
 after     probe, the last step to end; this gave it its turn
 input     {}
 time      433 ms: 430 ms waiting for its needs, 3 ms running
@@ -959,7 +959,8 @@ run r of w: failed after 430 ms
 
 What happened
    10 ms  poll[0] … poll[2], poll succeeded (until 240 ms)
-  245 ms  deploy/push failed: permanent: scripted; not tried again: a failure of this kind does not go away
+  245 ms  deploy/push failed: permanent: scripted; not tried again by itself, but with what it belongs to
+  245 ms  deploy failed; tried again after 50 ms (its `delay`): failure 1 of 2 at most
   300 ms  deploy/push failed: permanent: scripted; not tried again: a failure of this kind does not go away
   300 ms  deploy failed: a step within it failed: `deploy/push` failed: scripted
   301 ms  two[0] … two[3], two succeeded (until 430 ms)
@@ -969,7 +970,7 @@ Where the time went: the steps that the end waited for
     0 ms    poll[0]      10 ms running
   110 ms    poll[1]      20 ms running
   230 ms    poll[2]      10 ms running
-  240 ms  deploy         60 ms in its steps
+  240 ms  deploy         50 ms between attempts, 10 ms in its steps
   240 ms    deploy/push  5 ms running
   295 ms    deploy/push  5 ms running
   300 ms  two            130 ms in its steps
@@ -1032,7 +1033,7 @@ Where the time went: the steps that the end waited for
         "
 step      each of run r (w)
 state     cancelled
-why       it ran as it needs nothing
+why       it ran as it needs nothing; then it was cancelled: asked for: enough
 time      10 ms: 10 ms in its steps
 ",
     );

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::{
     Account, AttemptAccount, CachedAccount, Cause, Delay, End, Link, Near, NeedAccount, Never, Next, Part, RuleAccount,
-    StepAccount, Times, What,
+    StepAccount, Times, TryAccount, Undoing, What,
 };
 use crate::event::{Failure, Interruption, NeedState, Origin, Outcome, StepEnd};
 use crate::plan::Join;
@@ -64,11 +64,14 @@ impl Account {
         let mut line = |key: &str, value: &str| {
             let _ = writeln!(page, "{key:10}{value}");
         };
-        line("step", &format!("{} of run {} ({})", account.step, self.run, self.workflow));
+        let time = account.time_of.map_or_else(String::new, |time| format!(" (time {} of {})", time.time, time.of));
+        line("step", &format!("{}{time} of run {} ({})", account.step, self.run, self.workflow));
         line("state", account.state);
         line("why", &account.why(self.steps.iter().any(|step| !step.always && step.end.is_none())));
         for (index, need) in account.needs.iter().enumerate() {
-            let last = account.turn_after.as_ref() == Some(&need.step);
+            // One that was not met can't have done it, though it was the same step's end.
+            let is_met = need.was.is_none_or(|was| need.wanted.is_met_by(was));
+            let last = account.turn_after.as_ref() == Some(&need.step) && is_met;
             let note = if last { "; this gave it its turn" } else { "" };
             line(if index == 0 { "needs" } else { "" }, &format!("{}{note}", need.in_words()));
         }
@@ -84,6 +87,12 @@ impl Account {
         if let Some(CachedAccount { key, origin }) = &account.cached {
             line("cache", &format!("the answer of {} in run {}, key {}", origin.step, origin.run, key.short()));
         }
+        if let Some(waits) = &account.waits {
+            line("waits", waits.strip_prefix("waits ").unwrap_or(waits));
+        }
+        if let Some(waited) = &account.waited {
+            line("waited", waited);
+        }
         if let Some(input) = &account.input {
             line("input", &shortened(input.as_str(), INPUT_SHOWN));
         }
@@ -96,8 +105,16 @@ impl Account {
             page.push_str("\nattempts\n");
         }
         for attempt in &account.attempts {
-            attempt.lines(&mut page);
+            attempt.lines("", &mut page);
         }
+        if !account.tries.is_empty() {
+            page.push_str("\ntries\n");
+        }
+        for TryAccount { scope, attempt } in account.tries.iter().take(NOTES_SHOWN) {
+            let name = if *scope == account.step { String::new() } else { format!("{scope} ") };
+            attempt.lines(&name, &mut page);
+        }
+        more(&mut page, account.tries.len());
         for near in &account.near {
             let _ = writeln!(page, "\nattempt {} {}", near.attempt, near.in_words());
         }
@@ -142,18 +159,25 @@ impl Account {
             }
         }
         let mut going_on: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let waits = self.under_way().filter(|step| step.waits.is_some()).count();
+        let now = duration(self.elapsed_ms);
         for step in self.under_way() {
-            going_on.entry(step.state).or_default().push(step.step.clone());
+            match &step.waits {
+                Some(waits_for) if waits <= NAMES_SHOWN => {
+                    let _ = writeln!(page, "  {now:>width$}  {} {}", step.step, in_one_line(waits_for));
+                }
+                _ => going_on.entry(step.state).or_default().push(step.step.clone()),
+            }
         }
         for (state, steps) in going_on {
-            let (now, is) = (duration(self.elapsed_ms), if steps.len() == 1 { "is" } else { "are" });
+            let is = if steps.len() == 1 { "is" } else { "are" };
             let _ = writeln!(page, "  {now:>width$}  {} {is} {state}", names(&steps));
         }
     }
 
     /// The steps that are neither over nor still wait for others.
     fn under_way(&self) -> impl Iterator<Item = &StepAccount> {
-        self.steps.iter().filter(|step| step.end.is_none() && step.state != "waiting")
+        self.steps.iter().filter(|step| step.end.is_none() && !matches!(step.state, "waiting" | "not needed"))
     }
 
     fn notes(&self, page: &mut String) {
@@ -261,15 +285,35 @@ impl StepAccount {
             (true, false) => format!("all steps were over, and {met}"),
             (false, _) => met,
         };
+        if let Some(Undoing { step, because }) = &self.undoing {
+            let because = match because {
+                Cause::ScopeEnded { of, timed_out: true } => format!("the timeout of {of} passed"),
+                Cause::ScopeEnded { of, timed_out: false } => format!("{of} was ended"),
+                Cause::RunCancelled => "the run was cancelled".to_owned(),
+                Cause::RunTimedOut => "the run timed out".to_owned(),
+                because => because.in_words(&[]),
+            };
+            return match &self.failure {
+                Some(failure) => {
+                    format!("it takes back what {step} did, as {because}, and failed: {}", failure.message)
+                }
+                None => format!("it takes back what {step} did, as {because}"),
+            };
+        }
         if let Some(Origin { run, step, .. }) = &self.reused {
             let there = if *step == self.step { String::new() } else { format!(", where it is `{step}`") };
-            return format!("reused, as {needs}{rule}: it answered in run {run}{there}, and did nothing in this one");
+            let reused = match self.needs.is_empty() && !self.always && rule.is_empty() {
+                true => "reused".to_owned(),
+                false => format!("reused, as {needs}{rule}"),
+            };
+            return format!("{reused}: it answered in run {run}{there}, and did nothing in this one");
         }
         if self.cached.is_some() {
             return format!("{needs}{rule}, and the cache had its answer, so that nothing was executed");
         }
         let ran = !self.attempts.is_empty() || self.opened;
         let in_line = match &self.pool {
+            _ if self.rate.is_some() => self.rate.clone().unwrap_or_default(),
             Some(pool) => format!("it is in line for a place in the pool `{pool}`"),
             None => "it waits for a place in its pool".to_owned(),
         };
@@ -278,6 +322,10 @@ impl StepAccount {
                 format!("it ran as {needs}{rule}, and failed: {}", failure.message)
             }
             (Some(failure), true, _) => format!("failed without an attempt: {}", failure.message),
+            (_, true, "not needed") => "it is not needed: what it would take back was not in vain".to_owned(),
+            (_, true, "cancelled") if self.cancelled.is_some() => {
+                format!("{needs}{rule}; then it was cancelled: {}", self.cancelled.as_deref().unwrap_or_default())
+            }
             (_, true, "cancelled") if self.step.contains(['/', '[']) => {
                 "it was ended with what it belongs to".to_owned()
             }
@@ -296,6 +344,10 @@ impl StepAccount {
             }
             _ => match &self.not_needed_by {
                 Some(join) => format!("it ran as {needs}{rule}; then {join} did not need it any more"),
+                None if self.cancelled.is_some() => {
+                    let because = self.cancelled.as_deref().unwrap_or_default();
+                    format!("it ran as {needs}{rule}; then it was cancelled: {because}")
+                }
                 None => format!("it ran as {needs}{rule}"),
             },
         }
@@ -354,8 +406,9 @@ impl RuleAccount {
 }
 
 impl AttemptAccount {
-    fn lines(&self, page: &mut String) {
-        let mut line = format!("  #{}", self.attempt);
+    /// `name`: whose it is, where that is not clear.
+    fn lines(&self, name: &str, page: &mut String) {
+        let mut line = format!("  {name}#{}", self.attempt);
         if let Some(after) = self.after_ms {
             let _ = write!(line, " after {}", duration(after));
         }
@@ -414,6 +467,7 @@ impl Next {
                 };
                 format!("tried again after {} ({why}): failure {failures} of {of} at most", duration(*delay_ms))
             }
+            Next::WithScope => "not tried again by itself, but with what it belongs to".to_owned(),
             Next::Never(Never::NotRetried) => "not tried again: a failure of this kind does not go away".to_owned(),
             Next::Never(Never::AttemptsUsedUp) => "not tried again: `retry.attempts` are used up".to_owned(),
             Next::Never(Never::OnlyOne) => "not tried again: the step has no `retry`".to_owned(),
@@ -463,7 +517,11 @@ impl What {
             }
             What::CancelRequested { reason } => format!("the run's end was asked for: {}", in_one_line(reason)),
             What::TimedOut => "the workflow's `timeout` passed".to_owned(),
-            What::Cut { steps } => format!("{} cancelled", names(steps)),
+            What::Cut { by: None, steps } => format!("{} cancelled", names(steps)),
+            What::Cut { by: Some(by), steps } => {
+                format!("{} cancelled, because {by} succeeded (`cancels`)", names(steps))
+            }
+            What::TriedAgain { scope, next } => format!("{scope} failed; {}", next.in_words()),
             What::Cancelled { by: None, steps } => format!("{} ended with the run", names(steps)),
             What::Cancelled { by: Some(by), steps } => {
                 format!("{} cancelled, because {by} was decided without {}", names(steps), them(steps))
@@ -493,11 +551,11 @@ impl Cause {
             }
             Cause::NotNeeded { by } => format!("{by} was decided without {}", them(steps)),
             Cause::Ended { by } => format!("{by} ended it all before"),
-            Cause::ScopeEnded { of, timed_out: false } => format!("{of} was cancelled before their turn"),
-            Cause::ScopeEnded { of, timed_out: true } => format!("{of} timed out before their turn"),
+            Cause::ScopeEnded { of, timed_out: false } => format!("{of} was cancelled before {} turn", their(steps)),
+            Cause::ScopeEnded { of, timed_out: true } => format!("{of} timed out before {} turn", their(steps)),
             Cause::Asked { reason } => format!("somebody cancelled {}: {}", them(steps), in_one_line(reason)),
-            Cause::RunCancelled => "the run was cancelled before their turn".to_owned(),
-            Cause::RunTimedOut => "the run timed out before their turn".to_owned(),
+            Cause::RunCancelled => format!("the run was cancelled before {} turn", their(steps)),
+            Cause::RunTimedOut => format!("the run timed out before {} turn", their(steps)),
         }
     }
 
@@ -633,6 +691,10 @@ fn more(page: &mut String, count: usize) {
 
 fn them(steps: &[String]) -> &'static str {
     if steps.len() == 1 { "it" } else { "them" }
+}
+
+fn their(steps: &[String]) -> &'static str {
+    if steps.len() == 1 { "its" } else { "their" }
 }
 
 fn in_one_line(text: &str) -> String {
