@@ -525,6 +525,7 @@ fn scopes_words(opens: &Opens) -> Option<String> {
             Join::All => String::new(),
             Join::Any => ", any is enough".to_owned(),
             Join::Merge => ", any is enough, once all are over".to_owned(),
+            Join::AtLeast(1) => ", 1 is enough".to_owned(),
             Join::AtLeast(least) => format!(", {least} are enough"),
         });
         words.extend(each.until.as_ref().map(|until| format!(", until {}", in_one_line(until.source()))));
@@ -553,6 +554,7 @@ fn join_words(step: &Step) -> Option<JoinWords> {
         Join::All => ("all".to_owned(), "every need has to be met".to_owned()),
         Join::Any => ("any".to_owned(), "one need is enough".to_owned()),
         Join::Merge => ("merge".to_owned(), "one need is enough, once all are over".to_owned()),
+        Join::AtLeast(1) => (format!("1 of {of}"), format!("1 of {of} needs is enough")),
         Join::AtLeast(least) => (format!("{least} of {of}"), format!("{least} of {of} needs are enough")),
     };
     match step.rest {
@@ -649,10 +651,9 @@ fn life_of_one(run: &Run, history: &History, node: &Node, id: StepId) -> (Life, 
     let story = history.steps.get(id.index()).unwrap_or(&unknown);
     let mark = if run.is_reused(id) { Mark::Reused } else { Mark::of(&status) };
     let life = Life { mark, attempts, took_ms: story.elapsed_ms() };
-    let unneeded_by = run.unneeded_by(id).filter(|_| life.mark == Mark::Cancelled);
-    let unneeded_by = unneeded_by.map(|join| format!("`{}` does not need it any more", run.path(join)));
+    let ended_for = run.ended_for(id).filter(|_| life.mark == Mark::Cancelled);
     let mut notes = life_notes(run, node, story, &status, life);
-    notes.extend(unneeded_by);
+    notes.extend(ended_for.and_then(|ended| ended.in_words(run, id)));
     (life, notes)
 }
 

@@ -43,6 +43,9 @@ pub struct Preview {
     /// Of the run, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Where what has none of its own is in the line of its pool.
+    #[serde(skip_serializing_if = "is_default")]
+    pub priority: i32,
     /// Its group, and what becomes of it while another run of that is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<(String, WhenBusy)>,
@@ -337,6 +340,7 @@ pub fn preview(plan: &Plan, inputs: Json) -> Preview {
         workflow: plan.name.clone(),
         plan: plan.to_json().1,
         inputs,
+        priority: plan.priority,
         group,
         timeout_ms: plan.timeout_ms,
         components: plan.plugins.iter().map(component).collect(),

@@ -89,6 +89,7 @@ wave 3 of 4
   promote after stage: runs if `stage` runs
     use      any, #
     with     {}
+    when     true: inputs.score > 0.1, where inputs.score is 0.5
 
 wave 4 of 4
   tell after promote.finished: runs
@@ -308,6 +309,7 @@ wave 1 of 5
   ask: runs if `first` is not decided before
     use      any, #
     with     {}
+    when     true: inputs.far, where inputs.far is true
 
 wave 2 of 5
   far after ask: runs if `first` is not decided before

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Cached, EachPreview, Ending, OpensPreview, Preview, RoundsPreview, StepPreview, Verdict, WaitPreview};
+use super::{
+    Cached, EachPreview, Ending, OpensPreview, Preview, RoundsPreview, RulePreview, StepPreview, Verdict, WaitPreview,
+};
 use crate::capability::Grants;
 use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
 use crate::units::{duration, size};
@@ -26,6 +28,9 @@ impl Preview {
         line("inputs", &shortened(self.inputs.as_str()));
         if let Some(timeout) = self.timeout_ms {
             line("timeout", &duration(timeout));
+        }
+        if self.priority != 0 {
+            line("priority", &format!("{}, in line for pools, of steps without one of their own", self.priority));
         }
         if let Some((group, when_busy)) = &self.group {
             let what = match when_busy {
@@ -132,8 +137,18 @@ impl StepPreview {
         if !self.input_waits_for.is_empty() {
             line("", &format!("waits for the end of {}", self.input_waits_for.join(", ")));
         }
-        if let Some(rule) = self.rule.as_ref().filter(|rule| !rule.waits_for.is_empty() && rule.holds.is_none()) {
-            line("when", &format!("waits for the end of {}", rule.waits_for.join(", ")));
+        match &self.rule {
+            Some(RulePreview { rule, holds: Some(true), sees, .. }) => {
+                let rule = rule.split_whitespace().collect::<Vec<_>>().join(" ");
+                let sees: Vec<String> =
+                    sees.iter().map(|(path, value)| format!("{path} is {}", shortened(value.as_str()))).collect();
+                let place = if sees.is_empty() { "" } else { ", where " };
+                line("when", &format!("true: {rule}{place}{}", sees.join(", ")));
+            }
+            Some(rule) if rule.holds.is_none() && !rule.waits_for.is_empty() => {
+                line("when", &format!("waits for the end of {}", rule.waits_for.join(", ")));
+            }
+            _ => (),
         }
         if !self.ends.is_empty() {
             line("rest", &format!("cancels {} once it is decided", shortened(&self.ends.join(", "))));
@@ -230,7 +245,8 @@ impl EachPreview {
             Join::Any => words.push_str(", one has to succeed"),
             Join::Merge => words.push_str(", one has to succeed, once all are over"),
             Join::AtLeast(least) => {
-                let _ = write!(words, ", {least} have to succeed");
+                let have = if least == 1 { "has" } else { "have" };
+                let _ = write!(words, ", {least} {have} to succeed");
             }
         }
         if let Some(until) = &self.until {
