@@ -72,7 +72,7 @@ impl Replayed {
             line("step", step);
         }
         line("the run", &found.recorded);
-        line("the plan", &found.today);
+        line("the plan", &format!("would {}", found.today));
         if !found.differs.is_empty() {
             line("differs", &found.differs.join(", "));
         }

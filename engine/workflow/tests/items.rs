@@ -296,7 +296,7 @@ fn a_rule_that_never_holds_leaves_it_to_the_join() {
 0 each[1]#1
 1 each[0] failed: Permanent
 9 each[1] succeeded
-9 each failed: 1 of 2 items failed; the first was item 0 (1): scripted
+9 each failed: 1 of 2 items failed: item 0 (1): scripted
 9 Failed {}"#,
     );
     check(
@@ -430,14 +430,14 @@ fn rules_see_what_is_around_the_innermost_item_or_round() {
 0 city[0]/street opened
 0 city[0]/street[0]
 0 city[0]/street[0]/tell failed: x0 70
-0 city[0]/street failed: 1 of 1 items failed; the first was item 0 (7): `city[0]/street[0]/tell` failed: x0 70
+0 city[0]/street failed: 1 of 1 items failed: item 0 (7): `city[0]/street[0]/tell` failed: x0 70
 0 city[1]/try[0] succeeded
 0 city[1]/try[1]
 0 city[1]/try[1]#1
 0 city[1]/try[1] succeeded
 0 city[1]/try succeeded
 0 city[1]/street skipped: `when` was false: item == 'x', where item is "y"
-0 city failed: 1 of 2 items failed; the first was item 0 (x): `city[0]/street` failed: 1 of 1 items failed; the first was item 0 (7): `city[0]/street[0]/tell` failed: x0 70
+0 city failed: 1 of 2 items failed: item 0 (x): `city[0]/street` failed: 1 of 1 items failed: item 0 (7): `city[0]/street[0]/tell` failed: x0 70
 0 Failed {}"#,
     );
 }
@@ -461,7 +461,7 @@ fn a_round_is_about_the_item_around_it() {
 0 city[0]/poll[0]
 0 city[0]/poll[0]/tell failed: x
 0 city[0]/poll failed: `city[0]/poll[0]/tell` failed: x
-0 city failed: 1 of 1 items failed; the first was item 0 (x): `city[0]/poll` failed: `city[0]/poll[0]/tell` failed: x
+0 city failed: 1 of 1 items failed: item 0 (x): `city[0]/poll` failed: `city[0]/poll[0]/tell` failed: x
 0 Failed {}"#,
     );
 }

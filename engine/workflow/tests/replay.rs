@@ -97,7 +97,7 @@ fn a_rule_that_decides_otherwise_is_told_with_what_it_saw() {
 the plan parts from run r at record 14 of 30, 40 ms after its creation
   step      gate
   the run   started attempt 1 of `gate`
-  the plan  skip it: `when` was false: steps.tests.output[0] < 4, where steps.tests.output[0] is 4
+  the plan  would skip it: `when` was false: steps.tests.output[0] < 4, where steps.tests.output[0] is 4
   differs   when",
     );
 }
@@ -112,7 +112,7 @@ fn a_step_that_would_not_wait_is_found_where_it_would_have_begun() {
 the plan parts from run r at record 2 of 30, 10 ms after its creation
   step      deploy
   the run   did not: its next record is that `build` succeeded
-  the plan  begin it
+  the plan  would begin it
   differs   needs",
     );
 }
@@ -127,7 +127,7 @@ fn a_retry_that_is_gone_ends_the_step_where_it_was_tried_again() {
 the plan parts from run r at record 16 of 30, 1.0 s after its creation
   step      gate
   the run   started attempt 2 of `gate`
-  the plan  have it over by now: failed: scripted
+  the plan  would have it over by now: failed: scripted
   differs   retry.attempts, retry.jitter"#,
     );
 }
@@ -143,7 +143,7 @@ fn a_step_that_is_gone_is_told() {
 the plan parts from run r at record 22 of 30, 1.0 s after its creation
   step      deploy/switch
   the run   started attempt 1 of `deploy/switch`
-  the plan  have no such step"#,
+  the plan  would have no such step"#,
     );
 }
 
@@ -157,7 +157,7 @@ fn another_input_of_an_attempt_is_a_difference() {
 the plan parts from run r at record 6 of 30, 10 ms after its creation
   step      tests[0]
   the run   started attempt 1 of `tests[0]`
-  the plan  start it with the input {"suite":1,"fast":true} and not {"suite":1}
+  the plan  would start it with the input {"suite":1,"fast":true} and not {"suite":1}
   differs   with.fast"#,
     );
 }
@@ -171,7 +171,7 @@ fn outputs_are_compared_at_the_end() {
         r#"
 the plan parts from run r at record 29 of 30, 1.0 s after its creation
   the run   ended as failed with {"gate":7}
-  the plan  end as failed with {"gate":[1,2,3]}"#,
+  the plan  would end as failed with {"gate":[1,2,3]}"#,
     );
 }
 
@@ -224,7 +224,7 @@ fn a_hit_that_would_be_an_attempt_is_a_difference() {
 the plan parts from run r at record 2 of 14, 5 ms after its creation
   step      a
   the run   answered `a` from the cache, by run earlier
-  the plan  start its attempt 1
+  the plan  would start its attempt 1
   differs   cache",
     );
 }
@@ -239,7 +239,7 @@ fn a_hit_is_the_answer_to_the_same_question_alone() {
 the plan parts from run r at record 2 of 14, 5 ms after its creation
   step      a
   the run   answered `a` from the cache, by run earlier
-  the plan  ask the cache for its answer with the input {"n":2} and not {"n":1}
+  the plan  would ask the cache for its answer with the input {"n":2} and not {"n":1}
   differs   with.n"#,
     );
 }
@@ -255,7 +255,7 @@ fn a_delay_that_is_longer_is_a_difference_though_the_cache_would_be_asked_first(
 the plan parts from run r at record 6 of 12, 1.0 s after its creation
   step      b
   the run   put `b` in line for its pool
-  the plan  wait 1.0 s longer before the next attempt
+  the plan  would wait 1.0 s longer before the next attempt
   differs   cache, retry.delay-ms",
     );
     check(
@@ -266,7 +266,7 @@ the plan parts from run r at record 6 of 12, 1.0 s after its creation
 the plan parts from run r at record 7 of 14, 1.0 s after its creation
   step      b
   the run   asked the cache about `b`
-  the plan  wait 1.0 s longer before the next attempt
+  the plan  would wait 1.0 s longer before the next attempt
   differs   retry.delay-ms",
     );
 }

@@ -214,7 +214,7 @@ fn the_other_items_are_ended_once_one_has_failed_if_the_rest_is_to_be() {
 0 test[1]#1
 10 test[0] failed: Permanent
 10 test[1] cancelled
-10 test failed: 1 of 3 items failed; the first was item 0 (a): scripted
+10 test failed: 1 of 3 items failed: item 0 (a): scripted
 10 Failed {}",
     );
 }
@@ -438,7 +438,7 @@ fn each_item_opens_a_workflow_with_inputs_of_its_own() {
 0 stage[1]/push skipped: `stage` ended it all before its turn
 0 stage[0]/push#1
 0 stage[0]/push succeeded
-0 stage failed: 1 of 2 items failed; the first was item 1 (3): input `target` has to be a string, not an integer
+0 stage failed: 1 of 2 items failed: item 1 (3): input `target` has to be a string, not an integer
 0 Failed {}",
     );
 }

@@ -200,8 +200,8 @@ fn items_failed(family: &Family) -> Failure {
                 Value::Number(number) => format!(" ({number})"),
                 _ => String::new(),
             };
-            let message =
-                format!("{failed} of {of} items failed; the first was item {index}{named}: {}", first.message);
+            let which = if failed == 1 { ":" } else { ", the first of them" };
+            let message = format!("{failed} of {of} items failed{which} item {index}{named}: {}", first.message);
             Failure { details: first.details.clone(), ..failure(FailureKind::Scope, message) }
         }
         (None, Supply::Broken(why)) => failure(FailureKind::Scope, why.clone()),
