@@ -238,7 +238,8 @@ fn a_paused_run_stays_paused_over_a_kill_until_it_is_unpaused() {
     let again = bench.run(&["pause"]);
     assert_eq!((again.code, again.stderr.contains("is paused already")), (2, true), "{}", again.stderr);
     assert!(bench.run(&["list"]).stdout.contains("running (paused)"));
-    assert!(bench.run(&["show"]).stdout.contains(&format!("downbeat unpause {id}")));
+    let shown = bench.run(&["show"]).stdout;
+    assert!(shown.contains(&format!(": lunch (`downbeat unpause {id}`")), "{shown}");
     bench.write("go", "");
     engine.until("attempt-succeeded", "first");
     // Several steps are one request, which a pause does not keep from what it asks for.
@@ -286,6 +287,11 @@ fn a_run_that_nobody_drives_keeps_its_pause_for_whoever_resumes_it() {
     let kept = bench.run(&["pause"]);
     assert_eq!(kept.code, 0, "{}", kept.stderr);
     assert!(kept.stderr.contains("is kept for run"), "{}", kept.stderr);
+    let end = bench.run(&["cancel", "--step", "other", "--reason", "too late"]);
+    assert_eq!(end.code, 0, "{}", end.stderr);
+    let shown = bench.run(&["show"]).stdout;
+    assert!(shown.contains("\nasked for a pause"), "{shown}");
+    assert!(shown.contains("the end of `other`: too late; taken in when it is resumed"), "{shown}");
     let never = bench.run(&["unpause", "--step", "nobody"]);
     assert_eq!(never.code, 2, "{}", never.stderr);
     let mut resumed = Engine::spawn(&bench, &["resume", "--json"]);
@@ -346,4 +352,51 @@ fn what_a_paused_step_leaves_behind_is_let_go_on_by_the_command_that_is_recommen
     assert_eq!(unpaused.code, 0, "{}", unpaused.stderr);
     engine.until("attempt-succeeded", "each[1]/last");
     assert_eq!(engine.ends(), Some(0));
+}
+
+const ENDED: &str = r#"
+name = "ended"
+[steps.a]
+wait = "20ms"
+cancels = ["long"]
+[steps.long]
+wait = "1h"
+[steps.never]
+when = "1 > 2"
+wait = "1h"
+[steps.blk.steps.inner_step]
+wait = "10ms"
+[always.last]
+wait = "10ms"
+"#;
+
+#[test]
+fn what_was_cancelled_or_skipped_is_counted_and_told_with_its_reason() {
+    let bench = bench();
+    write(&bench, "ended.toml", ENDED);
+    let ran = bench.run(&["run", "ended.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let line = |text: &str, name: &str| {
+        let found = text.lines().find(|line| line.split_whitespace().any(|word| word == name));
+        found.unwrap_or_else(|| panic!("no {name} in {text}")).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(ran.stderr.contains("4 succeeded, 1 skipped, 1 cancelled · "), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" long            cancelled: `a` succeeded (`cancels`)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" blk/inner_step  waits until "), "{}", ran.stderr);
+    let shown = bench.run(&["show"]).stdout;
+    assert!(line(&shown, "long").ends_with("`a` succeeded (`cancels`)"), "{shown}");
+    let again = bench.run(&["rerun", "--dry-run", "--from", "a"]).stdout;
+    let words: Vec<String> = again.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        words,
+        [
+            "STEP WHAT WHY",
+            "a again asked for",
+            "long cancelled `a` succeeded (`cancels`)",
+            "never skipped `when` was false: 1 > 2",
+            "blk reused",
+            "last again is behind a",
+        ],
+        "{again}"
+    );
 }

@@ -1,6 +1,7 @@
 //! `downbeat rerun`: a new run that does a part of an old one again, and takes over the rest. Which part is decided in the pure
 //! core; here the old run is read, told, and driven anew, with a copy of its workspace where that is needed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use downbeat_journal::{Journal, StateFilter};
@@ -8,7 +9,8 @@ use downbeat_workflow::event::{Record, RunId, Timestamp};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::plan::{Plan, StepId};
 use downbeat_workflow::rerun::Again;
-use downbeat_workflow::run::Run;
+use downbeat_workflow::run::{Run, StepStatus};
+use downbeat_workflow::scope::ScopeId;
 use serde_json::{Map, Value};
 
 use crate::arguments::Rerun;
@@ -62,14 +64,7 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let id = old.id().clone();
     if arguments.dry_run {
         let beginning = again.begin(&decided, RunId("new".into()), 0, Timestamp(0)).map_err(Fault::engine)?;
-        let mut rows: Vec<(StepId, Vec<String>)> = Vec::new();
-        rows.extend(beginning.reused.iter().map(|step| (*step, vec![named(step), "reused".to_owned(), String::new()])));
-        rows.extend(
-            decided.again.iter().map(|(step, why)| (*step, vec![named(step), "again".to_owned(), why.in_words(&old)])),
-        );
-        rows.sort();
-        let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
-        talk::put(&table(&["STEP", "", "WHY"], &rows))?;
+        talk::put(&table(&["STEP", "WHAT", "WHY"], &rows(&old, &decided, &beginning.reused)))?;
         return Ok(Exit::Success);
     }
     tell(&old, &decided);
@@ -87,6 +82,44 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let (before, cache) = (Vec::new(), !arguments.no_cache);
     let driven = Driven { place, journal: driving, sandbox, plan: plan.clone(), style, before, cache };
     drive::drive(driven, async |conductor| conductor.start_with(plan.clone(), begin).await)
+}
+
+/// What becomes of each step of the old run, in the order in which `show` tells them; of what is within one that is done again or
+/// reused as a whole, nothing is told.
+fn rows(old: &Run, decided: &downbeat_workflow::rerun::Rerun, reused: &[StepId]) -> Vec<Vec<String>> {
+    let scopes = old.scopes();
+    let reused: HashSet<StepId> = reused.iter().copied().collect();
+    let is_whole = |step: &StepId| reused.contains(step) || decided.again.contains_key(step);
+    let tries = scopes.tries();
+    let mut hidden: HashSet<ScopeId> = HashSet::new();
+    // A scope is behind the one that it is within.
+    for scope in (1..scopes.count() as u32).map(ScopeId) {
+        let opener = scopes.place(scope).opener.expect("it is not the first");
+        let is_earlier = tries.get(&scope).is_some_and(|(time, of)| time < of);
+        if is_earlier || is_whole(&opener) || hidden.contains(&scopes.scope(opener)) {
+            hidden.insert(scope);
+        }
+    }
+    let row = |step: StepId| {
+        let (what, why) = match (decided.again.get(&step), old.status(step).0) {
+            (Some(why), _) => ("again", why.in_words(old)),
+            _ if reused.contains(&step) => ("reused", String::new()),
+            // It is decided anew, and comes to the same.
+            (None, StepStatus::Skipped(reason)) => ("skipped", reason.explain(old.plan(), scopes)),
+            (None, StepStatus::Cancelled) => {
+                ("cancelled", old.ended_for(step).and_then(|ended| ended.in_words(old, step)).unwrap_or_default())
+            }
+            (None, StepStatus::Failed(failure)) => {
+                ("failed", failure.message.lines().next().unwrap_or_default().to_owned())
+            }
+            (None, _) if old.step(step).opens().is_some() => ("in part", String::new()),
+            // Nothing is lost with it: an end, or what could not be taken over.
+            (None, _) => ("again", String::new()),
+        };
+        vec![old.path(step), what.to_owned(), why]
+    };
+    let order = scopes.in_reading_order(old.plan()).into_iter();
+    order.filter(|step| old.step(*step).undoes.is_none() && !hidden.contains(&scopes.scope(*step))).map(row).collect()
 }
 
 /// The run that is meant, which is over, and its records.

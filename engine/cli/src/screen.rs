@@ -15,7 +15,8 @@ use downbeat_journal::LogLine;
 use downbeat_workflow::event::{Event, Failure, Interruption, Outcome, Record, RunId, Timestamp, Usage};
 use downbeat_workflow::group::WAIT_TOLD_MS;
 use downbeat_workflow::json::Json;
-use downbeat_workflow::plan::{Plan, StepId, Wait, Work};
+use downbeat_workflow::plan::{BodyId, Plan, ScopeCount, StepId, StepNo};
+use downbeat_workflow::run::told::TriedAgain;
 use downbeat_workflow::run::{Misplaced, Run, StepStatus};
 use downbeat_workflow::scope::Scopes;
 use downbeat_workflow::text::visible;
@@ -81,6 +82,7 @@ pub(crate) struct Screen {
     /// Of those that succeeded, how many the cache answered.
     cached: usize,
     skipped: usize,
+    cancelled: usize,
     /// Steps whose latest attempt failed, or that could not be started.
     failed: HashSet<StepId>,
     multi: MultiProgress,
@@ -115,13 +117,14 @@ impl Screen {
             scopes: Scopes::new(&plan),
             id,
             steps: HashMap::new(),
-            name_width: plan.own_steps().iter().map(|step| step.name.chars().count()).max().unwrap_or(0),
+            name_width: name_width(&plan),
             plan,
             began: Timestamp::default(),
             succeeded: 0,
             reused: 0,
             cached: 0,
             skipped: 0,
+            cancelled: 0,
             failed: HashSet::new(),
             multi: MultiProgress::new(),
         }
@@ -150,9 +153,14 @@ impl Screen {
                 }
                 Event::AttemptFailed { step, .. } | Event::StepFailed { step, .. } => drop(self.failed.insert(*step)),
                 Event::StepSkipped { .. } => self.skipped += 1,
+                Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
+                    self.cancelled += 1;
+                    self.failed.remove(step);
+                }
                 Event::StepReused { .. } => self.reused += 1,
                 _ => (),
             }
+            self.forget_tried(record);
         }
         // Of those that are counted as steps: what is within others comes and goes.
         let is_over = |step: StepId| {
@@ -178,7 +186,15 @@ impl Screen {
             (Style::Json, Item::Line(line)) => talk::put_json(&stream::log_object(names, &self.id, line).to_string()),
             (_, Item::Record(record)) => {
                 self.run.apply(record).map_err(Fault::engine)?;
-                self.happened(record)
+                self.happened(record)?;
+                if let Some(again) = self.forget_tried(record) {
+                    let delay = units::duration(again.at.0.saturating_sub(record.at.0));
+                    let name = self.scopes.scope_path(&self.plan, again.scope);
+                    let (mark, failures, of) = ("✗".red(), again.failures, again.of);
+                    let text = format!("failed (time {failures} of {of} at most); tried again in {delay}");
+                    self.say(&format!("  {mark} {name:width$}  {text}", width = self.name_width));
+                }
+                Ok(())
             }
             (_, Item::Line(line)) => {
                 self.logged(line);
@@ -281,8 +297,10 @@ impl Screen {
             }
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
                 self.take_down(*step, record.at);
-                let why = self.run.unneeded_by(*step).map(|join| self.run.path(join));
-                let why = why.map_or_else(String::new, |join| format!(": `{join}` does not need it any more"));
+                self.cancelled += 1;
+                self.failed.remove(step);
+                let why = self.run.ended_for(*step).and_then(|ended| ended.in_words(&self.run, *step));
+                let why = why.map_or_else(String::new, |why| format!(": {}", shortened(&why, REASON_CHARS)));
                 self.step_line(*step, &"■".yellow().to_string(), &format!("cancelled{why}"));
             }
             Event::StepFailed { step, failure } => {
@@ -298,11 +316,8 @@ impl Screen {
                 self.step_line(*step, &"↷".dimmed().to_string(), &text);
             }
             Event::StepOpened { step } => {
-                let text = match &self.run.step(*step).work {
-                    Work::Wait(wait) => waits(wait, &self.run, *step),
-                    _ => return Ok(()),
-                };
-                self.step_line(*step, "…", &text);
+                let Some(waiting) = self.run.waits_for(*step) else { return Ok(()) };
+                self.step_line(*step, "…", &waiting.in_words());
             }
             // What becomes of its steps is told; of items, what becomes of those who work on them.
             Event::ScopeOpened { .. } | Event::ItemsAppended { .. } => (),
@@ -356,12 +371,13 @@ impl Screen {
                 let ended =
                     |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
                 let counts = format!(
-                    "{} succeeded{}{}{}{}",
+                    "{} succeeded{}{}{}{}{}",
                     self.succeeded,
                     if self.cached > 0 { format!(" ({} from the cache)", self.cached) } else { String::new() },
                     ended(self.reused, "reused"),
                     ended(self.failed.len(), "failed"),
-                    ended(self.skipped, "skipped")
+                    ended(self.skipped, "skipped"),
+                    ended(self.cancelled, "cancelled")
                 );
                 let (name, run) = (self.plan.name.bold(), &self.id);
                 self.say(&format!("{name} {word} after {took} · {counts} · downbeat show {run}"));
@@ -369,6 +385,22 @@ impl Screen {
             }
         }
         Ok(())
+    }
+
+    /// The scope that is tried again with this record; what failed within it did so for this time only.
+    fn forget_tried(&mut self, record: &Record) -> Option<TriedAgain> {
+        let again = self.run.tried_again(record.event.ends_step()?, record.at)?;
+        let scopes = self.run.scopes();
+        let is_within = |step: &StepId| {
+            let mut scope = Some(scopes.scope(*step)).filter(|scope| *scope != again.scope);
+            while let Some(here) = scope {
+                let Some(opener) = scopes.place(here).opener else { return false };
+                scope = Some(scopes.scope(opener)).filter(|scope| *scope != again.scope);
+            }
+            true
+        };
+        self.failed.retain(|step| !is_within(step));
+        Some(again)
     }
 
     fn started(&mut self, step: StepId, attempt: u32, at: Timestamp) {
@@ -470,22 +502,39 @@ impl Screen {
     }
 }
 
-/// What a step waits for, in words.
-fn waits(wait: &Wait, run: &Run, step: StepId) -> String {
-    let mut parts = Vec::new();
-    if let Some(signal) = wait.signal {
-        parts.push(format!("the signal `{}`", run.plan().signals[signal.index()].name));
+/// How wide the names of steps are at most that others are told beside. 32: what is deep within others stands out of its column
+/// rather than to push all others to the right.
+const NAME_WIDTH_MAX: usize = 32;
+
+/// How wide the column of names is: for those of the workflow's steps and of all within them, of items and rounds the first ten.
+fn name_width(plan: &Plan) -> usize {
+    let mut width = 0;
+    let mut left: Vec<(StepNo, usize)> = plan.steps_of(BodyId(0)).map(|no| (StepNo(no), 0)).collect();
+    // A workflow may open itself.
+    let mut seen = HashSet::new();
+    while let Some((no, before)) = left.pop() {
+        let step = plan.step(no);
+        // What takes something back is rarely there.
+        if step.undoes.is_some() {
+            continue;
+        }
+        let own = before + step.name.chars().count();
+        if own <= NAME_WIDTH_MAX {
+            width = width.max(own);
+        }
+        let Some(opens) = step.opens().filter(|_| own < NAME_WIDTH_MAX) else { continue };
+        let index = if matches!(opens.scopes, ScopeCount::One) { 0 } else { "[0]".len() };
+        let is_step = plan.body(opens.body).is_some_and(|body| body.answer.is_step());
+        match is_step {
+            true if own + index <= NAME_WIDTH_MAX => width = width.max(own + index),
+            true => (),
+            false if seen.insert((opens.body, own + index)) => {
+                left.extend(plan.steps_of(opens.body).map(|no| (StepNo(no), own + index + 1)));
+            }
+            false => (),
+        }
     }
-    if let Some(approval) = &wait.approval {
-        let question = approval.question.as_ref().and_then(|question| question.render(&run.seen_by(step)).ok());
-        let question = question.and_then(|question| question.value().as_str().map(str::to_owned));
-        let question = question.map_or_else(String::new, |question| format!(": {question}"));
-        parts.push(format!("the approval of {}{question}", approval.by.join(" or ")));
-    }
-    if let StepStatus::Parked(Some(until)) = run.status(step).0 {
-        parts.push(format!("{} at the latest", units::time(until)));
-    }
-    format!("waits for {}", parts.join(", or "))
+    width
 }
 
 /// The workflow's outputs, as JSON on standard output; nothing if it has none.

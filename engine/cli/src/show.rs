@@ -3,15 +3,18 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use downbeat_journal::{Driver, Journal, StateFilter};
-use downbeat_workflow::event::{Interruption, RunId, Usage};
+use downbeat_conductor::clock::Clock;
+use downbeat_journal::{Driver, Journal, Pending, Request, StateFilter};
+use downbeat_workflow::event::{Interruption, Record, RunId, Usage};
 use downbeat_workflow::history::{AttemptEnd, AttemptHistory, History, StepHistory};
-use downbeat_workflow::plan::{Plan, Step, StepId};
+use downbeat_workflow::line::used_up_until;
+use downbeat_workflow::plan::{Plan, Pool, PoolId, Step, StepId};
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::scope::Scopes;
 use downbeat_workflow::text::{visible, visible_json};
 
 use crate::arguments::Show;
+use crate::ask::listed;
 use crate::exit::{Exit, Fault};
 use crate::follow::{Follower, pursue};
 use crate::group;
@@ -47,7 +50,13 @@ pub(crate) fn show(place: &Place, arguments: &Show) -> Result<Exit, Fault> {
     let run = Run::replay(plan.clone(), id.clone(), &records).map_err(Fault::engine)?;
     let history = History::of(&plan, &records);
     let waits_for = group::waits_for(&journal, &run)?;
-    talk::put_painted(&page(&plan, &run, &history, driver.as_ref(), waits_for.as_deref()))?;
+    let kept = match state::word(history.finished.map(|(_, outcome)| outcome), &id, driver.as_ref()) {
+        "stopped" => journal.requests(&id).map_err(Fault::engine)?,
+        _ => Vec::new(),
+    };
+    let lines = Lines { run: &run, pools: lines_of_pools(&plan, &records) };
+    let facts = Facts { driver: driver.as_ref(), waits_for: waits_for.as_deref(), kept: &kept };
+    talk::put_painted(&page(&plan, &lines, &history, &facts))?;
     Ok(Exit::Success)
 }
 
@@ -60,8 +69,24 @@ fn follow(journal: Journal, id: RunId, plan: Arc<Plan>, style: Style) -> Result<
     shown.map(|()| Exit::Success)
 }
 
+/// What is known beside the run's records.
+struct Facts<'a> {
+    driver: Option<&'a Driver>,
+    /// The run that has its group.
+    waits_for: Option<&'a str>,
+    /// What was asked of it while nobody drove it.
+    kept: &'a [Pending],
+}
+
+/// A run, and what is said of its steps that are in line for each pool.
+struct Lines<'a> {
+    run: &'a Run,
+    pools: Vec<String>,
+}
+
 /// The whole page.
-fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, waits_for: Option<&str>) -> String {
+fn page(plan: &Plan, lines: &Lines<'_>, history: &History, facts: &Facts<'_>) -> String {
+    let (run, driver) = (lines.run, facts.driver);
     let mut page = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(page, "{key:10}{value}");
@@ -74,7 +99,7 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
     if let Some(group) = &history.group {
         line("group", &data(group));
     }
-    if let Some(waits_for) = waits_for {
+    if let Some(waits_for) = facts.waits_for {
         line("", waits_for);
     }
     if let Some(created) = history.created {
@@ -93,7 +118,13 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
             Some(step) => (format!("{} ", run.path(step)), format!(" --step {}", run.path(step))),
         };
         let unpause = format!("`downbeat unpause {}{flag}` lets it go on", run.id());
-        line("paused", &format!("{what}since {} ({unpause})", units::time(since)));
+        let reason = history.paused.get(&step).filter(|reason| !reason.is_empty());
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        line("paused", &format!("{what}since {}{reason} ({unpause})", units::time(since)));
+    }
+    for (index, pending) in facts.kept.iter().enumerate() {
+        let key = if index == 0 { "asked for" } else { "" };
+        line(key, &format!("{}; taken in when it is resumed", asked_for(&pending.request)));
     }
     if let Some(reason) = &history.cancel {
         line("cancelled", &data(reason));
@@ -103,7 +134,7 @@ fn page(plan: &Plan, run: &Run, history: &History, driver: Option<&Driver>, wait
     }
     page.push('\n');
     let steps = in_order(run, history);
-    page.push_str(&steps_table(run, &steps, is_stopped));
+    page.push_str(&steps_table(lines, &steps, is_stopped));
     for (id, name, step) in steps {
         let failed = matches!(run.status(id).0, StepStatus::Failed(_));
         page.push_str(&failure_notes(&name, run.step(id), step, failed));
@@ -138,25 +169,21 @@ const INTERRUPTED: &str = "interrupted";
 fn in_order<'h>(run: &Run, history: &'h History) -> Vec<(StepId, String, &'h StepHistory)> {
     let (scopes, tries) = (run.scopes(), run.scopes().tries());
     let step = |id: StepId| {
-        let mut around = Some(scopes.scope(id));
         let mut name = run.path(id);
-        while let Some(scope) = around {
-            if let Some((time, of)) = tries.get(&scope) {
-                let _ = write!(name, " (time {time} of {of})");
-                break;
-            }
-            around = scopes.place(scope).opener.map(|opener| scopes.scope(opener));
+        if let Some((time, of)) = scopes.time(&tries, id) {
+            let _ = write!(name, " (time {time} of {of})");
         }
         // Those of the scope that was opened last are known once something happens to them.
         history.steps.get(id.index()).map(|story| (id, name, story))
     };
-    scopes.in_reading_order(run.plan()).into_iter().filter_map(step).collect()
+    let order = scopes.in_reading_order(run.plan());
+    order.into_iter().filter(|id| !run.is_never_needed(*id)).filter_map(step).collect()
 }
 
 /// `is_stopped`: nobody drives the run, so that nothing is in flight whatever the records say.
-fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: bool) -> String {
+fn steps_table(lines: &Lines<'_>, steps: &[(StepId, String, &StepHistory)], is_stopped: bool) -> String {
     let row = |(id, name, step): &(StepId, String, &StepHistory)| {
-        let id = *id;
+        let (id, run) = (*id, lines.run);
         let (status, attempts) = run.status(id);
         let usage = step.attempts.iter().rev().find_map(|attempt| attempt.ended.as_ref()?.1.usage());
         let cell = |read: fn(&Usage) -> String| usage.map_or_else(String::new, read);
@@ -175,7 +202,7 @@ fn steps_table(run: &Run, steps: &[(StepId, String, &StepHistory)], is_stopped: 
             match (&step.reused, &step.cached) {
                 (Some(origin), _) => format!("its answer is that of run {}", origin.run),
                 (None, Some(origin)) => format!("from the cache: {} of run {}", origin.step, origin.run),
-                (None, None) => why(run, id, is_stopped),
+                (None, None) => why(lines, id, is_stopped),
             },
         ]
     };
@@ -201,26 +228,64 @@ fn status_word(status: &StepStatus<'_>) -> &'static str {
     }
 }
 
-fn why(run: &Run, step: StepId, is_stopped: bool) -> String {
+fn why(lines: &Lines<'_>, step: StepId, is_stopped: bool) -> String {
+    let run = lines.run;
     let (status, attempts) = run.status(step);
     match status {
         StepStatus::Skipped(reason) => on_a_line(&reason.explain(run.plan(), run.scopes()), 120),
-        StepStatus::Cancelled => run
-            .unneeded_by(step)
-            .map_or_else(String::new, |join| format!("`{}` does not need it any more", run.path(join))),
+        StepStatus::Cancelled => {
+            let ended_for = run.ended_for(step).and_then(|ended| ended.in_words(run, step));
+            ended_for.map_or_else(String::new, |words| on_a_line(&words, 120))
+        }
         StepStatus::Running if is_stopped => "its engine is gone; starts again when the run is resumed".to_owned(),
         StepStatus::Ready if attempts > 0 => "interrupted; starts again when the run is resumed".to_owned(),
         StepStatus::Failed(failure) => {
             let first = failure.message.lines().next().unwrap_or("");
             format!("{}: {}", failure.kind, on_a_line(first, 80))
         }
-        StepStatus::Queued => {
-            let pool = run.step(step).pool().map(|pool| &run.plan().pools[pool.index()].name);
-            pool.map_or_else(String::new, |pool| format!("in line for the pool `{pool}`"))
+        StepStatus::Queued => run.step(step).pool().map_or_else(String::new, |pool| lines.pools[pool.index()].clone()),
+        StepStatus::Parked(_) => {
+            let Some(waiting) = run.waits_for(step) else { return String::new() };
+            let command = waiting.command(run, step).map_or_else(String::new, |command| format!(" – `{command}`"));
+            let words: Vec<String> = waiting.in_words().split_whitespace().map(str::to_owned).collect();
+            format!("{}{command}", on_a_line(&words.join(" "), 120))
         }
-        StepStatus::Parked(Some(until)) => format!("until {} at the latest", units::time(until)),
         StepStatus::Delayed(until) => format!("next attempt at {}", units::time(until)),
         _ => String::new(),
+    }
+}
+
+/// What keeps something in line for each pool, as far as this run's records say.
+fn lines_of_pools(plan: &Plan, records: &[Record]) -> Vec<String> {
+    let now = Clock::system().now();
+    let words = |(index, pool): (usize, &Pool)| {
+        let next = used_up_until(plan, PoolId(index as u32), records, now);
+        match pool.rate.zip(next) {
+            Some((rate, next)) => {
+                let (name, next) = (&pool.name, units::time(next));
+                format!("the rate {rate} of the pool `{name}` is used up; the next may begin at {next}")
+            }
+            None => format!("in line for the pool `{}`", pool.name),
+        }
+    };
+    plan.pools.iter().enumerate().map(words).collect()
+}
+
+/// What was asked of a run, in words.
+fn asked_for(request: &Request) -> String {
+    let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match request {
+        Request::Cancel { reason } => format!("its end{}", because(reason)),
+        Request::CancelStep { step, reason } => format!("the end of `{step}`{}", because(reason)),
+        Request::CancelSteps { steps, reason } => format!("the end of {}{}", listed(steps), because(reason)),
+        Request::Pause { steps, reason } if steps.is_empty() => format!("a pause{}", because(reason)),
+        Request::Pause { steps, reason } => format!("a pause of {}{}", listed(steps), because(reason)),
+        Request::Unpause { steps } if steps.is_empty() => "the end of its pause".to_owned(),
+        Request::Unpause { steps } => format!("the end of the pause of {}", listed(steps)),
+        Request::Signal { signal, .. } => format!("the signal `{signal}`"),
+        Request::Answer { step, approved, by, .. } => {
+            format!("the {} of `{step}` by {by}", if *approved { "approval" } else { "rejection" })
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A fold over records, like [`Run`](crate::run::Run), but it keeps what happened instead of what follows from it.
 
+use std::collections::BTreeMap;
+
 use crate::event::{
     Event, Failure, Interruption, Origin, Outcome, Record, RunId, SkipReason, StepEnd, Timestamp, Usage,
 };
@@ -31,6 +33,8 @@ pub struct History {
     pub steps: Vec<StepHistory>,
     /// The run whose answers it takes over.
     pub rerun_of: Option<RunId>,
+    /// What is paused, the run by `None`, in the words of whoever asked for it.
+    pub paused: BTreeMap<Option<StepId>, String>,
     /// The signals that were sent, in order.
     pub signals: Vec<(Timestamp, String, Json)>,
 }
@@ -183,9 +187,9 @@ impl History {
             | Event::ScopeQueued { .. }
             | Event::ScopeTimedOut { .. }
             | Event::ApprovalGiven { .. }
-            | Event::Paused { .. }
-            | Event::Unpaused { .. }
             | Event::StepCancelRequested { .. } => (),
+            Event::Paused { step, reason } => drop(self.paused.insert(*step, reason.clone())),
+            Event::Unpaused { step } => drop(self.paused.remove(step)),
             Event::CancelRequested { reason } => self.cancel = Some(reason.clone()),
             Event::RunTimedOut => (),
             Event::RunFinished { outcome, outputs, faults } => {
