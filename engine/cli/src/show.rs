@@ -119,12 +119,12 @@ fn page(plan: &Plan, lines: &Lines<'_>, history: &History, facts: &Facts<'_>) ->
         };
         let unpause = format!("`downbeat unpause {}{flag}` lets it go on", run.id());
         let reason = history.paused.get(&step).filter(|reason| !reason.is_empty());
-        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let reason = reason.map_or_else(String::new, |reason| format!(": {}", data(reason)));
         line("paused", &format!("{what}since {}{reason} ({unpause})", units::time(since)));
     }
     for (index, pending) in facts.kept.iter().enumerate() {
         let key = if index == 0 { "asked for" } else { "" };
-        line(key, &format!("{}; taken in when it is resumed", asked_for(&pending.request)));
+        line(key, &data(&format!("{}; taken in when it is resumed", asked_for(&pending.request))));
     }
     if let Some(reason) = &history.cancel {
         line("cancelled", &data(reason));

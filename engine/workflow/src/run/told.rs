@@ -78,7 +78,7 @@ pub struct Waiting {
     pub approval: Option<(Vec<String>, Option<String>)>,
     /// Until then, successfully.
     pub until: Option<Timestamp>,
-    /// It fails then.
+    /// It fails then; `None` also while a pause has its timeout stand still.
     pub late: Option<Timestamp>,
 }
 
@@ -175,7 +175,7 @@ impl Run {
             (approval.by.clone(), question.and_then(|question| question.value().as_str().map(str::to_owned)))
         });
         let signal = wait.signal.map(|signal| self.plan.signals[signal.index()].name.clone());
-        Some(Waiting { signal, approval, until: parked.over_at, late: parked.late_at })
+        Some(Waiting { signal, approval, until: parked.over_at, late: parked.times_out_at() })
     }
 
     /// The scope that failed with the end of this step, which the last record told, and is tried again.
