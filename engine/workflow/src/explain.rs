@@ -1109,9 +1109,11 @@ impl<'p> Teller<'p> {
         }
         // Its turn came with no step's end alone: something was to be undone first, or is now.
         let waits = matches!(self.lives[step.index()].doing, Some((Part::Needs, _)));
-        if let Some(undone) = self.planned(step).undoes.filter(|_| waits) {
+        if let Some(undone) = self.planned(step).undoes.filter(|_| self.steps[step.index()].undoing.is_none()) {
             let scope = self.undone_scope(step);
-            self.lives[step.index()].undone_in = Some(scope);
+            if waits {
+                self.lives[step.index()].undone_in = Some(scope);
+            }
             let (undone, because) = (self.name(self.beside(step, undone)), self.in_vain(scope));
             self.steps[step.index()].undoing = Some(Undoing { step: undone, because });
         }

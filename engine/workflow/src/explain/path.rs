@@ -66,8 +66,10 @@ impl Teller<'_> {
         // A scope is behind the one that it is within.
         for scope in (0..scopes.count() as u32).rev().map(ScopeId) {
             // What would take something back, and has not had to, was waited for by nobody.
-            let is_asked =
-                |step: &StepId| self.planned(*step).undoes.is_none() || self.lives[step.index()].undone_in.is_some();
+            let is_asked = |step: &StepId| {
+                let (life, account) = (&self.lives[step.index()], &self.steps[step.index()]);
+                self.planned(*step).undoes.is_none() || account.undoing.is_some() || life.ended.is_some()
+            };
             let own = self.told_of(scope, &known).filter(is_asked).map(|step| self.ended(step, until)).max();
             known.ends[scope.index()] = known.ends[scope.index()].max(own);
             let Some(opener) = scopes.place(scope).opener else { continue };
