@@ -323,8 +323,8 @@ grant = { process = ["sh"] }
 [steps.each.steps.last]
 needs = ["second"]
 use   = "process"
-with  = { program = "touch", args = ["${workflow.directory}/last"] }
-grant = { process = ["touch"] }
+with  = { program = "touch", args = ["${workflow.directory}/out/last"] }
+grant = { process = ["touch"], files = [{ path = "out", write = true }] }
 "#;
 
 #[test]
@@ -347,7 +347,7 @@ fn what_a_paused_step_leaves_behind_is_let_go_on_by_the_command_that_is_recommen
     engine.until("attempt-succeeded", "each[1]/second");
     let shown = bench.run(&["show", &id]).stdout;
     assert!(shown.contains(&recommended), "{shown}");
-    assert!(!bench.path().join("last").exists(), "it is paused");
+    assert!(!bench.path().join("out/last").exists(), "it is paused");
     let unpaused = bench.run(&["unpause", &id, "--step", "each"]);
     assert_eq!(unpaused.code, 0, "{}", unpaused.stderr);
     engine.until("attempt-succeeded", "each[1]/last");

@@ -206,6 +206,30 @@ fn what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it() {
     assert!(shown.contains(r#"to allow it, set in [steps.row_5]: grant = { process = ["id"] }"#), "{shown}");
 }
 
+#[test]
+fn programs_are_kept_to_their_grants_and_limits() {
+    let rows = table("Native programs");
+    let played = play_table(&rows, 1, Some(2));
+    let mut wrong = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let step = format!("row_{index}");
+        let [attack, _, _, outcome, says] = &row[..] else { panic!("{row:?}") };
+        let (kind, said) = (played.kind(&step), played.said(&step));
+        if kind != *outcome || !said.replace('`', "").contains(&says[..]) {
+            wrong.push(format!("{attack}: {kind}: {said}"));
+        }
+        assert!(played.usage(&step, "wall-us") < 30_000_000, "{attack}: it took too long");
+        let unprotected = &played.ends[&step]["usage"]["programs"]["unprotected"];
+        assert!(unprotected.is_null(), "{attack}: this system has no {unprotected}");
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    for place in ["/tmp", "/usr/bin"] {
+        assert!(!std::path::Path::new(place).join("rogue-was-here").exists());
+    }
+    let shown = played.bench.run(&["logs"]).stdout;
+    assert!(!shown.contains('\u{1b}') && shown.contains("[2J"), "{shown}");
+}
+
 /// The source of each test of a file, by its name.
 fn tests(file: &str) -> HashMap<String, String> {
     let source = std::fs::read_to_string(repository().join("engine/sandbox/tests/sandbox").join(file)).unwrap();

@@ -272,16 +272,6 @@ fn confine(reach: &Reach, system: &System, ready: &Ready, limits: &Limits) -> io
         }
     }
     let program = hold(Path::new(ready.start.command.get_program()))?;
-    // A workflow can't say yet what a program needs beyond its name: such a program has what it had.
-    if granted.is_plain() {
-        let bounds =
-            native::Bounds { read: &read, write: &write, program: &program, network: true, daemons: true, limits };
-        let mut system = system.clone();
-        system.landlock = 0;
-        let mut confinement = Confinement::new(&system, &bounds)?;
-        confinement.missing.retain(|protection| *protection != Protection::Files);
-        return Ok(confinement);
-    }
     let (network, daemons) = (granted.network, granted.daemons);
     let bounds = native::Bounds { read: &read, write: &write, program: &program, network, daemons, limits };
     Confinement::new(system, &bounds)

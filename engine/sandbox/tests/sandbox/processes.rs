@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use downbeat_sandbox::{Call, End};
-use downbeat_workflow::capability::{Grants, Limits, ProgramGrant};
+use downbeat_workflow::capability::{FileGrant, Grants, Limits, ProgramGrant};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::FailureKind;
 use rustix::process::{Pid, test_kill_process};
@@ -294,6 +294,103 @@ async fn a_process_that_left_the_group_lives_on_if_that_is_granted() {
     check_gone(&[server]).await;
 }
 
+/// Of two ways to leave: a process group of one's own, and a session of one's own, each with a parent that ends.
+const LEAVE: &str = "set -m; (sleep 1000 & echo $! > one) & set +m; (setsid sleep 1001 & echo $! > two) & \
+    while [ ! -s one ] || [ ! -s two ]; do :; done; echo $(cat one) $(cat two) >&2; echo 1";
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn what_left_the_group_is_killed_with_the_program() {
+    let bench = Bench::new();
+    let guest = shell(Shell { log_output: true, program: "bash", ..Shell::default() });
+    let grants = Grants { process: vec!["bash".into()], ..Grants::default() };
+    let ended = bench.run(&guest, granted(bench.call(), grants, LEAVE)).await;
+    assert_eq!(output(&ended), "1");
+    let lines = bench.observer.lines();
+    let numbers = lines.iter().find_map(|line| line.strip_prefix("Warn: ")).unwrap();
+    let left: Vec<Pid> = numbers.split(' ').map(|number| Pid::from_raw(number.parse().unwrap()).unwrap()).collect();
+    assert_eq!(left.len(), 2, "{lines:?}");
+    check_gone(&left).await;
+    let told = "2 of the processes that `bash` started were still there when it had ended, and were killed";
+    assert!(lines.iter().any(|line| line.contains(told)), "{lines:?}");
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_chain_of_processes_that_run_away_is_killed() {
+    let bench = Bench::new();
+    // Each process of the chain makes the next one in a group of its own (`timeout` does so), and ends.
+    let chain = "echo '[ -e stop ] || timeout 9 sh next &' > next; sh next; echo 1";
+    let grants = Grants { process: vec!["sh".into()], workspace: true, ..Grants::default() };
+    let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, chain)).await;
+    assert_eq!(output(&ended), "1");
+    let workspace = bench.path().join("workspace");
+    let here = |process: &std::path::Path| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == workspace);
+    let left = || std::fs::read_dir("/proc").unwrap().flatten().filter(|process| here(&process.path())).count();
+    for _ in 0..100 {
+        if left() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let still = left();
+    std::fs::write(workspace.join("stop"), "").unwrap();
+    assert_eq!(still, 0, "the chain goes on");
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_program_reads_what_is_granted_and_nothing_beside_it() {
+    let bench = Bench::new();
+    for name in ["data", "other"] {
+        std::fs::create_dir_all(bench.path().join(name)).unwrap();
+        std::fs::write(bench.path().join(name).join("note"), format!("\"{name}\"")).unwrap();
+    }
+    let data = FileGrant { path: "data".into(), write: false };
+    let grants = Grants { process: vec!["sh".into()], files: vec![data], ..Grants::default() };
+    let read = |name: &str| format!("cat {}/{name}/note", bench.path().display());
+    let call = |script: &str| granted(bench.call(), grants.clone(), script);
+    assert_eq!(output(&bench.run(&shell(Shell::default()), call(&read("data"))).await), "\"data\"");
+    let refused = bench.run(&shell(Shell::default()), call(&format!("{} || echo 2", read("other")))).await;
+    assert_eq!(output(&refused), "2");
+    let sh = ProgramGrant { read: vec![format!("{}/other", bench.path().display())], ..ProgramGrant::from("sh") };
+    let grants = Grants { process: vec![sh], ..Grants::default() };
+    let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, &read("other"))).await;
+    assert_eq!(output(&ended), "\"other\"");
+    // One file from the workflow's folder, and nothing beside it.
+    std::fs::write(bench.path().join("other/secret"), "3").unwrap();
+    let sh = ProgramGrant { read: vec!["other/note".into()], ..ProgramGrant::from("sh") };
+    let grants = Grants { process: vec![sh], ..Grants::default() };
+    let script = format!("{}; cat {}/other/secret || true", read("other"), bench.path().display());
+    let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, &script)).await;
+    assert_eq!(output(&ended), "\"other\"");
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn what_a_program_complains_of_is_on_record_with_the_line_that_grants_it() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path().join("data")).unwrap();
+    std::fs::write(bench.path().join("data/note"), "1").unwrap();
+    let place = bench.path().display();
+    for (script, hint) in [
+        (format!("cat {place}/data/note"), r#"grant = { process = [{ program = "sh", read = ["data/note"] }] }"#),
+        (
+            format!("echo 1 > {place}/data/new"),
+            r#"grant = { process = ["sh"], files = [{ path = "data", write = true }] }"#,
+        ),
+        (
+            "bash -c 'echo > /dev/tcp/127.0.0.1/1'".into(),
+            r#"grant = { process = [{ program = "sh", network = true }] }"#,
+        ),
+    ] {
+        let grants = Grants { process: vec!["sh".into()], ..Grants::default() };
+        let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, &script)).await;
+        let hints: Vec<&str> = ended.usage.refusals.iter().map(|refusal| refusal.hint.as_str()).collect();
+        assert_eq!(hints, [hint], "{script}");
+    }
+}
+
 #[tokio::test]
 async fn what_the_engine_keeps_for_itself_is_not_a_toolchain() {
     let bench = Bench::new();
@@ -301,6 +398,19 @@ async fn what_the_engine_keeps_for_itself_is_not_a_toolchain() {
     let grants = Grants { process: vec![sh], ..Grants::default() };
     let ended = bench.run(&shell(Shell::default()), granted(bench.call(), grants, "echo 1")).await;
     assert!(failure(&ended).message.contains("which the engine keeps for itself"), "{}", failure(&ended).message);
+}
+
+#[tokio::test]
+async fn a_program_reaches_the_network_if_that_is_granted() {
+    let bench = Bench::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = format!("exec 3<> /dev/tcp/127.0.0.1/{} && echo 1 || echo 2", listener.local_addr().unwrap().port());
+    let guest = || shell(Shell { program: "bash", ..Shell::default() });
+    for (network, says) in [(false, "2"), (true, "1")] {
+        let bash = ProgramGrant { network, ..ProgramGrant::from("bash") };
+        let grants = Grants { process: vec![bash], ..Grants::default() };
+        assert_eq!(output(&bench.run(&guest(), granted(bench.call(), grants, &connect)).await), says);
+    }
 }
 
 /// Set for the process that plays the engine in the next test.

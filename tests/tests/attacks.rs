@@ -1,0 +1,375 @@
+//! The published table of attacks: what is tried, what comes of it, and the test that proves it. `docs/attacks.md` is made
+//! from the tables of the rogue guest's README, which are played row by row, and from the rows below, which name a test
+//! each. A row is added here, or there if a guest can play it.
+//!
+//! `DOWNBEAT_BLESS=1 cargo test --workspace --test attacks` writes the page anew; the difference is the review.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+
+use std::fmt::Write as _;
+
+use downbeat_tests::repository;
+
+const PAGE: &str = "docs/attacks.md";
+const README: &str = "tests/guests/rogue/README.md";
+
+/// What is tried, what comes of it, the file below the repository, the test in it.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+/// The rows that no table of the guest's README has, by what is attacked.
+const ROWS: &[(&str, &[Row])] = &[
+    (
+        "Other steps and other attempts",
+        &[
+            (
+                "reads what the last instance left in memory",
+                "there is nothing: every attempt has an instance of its own",
+                "engine/sandbox/tests/sandbox/wasi.rs",
+                "without_grants_every_attempt_sees_the_same_clocks_and_numbers",
+            ),
+            (
+                "puts a link in the place of a directory that another step is granted",
+                "refused: no grant follows a link",
+                "tests/tests/rogue.rs",
+                "a_link_that_a_guest_planted_moves_no_grant",
+            ),
+            (
+                "is granted the state directory, where the journal is, or the compiled code",
+                "refused when it is checked",
+                "tests/tests/rogue.rs",
+                "the_state_and_the_cache_are_never_granted",
+            ),
+            (
+                "puts a pipe among granted files, so that whoever opens it waits for ever",
+                "not opened",
+                "tests/tests/rogue.rs",
+                "a_pipe_among_granted_files_is_not_opened",
+            ),
+            (
+                "alters a blob that another step stored",
+                "not handed out",
+                "engine/sandbox/src/host/artifacts.rs",
+                "a_damaged_blob_is_not_handed_out",
+            ),
+            (
+                "an archive whose members climb out, lead out by links, are devices, or swell beyond their bound",
+                "refused, and nothing of it is unpacked elsewhere",
+                "tests/tests/steps.rs",
+                "a_hostile_archive_is_refused_and_a_good_one_keeps_its_links",
+            ),
+        ],
+    ),
+    (
+        "Native programs, beside the table of the guest",
+        &[
+            (
+                "leaves its process group or its session, and lets its parent end",
+                "killed with the program, and told in the log",
+                "engine/sandbox/tests/sandbox/processes.rs",
+                "what_left_the_group_is_killed_with_the_program",
+            ),
+            (
+                "makes processes faster than they are killed",
+                "all of them are killed",
+                "engine/sandbox/tests/sandbox/processes.rs",
+                "a_chain_of_processes_that_run_away_is_killed",
+            ),
+            (
+                "looks for what the engine has open",
+                "there is nothing",
+                "engine/sandbox/tests/sandbox/processes.rs",
+                "a_program_inherits_nothing_that_somebody_left_open",
+            ),
+            (
+                "outlives an engine that is killed",
+                "killed with it",
+                "engine/sandbox/tests/sandbox/processes.rs",
+                "the_death_of_the_engine_kills_the_program",
+            ),
+            (
+                "reads, writes or runs by any path what is not granted",
+                "refused by the kernel",
+                "engine/sandbox/src/native.rs",
+                "nothing_else_is_opened_by_whatever_path",
+            ),
+            (
+                "connects to a container engine by the path of its socket",
+                "refused by the kernel",
+                "engine/sandbox/src/native.rs",
+                "without_the_grant_there_is_no_network_of_any_kind",
+            ),
+            (
+                "asks the kernel for what no step needs: tracing, namespaces, mounts, keys, modules, clocks",
+                "refused by the kernel",
+                "engine/sandbox/src/native.rs",
+                "system_calls_that_no_step_needs_are_refused",
+            ),
+            (
+                "a value from elsewhere in the place of an argument becomes an option",
+                "refused, where the grant says how the program may be called",
+                "engine/workflow/src/permission.rs",
+                "a_value_from_elsewhere_does_not_become_an_option",
+            ),
+            (
+                "is the superuser",
+                "its rights are those of a user who owns files",
+                "engine/sandbox/src/native.rs",
+                "the_superusers_rights_are_few_and_do_not_come_back",
+            ),
+            (
+                "runs on a kernel that lacks a protection",
+                "on record; refused where the protection is required",
+                "engine/sandbox/src/host/process.rs",
+                "a_protection_that_is_required_and_missing_keeps_the_program_from_starting",
+            ),
+        ],
+    ),
+    (
+        "Requests",
+        &[
+            (
+                "a granted name that leads to an address of this machine, of the local network or of the cloud's metadata",
+                "not connected, and on record",
+                "engine/sandbox/src/host/http.rs",
+                "a_name_that_leads_to_a_private_address_is_not_connected",
+            ),
+            (
+                "a name that leads to a public address when it is judged and to a private one when it is connected (DNS rebinding)",
+                "connected to the address that was judged; the name is asked for once",
+                "engine/sandbox/src/host/http.rs",
+                "the_address_that_was_judged_is_the_one_that_is_connected",
+            ),
+            (
+                "private addresses in other clothes: mapped to IPv6, NAT64, 6to4, shared by a provider",
+                "not connected",
+                "engine/workflow/src/permission.rs",
+                "what_is_not_of_the_internet_at_large_is_not_public",
+            ),
+            (
+                "a redirect to what is not granted",
+                "an answer like others: following it asks for its own grant",
+                "engine/sandbox/src/host/http.rs",
+                "a_granted_request_is_sent_and_its_answer_streamed",
+            ),
+            (
+                "credentials in an address",
+                "refused",
+                "engine/sandbox/src/host/http.rs",
+                "credentials_in_an_address_are_refused",
+            ),
+            (
+                "a server that never answers, answers without end, or with a header without end",
+                "given up",
+                "engine/sandbox/src/host/http.rs",
+                "an_answer_that_is_no_http_or_has_an_endless_header_is_told_apart",
+            ),
+        ],
+    ),
+    (
+        "Workflows and rules",
+        &[
+            (
+                "a file that is too large",
+                "refused with its size",
+                "tests/tests/errors.rs",
+                "a_file_that_is_too_large_is_refused_with_its_size",
+            ),
+            (
+                "a rule that computes without end",
+                "ends with its budget",
+                "engine/workflow/tests/rules.rs",
+                "evaluation_ends_when_its_budget_does",
+            ),
+            (
+                "holes that make gigabytes of a small value",
+                "refused at the bound",
+                "engine/workflow/tests/rules.rs",
+                "holes_do_not_multiply_a_large_value_into_gigabytes",
+            ),
+            (
+                "holes that nest a value too deeply",
+                "refused at the bound",
+                "engine/workflow/tests/rules.rs",
+                "holes_do_not_nest_a_value_deeper_than_it_may_be",
+            ),
+            (
+                "a workflow that opens itself",
+                "fails at the bound",
+                "engine/workflow/tests/scopes.rs",
+                "a_workflow_may_open_itself_and_goes_no_deeper_than_the_bound",
+            ),
+            (
+                "any text in the place of a workflow",
+                "told with its place",
+                "tests/tests/fuzz.rs",
+                "no_text_breaks_what_reads_workflows",
+            ),
+            (
+                "any text in the place of a rule",
+                "told, and never without end",
+                "tests/tests/fuzz.rs",
+                "no_text_breaks_what_evaluates_rules",
+            ),
+        ],
+    ),
+    (
+        "What is kept: components, answers, the journal, exported runs",
+        &[
+            (
+                "another component in the place of the one that was checked",
+                "the run keeps to the one that it began with",
+                "tests/tests/crashes.rs",
+                "a_component_that_changed_meanwhile_does_not_change_a_run",
+            ),
+            (
+                "an altered answer among those that are kept",
+                "not taken",
+                "tests/tests/caching.rs",
+                "a_tampered_answer_is_not_taken",
+            ),
+            (
+                "a plan that was edited in the journal",
+                "not read",
+                "engine/journal/tests/journal/opening.rs",
+                "a_plan_that_was_changed_from_outside_is_not_read",
+            ),
+            (
+                "a damaged journal",
+                "told, and left as it is",
+                "tests/tests/storage.rs",
+                "a_damaged_database_is_told_and_left_as_it_is",
+            ),
+            (
+                "any bytes in the place of the journal",
+                "told",
+                "tests/tests/fuzz.rs",
+                "no_bytes_break_what_reads_journals",
+            ),
+            (
+                "an exported run whose records can't follow each other",
+                "refused, and nothing is kept",
+                "engine/archive/tests/archive.rs",
+                "records_that_cannot_follow_each_other_and_plans_that_lead_nowhere_are_refused",
+            ),
+            (
+                "an exported run whose members have paths or links for names",
+                "refused",
+                "engine/archive/tests/archive.rs",
+                "names_that_are_paths_and_members_that_are_links_are_none",
+            ),
+            (
+                "any bytes in the place of a component or of an exported run",
+                "refused",
+                "tests/tests/fuzz.rs",
+                "no_bytes_break_what_loads_components",
+            ),
+            (
+                "a clock that is set back, so that nothing comes due",
+                "time goes on from where it was",
+                "engine/conductor/tests/conductor/clocks.rs",
+                "a_clock_that_was_set_back_does_not_stall_a_retry",
+            ),
+        ],
+    ),
+];
+
+/// The tables of the guest's README: heading there, heading here, the test that plays it.
+const PLAYED: &[(&str, &str, &str)] = &[
+    (
+        "Misbehaviour",
+        "A step that misbehaves",
+        "misbehaviour_is_stopped_told_apart_and_recorded_while_good_steps_complete",
+    ),
+    (
+        "Reaching for what was not granted",
+        "A step that reaches for what was not granted",
+        "what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it",
+    ),
+    ("Native programs", "A native program that misbehaves", "programs_are_kept_to_their_grants_and_limits"),
+];
+
+/// The rows of a table of the README, cells as they are.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let readme = std::fs::read_to_string(repository().join(README)).unwrap();
+    let section = readme.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect();
+    let row = |line: &str| Some(cells(line.strip_prefix('|')?.strip_suffix('|')?));
+    section.lines().filter_map(row).skip(2).collect()
+}
+
+/// What a row of a played table comes to, in words.
+fn outcome(heading: &str, row: &[String]) -> String {
+    match heading {
+        "Misbehaviour" => match row[3].as_str() {
+            "succeeded" => format!("harmless; the step goes on ({})", row[4]),
+            kind => format!("{kind}: {}", row[4]),
+        },
+        "Native programs" => match row[3].as_str() {
+            "succeeded" => row[4].clone(),
+            kind => format!("{kind}: {}", row[4]),
+        },
+        _ if row[3].is_empty() => format!("not there ({})", row[2]),
+        _ => format!("refused, on record with {}", row[3]),
+    }
+}
+
+#[test]
+fn the_page_of_attacks_is_what_the_tests_prove() {
+    let mut page = String::from(
+        "# Attacks, and what comes of them\n\n\
+         Made by the tests, from tables that they play: `DOWNBEAT_BLESS=1 cargo test --workspace --test attacks` writes it. Each row is \
+         tried with a real guest, a real program or real bytes; nothing escapes, nothing holds the engine up, a well-behaved step \
+         beside it finishes, and the attempt's record says what happened. [security.md](security.md) says what all of it \
+         stands on.\n",
+    );
+    let mut count = 0;
+    for (heading, here, test) in PLAYED {
+        let _ = write!(
+            page,
+            "\n## {here}\n\nPlayed by `{test}` in [rogue.rs](../tests/tests/rogue.rs); the inputs are in the \
+             [guest's README](../{README}).\n\n| attack | outcome |\n|---|---|\n"
+        );
+        for row in table(heading) {
+            let _ = writeln!(page, "| {} | {} |", row[0], outcome(heading, &row));
+            count += 1;
+        }
+    }
+    page.push_str("\n## A component that no compiler emits\n\n| attack | outcome | test |\n|---|---|---|\n");
+    for row in table("Hostile components") {
+        let _ = writeln!(page, "| {} | {} | {} |", row[0], row[1], row[2]);
+        count += 1;
+    }
+    for (heading, rows) in ROWS {
+        let _ = write!(page, "\n## {heading}\n\n| attack | outcome | test |\n|---|---|---|\n");
+        for (attack, outcome, file, test) in *rows {
+            let name = file.rsplit('/').next().unwrap();
+            let _ = writeln!(page, "| {attack} | {outcome} | [{name}](../{file}) `{test}` |");
+            count += 1;
+        }
+    }
+    let _ = write!(page, "\n{count} attacks.\n");
+    let path = repository().join(PAGE);
+    if std::env::var_os("DOWNBEAT_BLESS").is_some() {
+        std::fs::write(&path, page).unwrap();
+    } else {
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == page, "{PAGE} is behind the tests (DOWNBEAT_BLESS=1 brings it up to date)");
+    }
+}
+
+#[test]
+fn every_row_names_a_test_that_is_run() {
+    let mut wrong = Vec::new();
+    let played = PLAYED.iter().map(|(heading, _, test)| (*heading, "tests/tests/rogue.rs", *test));
+    let named = ROWS.iter().flat_map(|(_, rows)| *rows).map(|(attack, _, file, test)| (*attack, *file, *test));
+    for (attack, file, test) in played.chain(named) {
+        let source = std::fs::read_to_string(repository().join(file)).unwrap_or_default();
+        let before = source.split_once(&format!("fn {test}()")).map(|(before, _)| before.to_owned());
+        let attributes = before.as_deref().and_then(|before| before.rsplit("\n\n").next()).unwrap_or_default();
+        let is_test = ["#[test]", "#[tokio::test"].iter().any(|test| attributes.contains(test));
+        if !is_test || attributes.contains("#[ignore") {
+            wrong.push(format!("{attack}: {file} has no test `{test}` that is run"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
