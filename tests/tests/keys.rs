@@ -276,6 +276,21 @@ fn a_run_that_is_taken_up_again_is_held_against_todays_policy() {
 }
 
 #[test]
+fn the_release_is_held_to_the_policy_beside_its_folder() {
+    let bench = bench();
+    check(&bench.run(&["policy", "test", "{repo}/workflows/policy.test.toml"]), 0, &["0 failed"]);
+    let policy = "{repo}/workflows/policy.toml";
+    check(&bench.run(&["check", "{repo}/workflows/release", "--policy", policy]), 0, &["no errors"]);
+    let answer = bench.run(&["plan", "{repo}/workflows/release", "--policy", policy]);
+    check(&answer, 0, &["policies  "]);
+    // Tests of policies are none of workflows.
+    check(&bench.run(&["test", "{repo}/workflows/policy.test.toml"]), 3, &["`downbeat policy test`"]);
+    bench.write("policy.test.toml", "[cases.a]\nexpect = \"allow\"\n");
+    let answer = bench.run(&["test"]);
+    assert!(!answer.stderr.contains("policy.test.toml"), "{}", answer.stderr);
+}
+
+#[test]
 fn a_policy_tests_itself() {
     let bench = bench();
     bench.write("policy.toml", "[rules.no_web]\nforbid = { http = true }\n");

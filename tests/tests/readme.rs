@@ -166,6 +166,8 @@ fn links_between_documents_lead_somewhere() {
         "docs/linters.md",
         "docs/diagnostics/README.md",
         "docs/diagnostics/tests.md",
+        "docs/diagnostics/policies.md",
+        "docs/security.md",
         "docs/testing.md",
         "docs/tour.md",
         "docs/graph.md",

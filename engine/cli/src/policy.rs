@@ -229,6 +229,7 @@ fn asks(rule: &Rule) -> Vec<&'static str> {
         (rule.sources.is_some(), "names sources"),
         (rule.signers.is_some(), "asks for a signature"),
         (rule.approvals.is_some(), "asks for an approval"),
+        (!rule.require.is_empty(), "asks for protections of programs"),
     ];
     parts.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, words)| words).collect()
 }

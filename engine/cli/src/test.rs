@@ -352,7 +352,10 @@ fn test_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
             files.push(path.clone());
         } else {
             let fault = Fault::refused(format!("{}: this is no test file", path.display()));
-            return Err(fault.hint(format!("the name of a test file ends with `{SUFFIX}`")));
+            return Err(fault.hint(match is_of_policy(&path.file_name().unwrap_or_default().to_string_lossy()) {
+                true => "`downbeat policy test` runs the tests of policies".to_owned(),
+                false => format!("the name of a test file ends with `{SUFFIX}`"),
+            }));
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -381,7 +384,12 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether the name is one of a test file.
+/// Whether the name is one of a test file. Those of policies are other ones: `downbeat policy test` runs them.
 pub(crate) fn is_test_file(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX))
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.ends_with(SUFFIX) && !is_of_policy(&name)
+}
+
+fn is_of_policy(name: &str) -> bool {
+    name == "policy.test.toml" || name.ends_with(".policy.test.toml")
 }

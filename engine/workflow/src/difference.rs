@@ -268,9 +268,10 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
             members.insert(short.to_owned(), value);
         }
     }
-    // What another key has taken away is not granted, which is told.
+    // What another key has taken away is not granted, which is told; what it asks for is no grant.
     if let Some(Value::Object(grant)) = members.get_mut("grant") {
         grant.remove("withheld");
+        grant.remove("require");
     }
     value
 }

@@ -16,7 +16,7 @@ pub use cases::{Case, Cases, Outcome};
 pub(crate) use judge::names;
 pub use judge::{Candidate, Facts, apply, unsigned};
 
-use crate::capability::{Capability, Grant};
+use crate::capability::{Capability, Grant, Protection};
 use crate::description::Digest;
 use crate::diagnostic::Diagnostic;
 use crate::spec::Source;
@@ -86,6 +86,8 @@ pub struct Rule {
     pub signers: Option<At<Vec<String>>>,
     /// `approvals`: nothing is done before one of these has approved it.
     pub approvals: Option<At<Vec<String>>>,
+    /// `require`: the protections without which no native program is started.
+    pub require: Vec<Protection>,
 }
 
 /// A part of a rule, and where its key stands.

@@ -272,6 +272,10 @@ fn of_steps(old: &Step<'_>, new: &Step<'_>, out: &mut Vec<Change>) {
             ("log", limits.log),
             ("process-output", limits.process_output),
             ("artifact", limits.artifact),
+            ("process-memory", limits.process_memory),
+            ("process-cpu", limits.process_cpu_ms),
+            ("process-file", limits.process_file),
+            ("processes", limits.processes),
             ("timeout", limits.time_ms),
         ]
     };

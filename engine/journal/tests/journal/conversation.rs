@@ -36,6 +36,7 @@ fn one_of_each() -> Vec<Event> {
         log_bytes: 7,
         log_dropped: 8,
         table_elements_peak: u64::MAX,
+        programs: Some(Box::default()),
         refusals: vec![Refusal {
             capability: "files".to_owned(),
             wanted: "/etc/\"passwd\"\n".to_owned(),

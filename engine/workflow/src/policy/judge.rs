@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope};
-use crate::capability::{Grant, Grants, Key, Limits, ProgramGrant, Withheld};
+use crate::capability::{Grant, Grants, Key, Limits, ProgramGrant, Protection, Withheld};
 use crate::description::Digest;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::event::NeedState;
@@ -28,10 +28,17 @@ pub struct Facts {
 pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source, Vec<Diagnostic>)> {
     let mut found = Vec::new();
     for policy in policies {
-        let mut judge =
-            Judge { plan: &*plan, policy, facts, out: Collector::default(), taken: Vec::new(), lowered: Vec::new() };
+        let mut judge = Judge {
+            plan: &*plan,
+            policy,
+            facts,
+            out: Collector::default(),
+            taken: Vec::new(),
+            lowered: Vec::new(),
+            required: Vec::new(),
+        };
         judge.judge();
-        let Judge { out, taken, lowered, .. } = judge;
+        let Judge { out, taken, lowered, required, .. } = judge;
         let findings = out.finish();
         for (at, grant, by) in taken {
             if let Work::Use(uses) = &mut plan.steps[at].work {
@@ -47,6 +54,13 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
             // A step's own time-out comes before the limit.
             if let Some(timeout_ms) = step.timeout_ms.as_mut().filter(|_| bound.name == "timeout") {
                 *timeout_ms = (*timeout_ms).min(bound.most);
+            }
+        }
+        for (at, protection) in required {
+            if let Work::Use(uses) = &mut plan.steps[at].work
+                && !uses.grants.require.contains(&protection)
+            {
+                uses.grants.require.push(protection);
             }
         }
         if !findings.is_empty() {
@@ -134,6 +148,10 @@ fn limit<'l>(limits: &'l mut Limits, name: &str) -> Option<&'l mut u64> {
         "log" => Some(&mut limits.log),
         "process-output" => Some(&mut limits.process_output),
         "artifact" => Some(&mut limits.artifact),
+        "process-memory" => Some(&mut limits.process_memory),
+        "process-cpu" => Some(&mut limits.process_cpu_ms),
+        "process-file" => Some(&mut limits.process_file),
+        "processes" => Some(&mut limits.processes),
         "timeout" => Some(&mut limits.time_ms),
         _ => None,
     }
@@ -148,6 +166,8 @@ struct Judge<'j> {
     taken: Vec<(usize, Grant, String)>,
     /// Limits that nobody asked for and that are above a bound.
     lowered: Vec<(usize, Bound)>,
+    /// Protections of programs that steps must not be without.
+    required: Vec<(usize, Protection)>,
 }
 
 /// A step that runs a component, and what it is in.
@@ -242,6 +262,10 @@ impl<'j> Judge<'j> {
         for bound in &rule.limits {
             self.limit(rule, here, bound);
         }
+        // Whether the system has them is seen when a program is to be started.
+        if rule.mode != Mode::Report && !here.uses.grants.process.is_empty() {
+            self.required.extend(rule.require.iter().map(|protection| (here.at, *protection)));
+        }
     }
 
     fn grant(&mut self, rule: &Rule, here: Here<'_>, grant: &Grant) {
@@ -307,7 +331,7 @@ impl<'j> Judge<'j> {
             self.lowered.push((here.at, bound.value));
         }
         if is_asked {
-            let unit = if name == "timeout" { " ms" } else { "" };
+            let unit = if matches!(name, "timeout" | "process-cpu") { " ms" } else { "" };
             let message =
                 format!("{} has {name} = {value}{unit}, and {}{unit} is the most", told(here), bound.value.most);
             self.find(rule, &bound.span, message, "");

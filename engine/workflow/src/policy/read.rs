@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope, Signer};
-use crate::capability::{Capability, FileGrant, Grant, HttpGrant, ProgramGrant};
+use crate::capability::{Capability, FileGrant, Grant, HttpGrant, ProgramGrant, Protection};
 use crate::description::Digest;
 use crate::diagnostic::Diagnostic;
 use crate::spec::fields::{Fields, wrong_type};
@@ -12,9 +12,21 @@ use crate::spec::{Entries, Source, Value, ValueKind, document};
 const FILE: &[&str] = &["mode", "signers", "rules"];
 const SIGNER: &[&str] = &["key"];
 const RULE: &[&str] =
-    &["description", "mode", "for", "except", "allow", "forbid", "limit", "sources", "signers", "approvals"];
+    &["description", "mode", "for", "except", "allow", "forbid", "limit", "sources", "signers", "approvals", "require"];
 const SCOPE: &[&str] = &["workflow", "plugin", "signer", "environment"];
-const LIMITS: &[&str] = &["memory", "table-elements", "output", "log", "process-output", "artifact", "timeout"];
+const LIMITS: &[&str] = &[
+    "memory",
+    "table-elements",
+    "output",
+    "log",
+    "process-output",
+    "artifact",
+    "process-memory",
+    "process-cpu",
+    "process-file",
+    "processes",
+    "timeout",
+];
 const CAPABILITIES: &[&str] = &["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];
 const PROGRAM: &[&str] = &["program", "args", "env", "directory", "digest", "network", "daemons", "read"];
 const DIRECTORY: &[&str] = &["path", "write"];
@@ -99,6 +111,7 @@ impl Reader {
             sources: None,
             signers: None,
             approvals: None,
+            require: Vec::new(),
         };
         for (key, span, value) in self.fields.known("a rule", RULE, entries) {
             let strings = |reader: &mut Reader| {
@@ -121,6 +134,7 @@ impl Reader {
                 "sources" => rule.sources = strings(self),
                 "signers" => rule.signers = strings(self),
                 "approvals" => rule.approvals = strings(self),
+                "require" => rule.require = self.protections(value),
                 _ => {}
             }
         }
@@ -129,13 +143,24 @@ impl Reader {
             || !rule.limits.is_empty()
             || rule.sources.is_some()
             || rule.signers.is_some()
-            || rule.approvals.is_some();
+            || rule.approvals.is_some()
+            || !rule.require.is_empty();
         if !says && self.fields.out.error_count() == before {
             let found = Diagnostic::error("missing-key", span, format!("the rule `{name}` asks for nothing"));
-            let hint = "it needs one of `allow`, `forbid`, `limit`, `sources`, `signers` and `approvals`";
+            let hint = "it needs one of `allow`, `forbid`, `limit`, `sources`, `signers`, `approvals` and `require`";
             self.fields.out.push(found.label("has no effect").hint(hint));
         }
         Some(rule)
+    }
+
+    fn protections(&mut self, value: &Value) -> Vec<Protection> {
+        let words = Protection::ALL.map(|protection| (protection.word(), protection));
+        match &value.kind {
+            ValueKind::List(items) => {
+                items.iter().filter_map(|item| self.fields.one_of("require", item, &words)).collect()
+            }
+            _ => self.fields.one_of("require", value, &words).into_iter().collect(),
+        }
     }
 
     fn scope(&mut self, key: &str, value: &Value) -> Scope {
@@ -164,8 +189,8 @@ impl Reader {
         let known = self.fields.known("`limit`", LIMITS, entries);
         let bounds = known.into_iter().filter_map(|(name, span, value)| {
             let most = match name {
-                "timeout" => self.fields.duration(name, value),
-                "table-elements" => self.fields.count(name, value),
+                "timeout" | "process-cpu" => self.fields.duration(name, value),
+                "table-elements" | "processes" => self.fields.count(name, value),
                 _ => self.fields.size(name, value),
             };
             Some(At { span, value: Bound { name, most: most? } })
