@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use super::{Code, Diagnostic, Lines, sort};
 use crate::spec::Source;
 
-/// How such a comment begins.
-const MARK: &str = "# downbeat: allow ";
+/// What such a comment begins with, after its `#`; between that and what follows, blanks don't matter.
+const MARK: &str = "downbeat:";
 
 /// A code in such a comment.
 struct Allowed<'s> {
@@ -53,6 +53,15 @@ pub(crate) fn allow(source: &Source, mut found: Vec<Diagnostic>, is_whole: bool)
     found
 }
 
+/// Where the codes begin in a line with such a comment.
+fn mark(line: &str) -> Option<usize> {
+    line.match_indices(MARK).find_map(|(at, _)| {
+        let is_first = line[..at].trim_end().ends_with('#');
+        let codes = line[at + MARK.len()..].trim_start().strip_prefix("allow")?;
+        (is_first && codes.starts_with([' ', '\t'])).then_some(line.len() - codes.len())
+    })
+}
+
 fn allowances(text: &str) -> Vec<Allowed<'_>> {
     let mut all: Vec<Allowed<'_>> = Vec::new();
     // Those on lines of their own speak of the next line that is no comment.
@@ -63,8 +72,7 @@ fn allowances(text: &str) -> Vec<Allowed<'_>> {
         if !is_comment {
             all[open..].iter_mut().for_each(|allowed| allowed.line = line);
         }
-        if let Some(mark) = whole.find(MARK) {
-            let mut at = mark + MARK.len();
+        if let Some(mut at) = mark(whole) {
             // What follows in brackets is the reason.
             for part in whole[at..].split('(').next().unwrap_or_default().split(',') {
                 let code = part.split_whitespace().next().unwrap_or_default();
