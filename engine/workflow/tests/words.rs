@@ -546,9 +546,9 @@ name = \"w\"
 any = \"any.wasm\"
 
 [steps.build]
-retry = { attempts = 3 }  # prod.toml:2
-with = { b = 2, a = 1, region = \"eu\" }  # prod.toml:3, w.toml:8
 use = \"any\"  # w.toml:7
+with = { b = 2, a = 1, region = \"eu\" }  # prod.toml:3, w.toml:8
+retry = { attempts = 3 }  # prod.toml:2
 timeout = \"1m\"  # w.toml:5
 ";
     assert_eq!(text.unwrap(), expected);

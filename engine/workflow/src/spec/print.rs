@@ -1,7 +1,8 @@
 //! A workflow written out: as one file that says the same without overlays, templates, defaults and vars.
 //!
-//! What is printed is read again to the same plan: the order of steps and of the members of values is kept. Comments are
-//! not: they are about the files that they stand in.
+//! What is printed is read again to the same plan: the order of steps and of the members of values is kept, while the keys of
+//! a step come in that of the language, wherever they were taken over from. Comments are not kept: they are about the files
+//! that they stand in.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::keys::Table;
 use super::read::{Item, in_order};
 use super::{Origins, Source};
 use crate::text::is_hidden;
@@ -57,15 +59,19 @@ impl Printer<'_> {
             };
             let _ = write!(text, "\n[{path}]\n");
             let mut sections = Vec::new();
-            for (key, item) in in_order(step) {
+            let mut entries = in_order(step);
+            // What is taken over has its place somewhere else: the keys come in the order of the language.
+            entries.sort_by_key(|(key, _)| Table::Step.keys().iter().position(|known| known.name == key.get_ref()));
+            for (key, item) in entries {
                 let is_long = || key.get_ref().len() + inline(item).len() > LINE_MAX;
                 match (key.get_ref().as_ref(), item.get_ref()) {
-                    ("steps" | "always", DeValue::Table(_)) => sections.push((key, item)),
+                    ("steps" | "always" | "outputs", DeValue::Table(_)) => sections.push((key, item)),
                     (_, DeValue::Table(_)) if is_long() => sections.push((key, item)),
                     _ => self.line(text, key.get_ref(), item),
                 }
             }
-            sections.sort_by_key(|(key, _)| matches!(key.get_ref().as_ref(), "steps" | "always"));
+            let rank = |key: &str| ["steps", "always", "outputs"].iter().position(|later| *later == key);
+            sections.sort_by_key(|(key, _)| rank(key.get_ref()));
             for (key, item) in sections {
                 let path = format!("{path}.{}", name(key.get_ref()));
                 match (key.get_ref().as_ref(), item.get_ref()) {
