@@ -480,10 +480,29 @@ impl Spec {
     }
 
     /// The plugins that are to be loaded from the file system: name, and path as written. One in a registry is not among
-    /// them; `resolve` says that there are none yet.
+    /// them, as `resolve` says that there are none yet, nor one that no step uses: building it would be for nothing.
     pub fn plugin_paths(&self) -> impl Iterator<Item = (&str, &str)> {
+        let used = self.plugins_used();
         let local = self.plugins.iter().filter(|(_, path)| scheme(path.get_ref()).is_none());
-        local.map(|(name, path)| (name.get_ref().as_str(), path.get_ref().as_str()))
+        let local = local.map(|(name, path)| (name.get_ref().as_str(), path.get_ref().as_str()));
+        // One that is misspelt may be any of them.
+        let is_known = |name: &&str| self.plugins.iter().any(|(known, _)| known.get_ref() == name);
+        let is_sure = !self.incomplete && used.iter().all(is_known);
+        local.filter(move |(name, _)| !is_sure || used.contains(name))
+    }
+
+    /// The plugins that its steps use, those within others and those that undo among them.
+    pub(crate) fn plugins_used(&self) -> HashSet<&str> {
+        let mut used = HashSet::new();
+        let mut blocks = vec![&self.steps];
+        while let Some(steps) = blocks.pop() {
+            for (_, step) in steps {
+                let undo = step.undo.as_ref().and_then(|undo| undo.1.plugin.as_ref());
+                used.extend(step.plugin.iter().chain(undo).map(|plugin| plugin.get_ref().as_str()));
+                blocks.extend(step.block.as_ref().map(|block| &block.steps));
+            }
+        }
+        used
     }
 }
 

@@ -175,6 +175,7 @@ impl<'a> Declared<'a> {
     }
 
     fn plugins(&mut self, spec: &'a Spec, plugins: &BTreeMap<String, Result<Loaded, String>>, out: &mut Collector) {
+        let used = spec.plugins_used();
         for (name, path) in &spec.plugins {
             let (text, span) = (path.get_ref().as_str(), path.span());
             if let Some(scheme) = scheme(text) {
@@ -196,6 +197,8 @@ impl<'a> Declared<'a> {
                     out.push(Diagnostic::error("plugin", span, message).maybe_hint(lines.next().map(str::trim)));
                     continue;
                 }
+                // It is told as one that is not used.
+                None if !used.contains(name.get_ref().as_str()) => continue,
                 None => {
                     let message = format!("the plugin `{}` was not loaded", name.get_ref());
                     out.push(Diagnostic::error("plugin", span, message));
