@@ -30,7 +30,7 @@ impl OutputSchema {
     pub fn judge(&self, name: &str, value: &spec::Value, tell: &mut dyn FnMut(Diagnostic)) {
         let tree = Tree::of_plain(value);
         let mut fits = true;
-        fit::fit("output", name, &tree, &Type::of_schema(&self.schema), &mut |misfit| {
+        fit::fit("the component's output", name, &tree, &Type::of_schema(&self.schema), &mut |misfit| {
             fits = false;
             tell(misfit);
         });

@@ -199,7 +199,7 @@ impl Collector {
         if self.names > 100 {
             return None;
         }
-        did_you_mean(name, known).map(|known| format!("did you mean `{known}`?"))
+        near(name, known)
     }
 
     /// As [`Collector::suggest`]; if none is near, those that there are, as far as they are few enough to be read.
@@ -208,17 +208,8 @@ impl Collector {
         name: &str,
         known: impl IntoIterator<Item = &'a str> + Clone,
     ) -> Option<String> {
-        let hint = self.suggest(name, known.clone());
-        if hint.is_some() || self.names > 100 {
-            return hint;
-        }
-        let names: Vec<String> = known.into_iter().take(NAMES_LISTED + 1).map(|name| format!("`{name}`")).collect();
-        match names.len() {
-            0 => None,
-            count if count > NAMES_LISTED => Some(format!("there are {} and others", names[..NAMES_LISTED].join(", "))),
-            1 => Some(format!("there is {}", names[0])),
-            _ => Some(format!("there are {}", names.join(", "))),
-        }
+        self.names += 1;
+        if self.names > 100 { None } else { near_or_all(name, known) }
     }
 
     /// Sorted by place. The last says how many were left out, if any.
@@ -239,6 +230,23 @@ impl Collector {
 /// Brings diagnostics into the order of the places that they speak of.
 pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_key(|found| (found.span.start, found.span.end, found.severity));
+}
+
+fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    did_you_mean(name, known).map(|known| format!("did you mean `{known}`?"))
+}
+
+/// As a hint, the name that may have been meant; if none is near, those that there are, as far as a line has room for them.
+pub fn near_or_all<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Option<String> {
+    near(name, known.clone()).or_else(|| {
+        let names: Vec<String> = known.into_iter().take(NAMES_LISTED + 1).map(|name| format!("`{name}`")).collect();
+        match names.len() {
+            0 => None,
+            count if count > NAMES_LISTED => Some(format!("there are {} and others", names[..NAMES_LISTED].join(", "))),
+            1 => Some(format!("there is {}", names[0])),
+            _ => Some(format!("there are {}", names.join(", "))),
+        }
+    })
 }
 
 /// The name among `known` that is nearest to `name`, if it is near: at most a third of its letters differ.

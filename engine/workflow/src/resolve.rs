@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::description::Component;
-use crate::diagnostic::{Collector, Diagnostic, allow, did_you_mean};
+use crate::diagnostic::{Collector, Diagnostic, allow, near_or_all};
 use crate::plan::{BodyId, Concurrency, Join, Output, Plan, PluginId, PoolId, Rest, StepNo, WhenBusy};
 use crate::rule::{Certainty, Expression, Fault, Guard, Known, Local, Mention, StepKnown, Template, Tree, infer};
 use crate::schema::{Kinds, Type};
@@ -370,9 +370,9 @@ struct Here<'h, 'a> {
 
 impl<'a> Here<'_, 'a> {
     /// Comparing with every name of a large file costs time, so that after a hundred searches there are no more.
-    fn similar(&self, name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    fn similar_or_all(&self, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
         self.suggestions.set(self.suggestions.get() + 1);
-        if self.suggestions.get() > 100 { None } else { did_you_mean(name, known) }
+        if self.suggestions.get() > 100 { None } else { near_or_all(name, known) }
     }
 }
 
@@ -384,8 +384,8 @@ impl<'a> Known<'a> for Here<'_, 'a> {
         }
     }
 
-    fn similar_input(&self, name: &str) -> Option<&'a str> {
-        self.similar(name, self.declared.inputs.keys().copied())
+    fn hint_at_input(&self, name: &str) -> Option<String> {
+        self.similar_or_all(name, self.declared.inputs.keys().copied())
     }
 
     fn step(&self, name: &str) -> StepKnown<'a> {
@@ -416,9 +416,28 @@ impl<'a> Known<'a> for Here<'_, 'a> {
         self.is_list
     }
 
-    fn similar_step(&self, name: &str) -> Option<&'a str> {
-        let names = self.frames.iter().rev().flat_map(|frame| frame.steps);
-        self.similar(name, names.map(|(name, _)| name.get_ref().as_str()))
+    fn hint_at_step(&self, name: &str) -> Option<String> {
+        let others = self.frames.iter().rev().flat_map(|frame| {
+            frame.steps.iter().enumerate().filter(|(at, _)| frame.at != Some(*at)).map(|(_, (name, _))| name)
+        });
+        self.similar_or_all(name, others.map(|name| name.get_ref().as_str()))
+    }
+
+    fn ways(&self, name: &str) -> Option<Vec<&'static str>> {
+        let frame = self.frames.last()?;
+        let asked = frame.graph.index(name)?;
+        // Its `undo` and the rules between its rounds are looked at without what a step's `when` makes sure of.
+        if frame.is_done && frame.at != Some(asked) {
+            return None;
+        }
+        let spec = &frame.steps[asked].1;
+        let wait = spec.wait.as_ref().filter(|wait| !wait.incomplete && spec.foreach.is_none())?;
+        let ways = [
+            ("time", wait.duration.is_some() || wait.until.is_some()),
+            ("signal", wait.signal.is_some()),
+            ("approval", wait.approval.is_some()),
+        ];
+        Some(ways.into_iter().filter(|(_, is_meant)| *is_meant).map(|(way, _)| way).collect())
     }
 }
 

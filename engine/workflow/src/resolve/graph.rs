@@ -245,7 +245,9 @@ impl<'a> Graph<'a> {
             out.push(Diagnostic::error("unknown-state", span.clone(), message).label("unknown state").hint(hint));
         }
         if step.is_none() {
-            let hint = out.suggest_or_list(name, steps.iter().map(|(name, _)| name.get_ref().as_str()));
+            let others = steps.iter().enumerate().filter(|(other, _)| *other != at);
+            let hint = out.suggest_or_list(name, others.map(|(_, (name, _))| name.get_ref().as_str()));
+            let hint = hint.or_else(|| (steps.len() == 1).then(|| "there is no other step here".to_owned()));
             out.push(unknown("step", "unknown-step", name, span.clone(), hint));
         }
         if step == Some(at) {

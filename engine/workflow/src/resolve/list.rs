@@ -195,7 +195,8 @@ impl<'a> Resolver<'a, '_, '_> {
                 }
                 _ => {
                     let found = Diagnostic::error("items", list.span.clone(), "`zip` takes what steps append");
-                    self.out.push(found.label("none of that").hint("write `\"${steps.NAME.items}\"`"));
+                    let hint = "write `\"${steps.NAME.items}\"`; of other lists, go over one, and take `${inputs.OTHER[index]}`";
+                    self.out.push(found.label("none of that").hint(hint));
                 }
             }
         }

@@ -18,6 +18,7 @@ use crate::plan::{
 use crate::rule::{Expression, Rule, Template, Tree, TreeKind, guards};
 use crate::schema::{Type, fit};
 use crate::spec::{LimitSpec, RepeatSpec, RetrySpec, Size, Spanned, StepSpec, Value, ValueKind, WaitSpec, size_bytes};
+use crate::units::bytes_text;
 
 /// The most attempts. 1,000: with the longest sensible delay of an hour, six weeks.
 pub(crate) const ATTEMPTS_MAX: i64 = 1_000;
@@ -416,7 +417,8 @@ impl<'a> Resolver<'a, '_, '_> {
         };
         if let Some(schema) = schema.filter(|_| spec.with.is_some() || !spec.incomplete) {
             let mut misfits = Vec::new();
-            fit::fit("input", "with", &tree, &Type::of_schema(schema), &mut |misfit| misfits.push(misfit));
+            let part = if spec.workflow.is_some() { "the workflow's input" } else { "the component's input" };
+            fit::fit(part, "with", &tree, &Type::of_schema(schema), &mut |misfit| misfits.push(misfit));
             if let (true, Some(value), Some(validator)) = (misfits.is_empty(), tree.constant(), validator) {
                 fit::validate("with", &tree, &value, validator, &mut |misfit| misfits.push(misfit));
             }
@@ -577,13 +579,4 @@ fn limits(spec: &LimitSpec, out: &mut Collector) -> Limits {
         limits.process_cpu_ms = ms;
     }
     limits
-}
-
-fn bytes_text(bytes: u64) -> String {
-    for (unit, name) in [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")] {
-        if bytes >= unit && bytes.is_multiple_of(unit) {
-            return format!("{}{name}", bytes / unit);
-        }
-    }
-    format!("{bytes}B")
 }

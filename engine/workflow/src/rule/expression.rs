@@ -36,7 +36,28 @@ pub const LOOP_NESTING_MAX: usize = 2;
 /// The names that expressions start from.
 const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow", "item", "index", "previous", "outer", "items"];
 
-const LOOPS: &[&str] = &["all", "exists", "exists_one", "filter", "map"];
+pub(super) const LOOPS: &[&str] = &["all", "exists", "exists_one", "filter", "map"];
+
+/// What other languages call functions of ours.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("length", "size"),
+    ("len", "size"),
+    ("count", "size"),
+    ("lower", "lowerAscii"),
+    ("upper", "upperAscii"),
+    ("strip", "trim"),
+    ("includes", "contains"),
+    ("some", "exists"),
+    ("any", "exists"),
+    ("every", "all"),
+    ("float", "double"),
+    ("number", "double"),
+    ("str", "string"),
+    ("toString", "string"),
+    ("text", "string"),
+    ("exist", "exists"),
+    ("defined", "has"),
+];
 
 /// What is wrong with an expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +92,7 @@ impl Fault {
         self
     }
 
-    fn maybe_hint(mut self, hint: Option<String>) -> Fault {
+    pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Fault {
         self.hint = hint;
         self
     }
@@ -871,10 +892,8 @@ impl Lowering<'_> {
         let function = FUNCTIONS.iter().find(|function| function.name == name);
         let kind = match (function, target.is_some()) {
             (None, _) => {
-                let known = FUNCTIONS.iter().map(|function| function.name).chain(LOOPS.iter().copied()).chain(["has"]);
-                let hint = did_you_mean(name, known).map(|known| format!("did you mean `{known}`?"));
                 let fault = Fault::new("rule-call", word, format!("there is no function `{name}`"));
-                self.fault(fault.label("unknown function").maybe_hint(hint))
+                self.fault(fault.label("unknown function").hint(hint_at_function(name)))
             }
             (Some(function), true) if !function.method => {
                 let fault = Fault::new("rule-call", word, format!("`{name}` is not called on a value"));
@@ -894,5 +913,15 @@ impl Lowering<'_> {
             (Some(function), _) => Kind::Call(function, args),
         };
         Expr { span, kind }
+    }
+}
+
+/// What to call instead of a function that there is not.
+fn hint_at_function(name: &str) -> String {
+    let known = || FUNCTIONS.iter().map(|function| function.name).chain(LOOPS.iter().copied()).chain(["has"]);
+    let elsewhere = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
+    match elsewhere.or_else(|| did_you_mean(name, known())) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("the functions are {}", known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     }
 }

@@ -16,16 +16,45 @@ use crate::schema::{Kinds, Member, Type};
 pub(crate) trait Known<'s> {
     /// The type of an input, if there is one of this name.
     fn input(&self, name: &str) -> Option<Type<'s>>;
-    /// The input that may have been meant.
-    fn similar_input(&self, name: &str) -> Option<&'s str>;
+    /// What to write instead of the name of an input that there is not.
+    fn hint_at_input(&self, name: &str) -> Option<String>;
     /// A step, seen from here.
     fn step(&self, name: &str) -> StepKnown<'s>;
     /// The type of what only items and rounds have, those so many of them further out, if this is within one.
     fn local(&self, local: Local, outer: u8) -> Option<Type<'s>>;
     /// Whether the expression as a whole is a list that is worked on item by item, which may still grow.
     fn is_list(&self) -> bool;
-    /// The step that may have been meant.
-    fn similar_step(&self, name: &str) -> Option<&'s str>;
+    /// What to write instead of the name of a step that there is not.
+    fn hint_at_step(&self, name: &str) -> Option<String>;
+    /// What may end the waiting of a step, of [`WAYS`]; `None` if it does not wait, or if more is known of it than is seen here.
+    fn ways(&self, step: &str) -> Option<Vec<&'static str>>;
+}
+
+/// What may end a step's waiting, as its answer says `by` what; then what a condition makes sure of by asking for that.
+const WAYS: [(&str, &str, &str); 3] = [
+    ("time", "by time", "not by time"),
+    ("signal", "by signal", "not by signal"),
+    ("approval", "by approval", "not by approval"),
+];
+
+/// What ends a waiting whose answer has this member.
+fn way_of(member: &str) -> Option<&'static str> {
+    match member {
+        "who" | "note" => Some("approval"),
+        "data" => Some("signal"),
+        _ => None,
+    }
+}
+
+/// The step of `steps.NAME.output`.
+fn step_of_output(part: &Expr) -> Option<&str> {
+    match &part.kind {
+        Kind::Member(of, name) if &**name == "output" => match &of.kind {
+            Kind::Step(step) => Some(step),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// What is known of a step, seen from the place of an expression.
@@ -61,7 +90,7 @@ pub(crate) enum Certainty {
     Open,
 }
 
-/// What a condition makes sure to be there: a step's name, and `output` or `failure`.
+/// What a condition makes sure of: a step's name, and that it has an `output` or a `failure`, or what ended its waiting.
 pub(crate) type Guard = (Box<str>, &'static str);
 
 /// What is there if a rule holds.
@@ -86,14 +115,29 @@ fn collect_guards(condition: &Expr, holds: bool, guards: &mut Vec<Guard>) {
             {
                 guards.push((step.clone(), what));
             }
+            if let Kind::Member(of, name) = &member.kind
+                && let (Some(step), Some(way)) = (step_of_output(of), way_of(name))
+            {
+                guards.extend(WAYS.iter().filter(|(known, ..)| *known == way).map(|(_, by, _)| (step.into(), *by)));
+            }
         }
-        (Kind::Binary(Operator::Equal, a, b), true) | (Kind::Binary(Operator::NotEqual, a, b), false) => {
+        (Kind::Binary(operator @ (Operator::Equal | Operator::NotEqual), a, b), _) => {
+            let is_equal = (*operator == Operator::Equal) == holds;
             for (path, literal) in [(a, b), (b, a)] {
-                if let (Kind::Member(of, name), Kind::Literal(Value::String(status))) = (&path.kind, &literal.kind)
-                    && let (Kind::Step(step), "status") = (&of.kind, &**name)
-                {
-                    guards.extend((status == "succeeded").then(|| (step.clone(), "output")));
-                    guards.extend((status == "failed").then(|| (step.clone(), "failure")));
+                let (Kind::Member(of, name), Kind::Literal(Value::String(text))) = (&path.kind, &literal.kind) else {
+                    continue;
+                };
+                match (&of.kind, &**name) {
+                    (Kind::Step(step), "status") if is_equal => {
+                        guards.extend((text == "succeeded").then(|| (step.clone(), "output")));
+                        guards.extend((text == "failed").then(|| (step.clone(), "failure")));
+                    }
+                    (_, "by") => {
+                        let way = WAYS.iter().find(|(known, ..)| known == text);
+                        let Some((step, (_, by, not_by))) = step_of_output(of).zip(way) else { continue };
+                        guards.push((step.into(), if is_equal { by } else { not_by }));
+                    }
+                    _ => (),
                 }
             }
         }
@@ -219,6 +263,9 @@ impl<'s> Typing<'_, 's> {
                     {
                         self.of(of);
                     }
+                    Kind::Member(of, name) if step_of_output(of).is_some() && way_of(name).is_some() => {
+                        self.of(of);
+                    }
                     _ => drop(self.of(member)),
                 }
                 Type::of_kinds(Kinds::BOOL)
@@ -284,9 +331,10 @@ impl<'s> Typing<'_, 's> {
         match self.known.step(name) {
             StepKnown::Finished { output, failure, certainty } => return Some((output, failure, certainty)),
             StepKnown::Missing => {
-                let similar = self.known.similar_step(name).map(str::to_owned).or_else(|| self.dashed(part, name));
+                let dashed = self.dashed(part, name).map(|whole| format!("did you mean `{whole}`?"));
+                let hint = dashed.or_else(|| self.known.hint_at_step(name));
                 let fault = Fault::new("unknown-step", part.span.clone(), format!("there is no step `{name}`"));
-                self.fault(suggest(fault.label("unknown step"), similar));
+                self.fault(fault.label("unknown step").maybe_hint(hint));
             }
             StepKnown::Unfinished { itself: true } => {
                 let fault =
@@ -323,9 +371,9 @@ impl<'s> Typing<'_, 's> {
         match &of.kind {
             Kind::Inputs => {
                 return self.known.input(name).unwrap_or_else(|| {
-                    let similar = self.known.similar_input(name).map(str::to_owned);
+                    let hint = self.known.hint_at_input(name);
                     let fault = Fault::new("unknown-input", tail(of, part), format!("there is no input `{name}`"));
-                    self.fault(suggest(fault.label("unknown input"), similar))
+                    self.fault(fault.label("unknown input").maybe_hint(hint))
                 });
             }
             Kind::Step(_) if name == "items" => {
@@ -386,6 +434,9 @@ impl<'s> Typing<'_, 's> {
         if self.faults[before..].iter().any(|fault| !fault.is_doubt) {
             return Type::ANY;
         }
+        if let Some(fault) = self.ended_otherwise(part, of, name) {
+            return self.fault(fault);
+        }
         if !container.kinds.is_none() && !container.kinds.meets(Kinds::OBJECT) {
             let message = format!("`{}` is {}, which has no `{name}`", self.text(of), container.kinds);
             return self.fault(Fault::new("unknown-path", tail(of, part), message).label("not there"));
@@ -414,6 +465,34 @@ impl<'s> Typing<'_, 's> {
         }
     }
 
+    /// What is wrong with asking a step that has waited for what only a signal or an approval brings.
+    fn ended_otherwise(&self, part: &Expr, of: &Expr, name: &str) -> Option<Fault> {
+        let (step, way) = step_of_output(of).zip(way_of(name))?;
+        let ways = self.known.ways(step)?;
+        let may_be = |(known, by, not_by): &&(&str, &'static str, &'static str)| {
+            let is_another = WAYS.iter().any(|(_, other, _)| other != by && self.is_guarded(step, other));
+            ways.contains(known) && !self.is_guarded(step, not_by) && !is_another
+        };
+        let left: Vec<&str> = WAYS.iter().filter(may_be).map(|(known, ..)| *known).collect();
+        if left.is_empty() || left == [way] {
+            return None;
+        }
+        let (path, output) = (self.text(part), self.text(of));
+        if !left.contains(&way) {
+            let message = format!("there is no `{name}` in `{output}` here: that comes with {}", a_way(way));
+            let found = left.iter().map(|left| a_way(left)).collect::<Vec<_>>().join(" or ");
+            let fault = Fault::new("unknown-path", tail(of, part), message);
+            return Some(fault.label(format!("the waiting was ended by {found}")));
+        }
+        let others: Vec<&str> = left.iter().filter(|other| **other != way).map(|other| a_way(other)).collect();
+        let message =
+            format!("the waiting of `{step}` may have been ended by {}, which leaves no `{name}`", others.join(" or "));
+        let hint =
+            format!("ask first: `{output}.by == '{way}' ? {path} : …` here, or `{output}.by == '{way}'` in `when`");
+        let fault = Fault::new("optional-path", part.span.clone(), message);
+        Some(fault.label(format!("only with {}", a_way(way))).hint(hint))
+    }
+
     fn is_guarded(&self, step: &str, what: &str) -> bool {
         self.guards.iter().any(|(guarded, there)| **guarded == *step && *there == what)
     }
@@ -436,7 +515,19 @@ impl<'s> Typing<'_, 's> {
         let (left, right) = (self.of(a), self.of(b));
         let unfit = |typing: &mut Self| {
             let message = format!("`{}` can't take {} and {}", operator.sign(), left.kinds, right.kinds);
-            typing.fault(Fault::new("rule-type", part.span.clone(), message).label("can't work"))
+            let is_text = |kinds: Kinds| !kinds.is_none() && kinds.within(Kinds::TEXT);
+            let is_number = |kinds: Kinds| !kinds.is_none() && kinds.within(Kinds::NUMBER);
+            let (first, second) = (typing.text(a), typing.text(b));
+            let hint = match operator {
+                Operator::Add if is_text(left.kinds) && is_number(right.kinds) => {
+                    Some(format!("`{first} + string({second})` is a string, `double({first}) + {second}` a number"))
+                }
+                Operator::Add if is_number(left.kinds) && is_text(right.kinds) => {
+                    Some(format!("`string({first}) + {second}` is a string, `{first} + double({second})` a number"))
+                }
+                _ => None,
+            };
+            typing.fault(Fault::new("rule-type", part.span.clone(), message).label("can't work").maybe_hint(hint))
         };
         // What already is wrong is not said twice.
         if left.kinds.is_none() || right.kinds.is_none() {
@@ -552,9 +643,11 @@ fn tail(of: &Expr, part: &Expr) -> Range<usize> {
     of.span.end.min(part.span.end)..part.span.end
 }
 
-fn suggest(fault: Fault, similar: Option<String>) -> Fault {
-    match similar {
-        Some(similar) => fault.hint(format!("did you mean `{similar}`?")),
-        None => fault,
+/// One of [`WAYS`] in a sentence.
+fn a_way(way: &str) -> &'static str {
+    match way {
+        "signal" => "a signal",
+        "approval" => "an approval",
+        _ => "time",
     }
 }

@@ -13,7 +13,7 @@ use crate::rule::{Text, Tree, TreeKind, regex};
 /// How many characters of a schema's description are shown: three lines.
 const DESCRIPTION_SHOWN: usize = 240;
 
-/// Tells every misfit of `tree`, which is called `name` in messages and is the component's `part`: its input or its output.
+/// Tells every misfit of `tree`, which is called `name` in messages; it is `part`, such as `the component's input`.
 pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: &mut dyn FnMut(Diagnostic)) {
     let kinds = match &tree.kind {
         TreeKind::Text(Text::Hole(hole)) => hole.kinds.get(),
@@ -23,7 +23,10 @@ pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: 
         return if !kinds.is_none() {
             let message = format!("`{name}` has to be {}, not {kinds}", wanted.kinds);
             let found = Diagnostic::error("wrong-type", tree.span.clone(), message);
-            tell(found.label(kinds.to_string()).maybe_hint(unquoted(tree, wanted.kinds)));
+            let hint = unquoted(tree, wanted.kinds)
+                .or_else(|| in_brackets(tree, wanted))
+                .or_else(|| as_text(tree, wanted.kinds));
+            tell(found.label(kinds.to_string()).maybe_hint(hint));
         };
     }
     if let (Some(options), Some(value)) = (wanted.options(), tree.constant())
@@ -70,7 +73,7 @@ pub(crate) fn fit(part: &str, name: &str, tree: &Tree, wanted: &Type<'_>, tell: 
                             None if names.is_empty() => None,
                             None => Some(format!("it has {}", quoted(&names))),
                         };
-                        let message = format!("the component's {part} has no `{path}`");
+                        let message = format!("{part} has no `{path}`");
                         let found = match forbidden {
                             true => Diagnostic::error("unknown-property", span.clone(), message),
                             false => Diagnostic::warning("unknown-property", span.clone(), message),
@@ -100,6 +103,26 @@ fn unquoted(tree: &Tree, wanted: Kinds) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     let kinds = Kinds::of(&value);
     (kinds.within(Kinds::NUMBER.or(Kinds::BOOL)) && kinds.meets(wanted)).then(|| format!("write {text} without quotes"))
+}
+
+/// A text where a list of texts is wanted, as people write a command line.
+fn in_brackets(tree: &Tree, wanted: &Type<'_>) -> Option<String> {
+    let TreeKind::Text(Text::Plain(text)) = &tree.kind else { return None };
+    if !wanted.kinds.meets(Kinds::LIST) || !wanted.items().kinds.meets(Kinds::TEXT) {
+        return None;
+    }
+    let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+    Some(match words.len() {
+        0 | 1 => format!("write `[{text:?}]`"),
+        _ => format!("write `[{}]`, or `[{text:?}]` if that is one", words.join(", ")),
+    })
+}
+
+/// A number or a boolean where text is wanted.
+fn as_text(tree: &Tree, wanted: Kinds) -> Option<String> {
+    let TreeKind::Text(Text::Hole(hole)) = &tree.kind else { return None };
+    let is_plain = hole.kinds.get().within(Kinds::NUMBER.or(Kinds::BOOL));
+    (is_plain && wanted.meets(Kinds::TEXT)).then(|| format!("write `${{string({})}}`", hole.expression.text().trim()))
 }
 
 /// What the schema says for people about a text: examples, or else what it is for. A pattern is for machines.

@@ -109,8 +109,10 @@ pub(super) fn expand<'i>(text: &str, mut document: DeTable<'i>) -> Expanded<'i> 
     expander.frames.push(Frame::of(vars.unwrap_or_default()));
     let defaults = defaults.map(|mut defaults| {
         expander.values_of(Table::Defaults, &mut defaults);
-        expander.defaults = defaults.clone();
-        expander.defaults.remove("grant");
+        // What is no default is told there, and not of every step that would have it.
+        let is_known = |key: &Key<'i>| Table::Defaults.key(key.get_ref()).is_some();
+        let known = defaults.iter().filter(|(key, _)| is_known(key));
+        expander.defaults = known.map(|(key, item)| (key.clone(), item.clone())).collect();
         defaults
     });
     expander.values_of(Table::Workflow, &mut document);

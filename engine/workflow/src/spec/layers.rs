@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Source;
 use super::read::{Item, wrong_type};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean, near_or_all};
 
 /// After so many faults there are no more hints at similar names: comparing with all of them costs time.
 const SUGGESTIONS_MAX: usize = 100;
@@ -132,26 +132,42 @@ fn remove(document: &mut DeTable<'_>, keys: &Item<'_>, faults: &mut Vec<Diagnost
             continue;
         };
         let (around, name) = path.rsplit_once('.').map_or((None, path), |(around, name)| (Some(around), name));
-        let mut table = Some(&mut *document);
-        for part in around.iter().flat_map(|around| around.split('.')) {
-            table = table.and_then(|table| table.get_mut(part)).and_then(|item| match item.get_mut() {
-                DeValue::Table(table) => Some(table),
-                _ => None,
-            });
-        }
-        let is_removed = table.as_mut().is_some_and(|table| table.remove(name).is_some());
-        if !is_removed {
-            let similar = table.as_ref().and_then(|table| {
-                did_you_mean(name, table.keys().map(|key| key.get_ref().as_ref())).map(str::to_owned)
-            });
+        if take(document, around, name).is_none() {
             let found = Diagnostic::error("unknown-key", item.span(), format!("there is no `{path}` to be removed"));
-            let hint = similar.map(|similar| match around {
-                Some(around) => format!("did you mean `{around}.{similar}`?"),
-                None => format!("did you mean `{similar}`?"),
-            });
+            let hint = if faults.len() < SUGGESTIONS_MAX { hint_at(document, path) } else { None };
             faults.push(found.label("not in the files below").maybe_hint(hint));
         }
     }
+}
+
+fn take<'i>(document: &mut DeTable<'i>, around: Option<&str>, name: &str) -> Option<Item<'i>> {
+    let mut table = document;
+    for part in around.iter().flat_map(|around| around.split('.')) {
+        let DeValue::Table(inner) = table.get_mut(part)?.get_mut() else { return None };
+        table = inner;
+    }
+    table.remove(name)
+}
+
+/// What a path may have meant that leads nowhere: the keys that there are where it leaves the document.
+fn hint_at(document: &DeTable<'_>, path: &str) -> Option<String> {
+    let mut table = document;
+    let mut known: Vec<&str> = Vec::new();
+    for part in path.split('.') {
+        let Some(item) = table.get(part) else {
+            let around: String = known.iter().map(|part| format!("{part}.")).collect();
+            // More than a hint lists are not needed to know that there are more.
+            let paths: Vec<String> = table.keys().take(16).map(|key| format!("{around}{}", key.get_ref())).collect();
+            let similar = did_you_mean(part, table.keys().map(|key| key.get_ref().as_ref()));
+            return match similar {
+                Some(similar) => Some(format!("did you mean `{around}{similar}`?")),
+                None => near_or_all("", paths.iter().map(String::as_str)),
+            };
+        };
+        known.push(part);
+        table = item.get_ref().as_table()?;
+    }
+    None
 }
 
 fn merge<'i>(below: &mut DeTable<'i>, overlay: DeTable<'i>, level: Level, faults: &mut Vec<Diagnostic>) {

@@ -45,6 +45,9 @@ const ELSEWHERE: &[(Table, &str, &str)] = &[
     (Table::Step, "inputs", "with"),
     (Table::Step, "limits", "limit"),
     (Table::Step, "permissions", "grant"),
+    (Table::Step, "retries", "retry"),
+    (Table::Undo, "retries", "retry"),
+    (Table::Defaults, "retries", "retry"),
     (Table::Retry, "max-attempts", "attempts"),
     (Table::Retry, "backoff", "factor"),
     (Table::Workflow, "jobs", "steps"),
@@ -120,7 +123,7 @@ fn read<T>(
     for file in source.files() {
         let (document, errors) = DeTable::parse_recoverable(&source.text[file.clone()]);
         is_toml &= errors.is_empty();
-        errors.iter().for_each(|error| reader.out.push(no_toml(error, &file)));
+        errors.iter().for_each(|error| reader.out.push(no_toml(error, &file, &source.text)));
         let document = document.into_inner();
         match &mut whole {
             None => whole = Some(document),
@@ -133,12 +136,17 @@ fn read<T>(
 }
 
 /// `file`: where its text is in the source's.
-fn no_toml(error: &toml::de::Error, file: &Range<usize>) -> Diagnostic {
+fn no_toml(error: &toml::de::Error, file: &Range<usize>, text: &str) -> Diagnostic {
     let span = error.span().map_or(file.end..file.end, |span| file.start + span.start..file.start + span.end);
     let (message, expected) = match error.message().split_once(", expected ") {
         Some((message, expected)) => (message, Some(format!("expected {expected}"))),
         None => (error.message(), None),
     };
+    let key = text.get(span.clone()).filter(|key| message == "duplicate key" && !key.is_empty());
+    if let Some(key) = key {
+        let message = format!("the key `{key}` is there twice in one table");
+        return Diagnostic::error("not-toml", span.clone(), message).label("the second one");
+    }
     Diagnostic::error("not-toml", span, message).label(expected.unwrap_or_default())
 }
 
@@ -806,7 +814,9 @@ impl Reader {
         mut read: impl FnMut(&mut Reader, &Item<'_>) -> Option<T>,
     ) -> Option<Spanned<Vec<T>>> {
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong(wrong_type(key, "an array", value), value);
+            let fault = wrong_type(key, "an array", value);
+            let text = value.get_ref().as_str().map(|text| format!("write `{key} = [{text:?}]`"));
+            self.wrong(fault.maybe_hint(text), value);
             return None;
         };
         let items = items.iter().filter_map(|item| read(self, item)).collect();
@@ -816,6 +826,15 @@ impl Reader {
     fn strings(&mut self, key: &str, value: &Item<'_>) -> Option<Spanned<Vec<Spanned<String>>>> {
         self.list(key, value, |reader, item| match item.get_ref().as_str() {
             Some(text) if !reader.origins.is_faulty(&item.span()) => Some(Spanned::new(item.span(), text.to_owned())),
+            _ if item.get_ref().is_array() => {
+                let message = format!("`{key}` is an array of strings, and in it is another array");
+                let fault = Diagnostic::error("wrong-type", item.span(), message).label("an array within the array");
+                let hint = format!(
+                    "leave out one pair of brackets: `{key} = [\"…\"]`, or `{key} = \"${{vars.…}}\"` if a var has them"
+                );
+                reader.wrong(fault.hint(hint), item);
+                None
+            }
             _ => {
                 reader.wrong(wrong_type(key, "an array of strings", item), item);
                 None
