@@ -16,9 +16,13 @@ use crate::json::Json;
 use crate::permission::cover::covers;
 use crate::plan::{BodyId, Opens, Plan, ScopeCount, Step, StepNo, Wait, Work};
 use crate::preview::need_text;
+use crate::units::bytes_text;
 
 /// How many characters of a value are told; with `--json` there is all of it.
 const VALUE_SHOWN: usize = 120;
+
+/// How many of them come before the first that differs, where that is far behind.
+const VALUE_BEFORE: usize = 40;
 
 /// What differs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -119,7 +123,7 @@ impl Difference {
             }
             // Grants have been told, in terms of what they allow.
             for key in change.keys.iter().filter(|key| !key.key.starts_with(GRANT)) {
-                let (was, is) = (shown(key.was.as_ref()), shown(key.is.as_ref()));
+                let (was, is) = shown(key);
                 let _ = writeln!(page, "    {}: {was} → {is}", key.key);
             }
         }
@@ -146,11 +150,7 @@ type Keys = BTreeMap<String, Value>;
 /// The parts of a plan, in the order of the file.
 fn outline(plan: &Plan) -> Vec<(String, Keys)> {
     let mut parts = Vec::new();
-    let mut part = |name: String, value: Value| {
-        let mut keys = Keys::new();
-        flatten("", &value, &mut keys);
-        parts.push((name, keys));
-    };
+    let mut part = |name: String, value: Value| parts.push((name, keys_of(&value)));
     let timeout = plan.timeout_ms;
     let priority = Some(plan.priority).filter(|priority| *priority != 0);
     part(
@@ -280,8 +280,7 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
 /// with the component that it runs, and the folder where that matters; without what it is needed for.
 pub(crate) fn own_keys(was: &Plan, step: &Step, is: &Plan, now: &Step) -> Vec<String> {
     let flat = |plan: &Plan, step: &Step| {
-        let mut keys = Keys::new();
-        flatten("", &step_value(plan, step), &mut keys);
+        let mut keys = keys_of(&step_value(plan, step));
         keys.insert("kind".to_owned(), format!("{:?}", step.kind()).into());
         if let Some(uses) = itself(plan, step).uses() {
             let digest = &plan.plugins[uses.plugin.index()].component.digest;
@@ -422,6 +421,67 @@ fn reach(grant: &str, value: Option<&Value>) -> BTreeSet<String> {
     }
 }
 
+/// The keys of a plan whose values are milliseconds, and what a workflow file calls them.
+const DURATIONS: &[(&str, &str)] = &[
+    ("timeout-ms", "timeout"),
+    ("workflow.timeout-ms", "workflow.timeout"),
+    ("wait.for-ms", "wait.for"),
+    ("retry.delay-ms", "retry.delay"),
+    ("retry.max-delay-ms", "retry.max-delay"),
+    ("repeat.delay-ms", "repeat.delay"),
+];
+
+/// Other keys that a workflow file calls otherwise than a plan.
+const WRITTEN: &[(&str, &str)] = &[
+    ("wait.approval.by", "wait.approval"),
+    ("wait.approval.question", "wait.question"),
+    ("foreach.list", "foreach"),
+    ("foreach.parallel", "parallel"),
+];
+
+/// The keys whose values are bytes.
+const SIZES: &[&str] = &["limit.memory", "limit.output", "limit.log", "limit.process-output", "limit.artifact"];
+
+/// A part's values, as they would be written in a workflow file.
+fn keys_of(value: &Value) -> Keys {
+    let mut keys = Keys::new();
+    flatten("", value, &mut keys);
+    for (key, written) in DURATIONS {
+        if let Some(value) = keys.remove(*key) {
+            let value = value.as_u64().map_or(value, |ms| duration_text(ms).into());
+            keys.insert((*written).to_owned(), value);
+        }
+    }
+    for key in SIZES {
+        if let Some(value) = keys.get_mut(*key) {
+            *value = value.as_u64().map_or_else(|| value.clone(), |bytes| bytes_text(bytes).into());
+        }
+    }
+    for (key, written) in WRITTEN {
+        if let Some(value) = keys.remove(*key) {
+            keys.insert((*written).to_owned(), value);
+        }
+    }
+    keys
+}
+
+/// Whether a key's value is a duration or a size, which are read without their quotes.
+fn is_quantity(key: &str) -> bool {
+    SIZES.contains(&key) || DURATIONS.iter().any(|(_, written)| *written == key)
+}
+
+/// As a workflow file has it: `250ms`, `1m30s`.
+fn duration_text(ms: u64) -> String {
+    let (mut rest, mut text) = (ms, String::new());
+    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if rest >= length {
+            let _ = write!(text, "{}{unit}", rest / length);
+            rest %= length;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 /// Objects by the paths of their members; everything else as it is.
 fn flatten(path: &str, value: &Value, keys: &mut Keys) {
     match value {
@@ -442,10 +502,22 @@ fn to_value(part: &impl Serialize) -> Value {
     serde_json::to_value(part).expect("a plan holds nothing that JSON can't")
 }
 
-fn shown(value: Option<&Json>) -> String {
-    let Some(value) = value else { return "nothing".to_owned() };
-    match value.as_str().char_indices().nth(VALUE_SHOWN) {
-        Some((end, _)) => format!("{}…", &value.as_str()[..end]),
-        None => value.as_str().to_owned(),
-    }
+/// Both values. Of long ones what is around the first character that differs: cut at the end, both may look alike.
+fn shown(key: &KeyChange) -> (String, String) {
+    let text = |value: &Option<Json>| -> Vec<char> {
+        let text = value.as_ref().map_or("nothing", Json::as_str);
+        let bare = if is_quantity(&key.key) { text.trim_matches('"') } else { text };
+        bare.chars().collect()
+    };
+    let (was, is) = (text(&key.was), text(&key.is));
+    let alike = was.iter().zip(&is).take_while(|(was, is)| was == is).count();
+    let is_late = alike + VALUE_BEFORE > VALUE_SHOWN && was.len().max(is.len()) > VALUE_SHOWN;
+    let from = if is_late { alike.saturating_sub(VALUE_BEFORE) } else { 0 };
+    let cut = |text: &[char]| {
+        let before = if from > 0 { "…" } else { "" };
+        let after = if text.len() > from + VALUE_SHOWN { "…" } else { "" };
+        let shown: String = text.iter().skip(from).take(VALUE_SHOWN).collect();
+        format!("{before}{shown}{after}")
+    };
+    (cut(&was), cut(&is))
 }

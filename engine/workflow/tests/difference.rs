@@ -121,7 +121,7 @@ fn keys_are_told_with_both_values_and_parts_with_a_sign() {
 ~ pools.compiler
     size: 2 → 3
 ~ steps.build
-    timeout-ms: 300000 → nothing
+    timeout: 5m → nothing
     with.args: ["build","${inputs.commit}"] → ["test","${inputs.commit}"]
 + steps.audit
 - steps.scan
@@ -235,12 +235,12 @@ fn steps_within_steps_are_compared_by_their_paths() {
 ~ steps.deploy
     outputs.digest: "${steps.push.output}" → "${steps.push.status}"
     retry.attempts: 1 → 2
-    timeout-ms: 300000 → nothing
+    timeout: 5m → nothing
 ~ steps.deploy.steps.ready
-    wait.approval.by: nothing → ["ann"]
-    wait.for-ms: 600000 → nothing
+    wait.approval: nothing → ["ann"]
+    wait.for: 10m → nothing
 ~ steps.suites
-    foreach.list: ["a","b"] → ["a","b","c"]
+    foreach: ["a","b"] → ["a","b","c"]
 ~ steps.poll
     repeat.max: 3 → 4
 
@@ -295,5 +295,54 @@ fn the_steps_of_a_sub_workflow_are_told_once_even_if_it_opens_itself() {
     let was = plan_with(toml, &[("again.toml", again)]);
     let is = plan_with(toml, &[("again.toml", &again.replace("[steps.work]", "[steps.work]\ntimeout = \"1m\""))]);
     let page = Difference::of_plans(&was, &is).page();
-    assert_eq!(page, "~ steps.one.steps.work\n    timeout-ms: nothing → 60000\n\n1 part has changed\n");
+    assert_eq!(page, "~ steps.one.steps.work\n    timeout: nothing → 1m\n\n1 part has changed\n");
+}
+
+#[test]
+fn keys_and_values_are_told_as_the_file_has_them() {
+    let was = r#"
+        timeout = "1m"
+        [steps.a]
+        use = "any"
+        retry = { attempts = 2, delay = "1m30s" }
+        limit = { memory = "64MiB" }
+        [steps.many]
+        foreach = ["x"]
+        parallel = 2
+        use = "any"
+    "#;
+    let is = was
+        .replace("timeout = \"1m\"", "timeout = \"5m\"")
+        .replace("1m30s", "250ms")
+        .replace("64MiB", "1GiB")
+        .replace("parallel = 2", "parallel = 3");
+    check(
+        was,
+        &is,
+        "
+~ workflow
+    timeout: 1m → 5m
+~ steps.a
+    limit.memory: 64MiB → 1GiB
+    retry.delay: 1m30s → 250ms
+~ steps.many
+    parallel: 2 → 3
+
+3 parts have changed",
+    );
+}
+
+#[test]
+fn long_values_are_cut_around_what_differs() {
+    let list = |last: &str| {
+        let names: Vec<String> = (0..60).map(|n| format!("\"name-{n:02}\"")).collect();
+        format!("[steps.a]\nuse = \"any\"\nwith = {{ names = [{}, \"{last}\"] }}", names.join(", "))
+    };
+    let before = "\"name-56\",\"name-57\",\"name-58\",\"name-59\",\"";
+    let shown = |last: &str| format!("…{}{last}\"]", &before[before.len() - 40..]);
+    check(
+        &list("one"),
+        &list("two"),
+        &format!("~ steps.a\n    with.names: {} → {}\n\n1 part has changed", shown("one"), shown("two")),
+    );
 }

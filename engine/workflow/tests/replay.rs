@@ -256,7 +256,7 @@ the plan parts from run r at record 6 of 12, 1.0 s after its creation
   step      b
   the run   put `b` in line for its pool
   the plan  would wait 1.0 s longer before the next attempt
-  differs   cache, retry.delay-ms",
+  differs   cache, retry.delay",
     );
     check(
         CACHED,
@@ -267,6 +267,6 @@ the plan parts from run r at record 7 of 14, 1.0 s after its creation
   step      b
   the run   asked the cache about `b`
   the plan  would wait 1.0 s longer before the next attempt
-  differs   retry.delay-ms",
+  differs   retry.delay",
     );
 }
