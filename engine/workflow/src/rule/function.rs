@@ -173,3 +173,29 @@ fn double(args: &[&Value]) -> Result<Value, String> {
     let finite = number.and_then(serde_json::Number::from_f64);
     finite.map(Value::from).ok_or_else(|| format!("{} is no finite number", args[0]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::expression::LOOPS;
+    use super::FUNCTIONS;
+
+    #[test]
+    fn the_page_of_the_language_has_every_function_and_no_other() {
+        let page = include_str!("../../../../docs/workflows.md");
+        let (_, after) = page.split_once("\n### Functions\n").expect("the page has a table of them");
+        let rows =
+            after.lines().skip_while(|line| !line.starts_with('|')).skip(2).take_while(|line| line.starts_with('|'));
+        let calls = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+        let calls = calls.map(|call| call.split('(').next().unwrap_or_default());
+        // Each with whether it is called on a value.
+        let told: BTreeSet<(&str, bool)> =
+            calls.map(|call| call.rsplit_once('.').map_or((call, false), |(_, method)| (method, true))).collect();
+        let methods = FUNCTIONS.iter().filter(|function| function.method).map(|function| (function.name, true));
+        let globals = FUNCTIONS.iter().filter(|function| function.global).map(|function| (function.name, false));
+        let loops = LOOPS.iter().map(|name| (*name, true));
+        let known: BTreeSet<(&str, bool)> = methods.chain(globals).chain(loops).chain([("has", false)]).collect();
+        assert_eq!(told, known);
+    }
+}
