@@ -9,10 +9,6 @@ use downbeat_workflow::run::Run;
 use crate::exit::Fault;
 use crate::resume::load_plan;
 
-/// Up to so many records a run may have that still waits for its group: its creation, and what it was sent meanwhile. Those
-/// with more are not looked at by lists.
-const RECORDS_LOOKED_AT: u64 = 16;
-
 /// The run that has a group.
 pub(crate) fn holder(journal: &Journal, group: &str, but: &RunId) -> Result<Option<RunId>, Fault> {
     let open = RunFilter { state: StateFilter::Open, ..RunFilter::default() };
@@ -31,14 +27,6 @@ pub(crate) fn waits_for(journal: &Journal, run: &Run) -> Result<Option<String>, 
         Some(holder) => format!("waits for run {holder}, which has the group `{group}` and is not over"),
         None => format!("is next in the group `{group}`"),
     }))
-}
-
-/// Whether a run of a list waits for its group.
-pub(crate) fn is_in_line(journal: &Journal, found: &RunSummary) -> Result<bool, Fault> {
-    if found.outcome.is_some() || found.version > RECORDS_LOOKED_AT {
-        return Ok(false);
-    }
-    Ok(in_a_group(journal, found)?.is_some_and(|run| run.is_in_line()))
 }
 
 fn in_a_group(journal: &Journal, found: &RunSummary) -> Result<Option<Run>, Fault> {

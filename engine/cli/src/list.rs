@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 
 use downbeat_journal::{Deleted, Journal, RunFilter, RunSummary};
-use downbeat_workflow::history::is_paused;
+use downbeat_workflow::history::{is_in_line, is_paused};
 
 use crate::arguments::List;
 use crate::exit::{Exit, Fault};
-use crate::group;
 use crate::place::Place;
 use crate::state;
 use crate::table::table_with;
@@ -27,17 +26,13 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     // Before the runs are read: one that ends in between has ended, and one that nobody drives any more is not there yet.
     let driver = place.driver()?;
     let runs = journal.runs(&newest).map_err(Fault::engine)?;
-    // Only runs that are not over are read: how far they are is a fold over their records.
-    let is_paused = |run: &RunSummary| match run.outcome {
-        None => journal.load(&run.id).map(|loaded| is_paused(&loaded.records)).map_err(Fault::engine),
-        Some(_) => Ok(false),
-    };
+    // Only runs that are not over are read, each once: how far they are is a fold over their records.
     let shown = &runs[..runs.len().min(arguments.limit)];
-    let mut in_line = HashSet::new();
-    for run in shown {
-        if group::is_in_line(&journal, run)? {
-            in_line.insert(run.id.clone());
-        }
+    let (mut paused, mut in_line) = (HashSet::new(), HashSet::new());
+    for run in shown.iter().filter(|run| run.outcome.is_none()) {
+        let records = journal.load(&run.id).map_err(Fault::engine)?.records;
+        paused.extend(is_paused(&records).then(|| run.id.clone()));
+        in_line.extend(is_in_line(&records).then(|| run.id.clone()));
     }
     let state = |run: &RunSummary| match state::word(run.outcome, &run.id, driver.as_ref()) {
         "running" if in_line.contains(&run.id) => "waiting",
@@ -53,7 +48,7 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
                 "finished": run.finished.map(units::time),
                 "records": run.version,
             });
-            if is_paused(run)? {
+            if paused.contains(&run.id) {
                 object["paused"] = true.into();
             }
             talk::put_json(&object.to_string())?;
@@ -66,11 +61,11 @@ pub(crate) fn list(place: &Place, arguments: &List) -> Result<Exit, Fault> {
     }
     let row = |run: &RunSummary| {
         let took = run.finished.map_or_else(String::new, |at| units::duration(at.0.saturating_sub(run.created.0)));
-        let paused = if is_paused(run)? { " (paused)" } else { "" };
+        let paused = if paused.contains(&run.id) { " (paused)" } else { "" };
         let state = format!("{}{paused}", state(run));
-        Ok(vec![run.id.to_string(), run.workflow.clone(), state, units::time(run.created), took])
+        vec![run.id.to_string(), run.workflow.clone(), state, units::time(run.created), took]
     };
-    let rows: Vec<Vec<String>> = shown.iter().map(row).collect::<Result<_, Fault>>()?;
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     let headings = ["RUN", "WORKFLOW", "STATE", "CREATED", "TOOK"];
     talk::put_painted(&table_with(&headings, &rows, 2, state::painted))?;
     if shown.len() < runs.len() {

@@ -107,6 +107,15 @@ pub fn is_paused<'r>(records: impl IntoIterator<Item = &'r Record>) -> bool {
     })
 }
 
+/// Whether a run waits for its group, by its records alone: it is none of those that exclude each other yet.
+pub fn is_in_line<'r>(records: impl IntoIterator<Item = &'r Record>) -> bool {
+    records.into_iter().fold(false, |waits, record| match &record.event {
+        Event::RunCreated { group, .. } => group.is_some(),
+        Event::RunAdmitted | Event::RunFinished { .. } => false,
+        _ => waits,
+    })
+}
+
 impl History {
     /// The story that these records tell about a run of this plan.
     ///
