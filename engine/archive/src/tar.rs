@@ -62,7 +62,7 @@ pub(crate) fn end(to: &mut dyn Write) -> io::Result<()> {
     to.write_all(&[0; 2 * BLOCK])
 }
 
-/// Reads a block; `None` at the end of the file, an error within one.
+/// Reads a block. The end of the file is an error, within a block and before one: archives end with blocks of their own.
 pub(crate) fn block(from: &mut dyn Read) -> io::Result<[u8; BLOCK]> {
     let mut block = [0; BLOCK];
     from.read_exact(&mut block)?;

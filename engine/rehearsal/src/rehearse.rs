@@ -108,7 +108,7 @@ pub struct Rehearsal {
     pub records: Vec<Record>,
     /// What each attempt was given: `with`, its holes filled.
     pub inputs: BTreeMap<(StepId, u32), Json>,
-    /// By [`PoolId`]: the most attempts that were in it at once.
+    /// By [`PoolId`]: the most attempts, scopes and waits that had a place in it at once.
     pub peaks: Vec<u32>,
     /// Attempts that nobody had an answer for, each with which one it was at its path: they were in flight until nothing else
     /// could happen.
