@@ -207,7 +207,8 @@ impl Session<'_> {
                 let line = json!({ "file": source.path, "result": "refused", "findings": findings(found, source) });
                 talk::put_json(&line.to_string())?;
             }
-            false => talk::say(&message),
+            false if found.is_empty() => talk::say(&message),
+            false => talk::say(format_args!("\n{message}")),
         }
         let result = CaseResult::Faulty(message, render(found, source, false));
         let case = TestCase { name: "(the file)".to_owned(), elapsed_us: 0, result, timeline: String::new() };

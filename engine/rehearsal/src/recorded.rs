@@ -19,6 +19,8 @@ use crate::rehearse::{Answer, Happening, What};
 /// A recorded run.
 #[derive(Clone, Debug)]
 pub struct Recorded {
+    /// The name of the workflow that it is of.
+    pub(crate) workflow: String,
     /// By path: how its attempts ended, in their order. Those that an engine's end interrupted are none: they were carried
     /// out again.
     answers: HashMap<String, Vec<Answer>>,
@@ -44,6 +46,7 @@ impl Recorded {
     pub fn of(plan: Arc<Plan>, records: &[Record]) -> Result<Recorded, Misplaced> {
         let run = Run::replay(plan, RunId("recorded".into()), records)?;
         let mut recorded = Recorded {
+            workflow: run.plan().name.clone(),
             answers: HashMap::new(),
             inputs: Json::from(serde_json::Value::Object(serde_json::Map::new())),
             seed: 0,

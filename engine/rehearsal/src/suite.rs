@@ -164,6 +164,7 @@ pub fn resolve(file: &TestFile, plan: &Plan, runs: &Runs) -> (Option<Suite>, Vec
         runs,
         recorded: None,
         schemas: plan.plugins.iter().map(schema).collect(),
+        lacking: Vec::new(),
         told: BTreeSet::new(),
         out: Collector::default(),
     };
@@ -182,6 +183,8 @@ struct Resolver<'a> {
     recorded: Option<Arc<Recorded>>,
     /// Of each plugin's output.
     schemas: Vec<OutputSchema>,
+    /// What the answers of the test at hand lack, by plugin: told unless its `default` lacks the same.
+    lacking: Vec<(usize, Diagnostic)>,
     /// What was told already, by place and message: what all tests share is judged with each of them.
     told: BTreeSet<(usize, String)>,
     out: Collector,
@@ -193,6 +196,7 @@ impl<'a> Resolver<'a> {
         self.recorded = from_run.and_then(|name| self.recorded(name));
         let said = self.all_said(spec);
         let mut otherwise = BTreeMap::new();
+        let mut lacks = BTreeSet::new();
         let default = spec.default.as_ref().or(self.file.default.as_ref());
         if let Some(default) = default.filter(|default| *default.get_ref() == Otherwise::Succeed) {
             let is_said = |no: &StepNo| said.iter().any(|(named, _)| named.no == *no && named.path.indices() == 0);
@@ -202,7 +206,12 @@ impl<'a> Resolver<'a> {
             // What a recorded run answers needs nothing from here.
             let is_needed = |no: &StepNo| !is_said(no) && self.recorded.is_none();
             let unsaid = all.filter(|no| !is_said(no) || shared[no.index()]).map(|no| (no, is_needed(&no))).collect();
-            self.succeed(default.span(), unsaid, &mut otherwise);
+            lacks = self.succeed(default.span(), unsaid, &mut otherwise);
+        }
+        for (plugin, lacking) in std::mem::take(&mut self.lacking) {
+            if !lacks.contains(&(plugin, lacking.message.clone())) {
+                self.tell(lacking);
+            }
         }
         let (mut happenings, mut outside) = (Vec::new(), Vec::new());
         for happening in &spec.outside {
@@ -238,7 +247,14 @@ impl<'a> Resolver<'a> {
 
     fn recorded(&mut self, name: &Spanned<String>) -> Option<Arc<Recorded>> {
         match self.runs.get(name.get_ref()) {
-            Some(Ok(run)) => Some(run.clone()),
+            Some(Ok(run)) if run.workflow == self.plan.name => Some(run.clone()),
+            Some(Ok(run)) => {
+                let (named, of, plan) = (name.get_ref(), &run.workflow, &self.plan.name);
+                let message = format!("the run `{named}` is of the workflow `{of}`, not of `{plan}`");
+                let hint = format!("`downbeat list` shows the runs with their workflows: name one of `{plan}`");
+                self.tell(Diagnostic::error("no-run", name.span(), message).label("of another workflow").hint(hint));
+                None
+            }
             found => {
                 let why = found.and_then(|found| found.as_ref().err()).map_or("it was not looked for", String::as_str);
                 let message = format!("there is no recorded run `{}`: {why}", name.get_ref());
@@ -327,8 +343,15 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Lets steps of which nothing is said succeed; of some, it has to be possible.
-    fn succeed(&mut self, span: Range<usize>, steps: BTreeMap<StepNo, bool>, answers: &mut BTreeMap<StepNo, Answer>) {
+    /// Lets steps of which nothing is said succeed; of some, it has to be possible. What the answers of plugins then lack is
+    /// told, and given by plugin.
+    fn succeed(
+        &mut self,
+        span: Range<usize>,
+        steps: BTreeMap<StepNo, bool>,
+        answers: &mut BTreeMap<StepNo, Answer>,
+    ) -> BTreeSet<(usize, String)> {
+        let mut lacks = BTreeSet::new();
         let nothing = Value { span: span.clone(), kind: ValueKind::Table(Vec::new()) };
         for (no, is_needed) in steps {
             let Some(index) = self.plan.step(no).uses().map(|uses| uses.plugin.index()) else { continue };
@@ -336,19 +359,23 @@ impl<'a> Resolver<'a> {
             let base = self.base(&plugin.name);
             let mut misfits = Vec::new();
             self.schemas[index].judge("output", base.unwrap_or(&nothing), &mut |misfit| misfits.push(misfit));
-            let Some(misfit) = misfits.iter().find(|misfit| misfit.is_error()) else {
+            misfits.retain(Diagnostic::is_error);
+            let Some(first) = misfits.first() else {
                 let output = Json::from(base.unwrap_or(&nothing).to_json());
                 answers.insert(no, Answer { end: Ok(output), took_ms: 0, appends: Vec::new() });
                 continue;
             };
             if is_needed {
-                let message = format!("steps of `{}` can't succeed with this alone: {}", plugin.name, misfit.message);
-                let place = base.map_or(span.clone(), |_| misfit.span.clone());
+                let misfit = in_one(&misfits);
+                let message = format!("steps of `{}` can't succeed with this alone: {misfit}", plugin.name);
+                let place = base.map_or(span.clone(), |_| first.span.clone());
                 let found = Diagnostic::error("default-answer", place, message).label("does not fit the output schema");
                 let hint = format!("say in `[plugins.{}]` what they answer unless a test says otherwise", plugin.name);
                 self.tell(found.hint(hint));
+                lacks.extend(misfits.into_iter().map(|misfit| (index, misfit.message)));
             }
         }
+        lacks
     }
 
     fn answers(&mut self, step: StepNo, spec: &AnswersSpec, below: &[&AnswerSpec]) -> Option<Answers> {
@@ -402,10 +429,10 @@ impl<'a> Resolver<'a> {
             let hint = format!(
                 "the component of `{name}` answers so; what all its steps have can stand in `[plugins.{name}]`"
             );
-            self.tell(match (misfit.code, &misfit.hint) {
-                ("missing-property", None) => misfit.hint(hint),
-                _ => misfit,
-            });
+            match (misfit.code, &misfit.hint) {
+                ("missing-property", None) => self.lacking.push((plugin.index(), misfit.hint(hint))),
+                _ => self.tell(misfit),
+            }
         }
         fits.then(|| Answer { end: Ok(Json::from(output.to_json())), took_ms, appends })
     }
@@ -646,6 +673,21 @@ impl<'a> Resolver<'a> {
             self.out.push(found);
         }
     }
+}
+
+/// Misfits in one sentence, all that is missing from the answer as a whole together.
+fn in_one(misfits: &[Diagnostic]) -> String {
+    const MISSING: &str = "`output` needs ";
+    let missing: Vec<&str> = misfits.iter().filter_map(|misfit| misfit.message.strip_prefix(MISSING)).collect();
+    let mut parts: Vec<String> = Vec::new();
+    match missing.split_last() {
+        Some((last, rest)) if !rest.is_empty() => parts.push(format!("{MISSING}{} and {last}", rest.join(", "))),
+        Some((last, _)) => parts.push(format!("{MISSING}{last}")),
+        None => (),
+    }
+    let others = misfits.iter().filter(|misfit| !misfit.message.starts_with(MISSING));
+    parts.extend(others.map(|misfit| misfit.message.clone()));
+    parts.join("; ")
 }
 
 fn unknown_code(kind: &str) -> &'static str {

@@ -8,8 +8,11 @@ use downbeat_workflow::plan::{ScopeCount, StepId};
 use downbeat_workflow::run::Run;
 use downbeat_workflow::text::visible;
 
-/// How much of a message or an output a line shows, in characters.
+/// How much of a message a line shows, in characters.
 const SHOWN_CHARS: usize = 120;
+
+/// How much of an output. 60: a line is for what happened when, and an expectation that does not come true tells all of it.
+const OUTPUT_CHARS: usize = 60;
 
 /// A line for each record of the run but the creation and the waits for places in pools, with the time since its creation.
 pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
@@ -39,11 +42,13 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
         | Event::CacheAsked { .. }
         | Event::ScopeQueued { .. } => return None,
         Event::CacheHit { step, output, .. } => {
-            format!("{} was answered from the cache: {}", name(step), shown(output.as_str()))
+            format!("{} was answered from the cache: {}", name(step), outline(output.as_str()))
         }
         Event::AttemptStarted { step, attempt: 1 } => format!("{} started", name(step)),
         Event::AttemptStarted { step, attempt } => format!("{} started, attempt {attempt}", name(step)),
-        Event::AttemptSucceeded { step, output, .. } => format!("{} succeeded: {}", name(step), shown(output.as_str())),
+        Event::AttemptSucceeded { step, output, .. } => {
+            format!("{} succeeded: {}", name(step), outline(output.as_str()))
+        }
         Event::AttemptFailed { step, failure, .. } | Event::StepFailed { step, failure } => {
             format!("{} failed, {}: {}", name(step), kind_name(&failure.kind), shown(&failure.message))
         }
@@ -73,7 +78,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
         }
         Event::StepSucceeded { step, output: None } => format!("{} succeeded", name(step)),
         Event::StepSucceeded { step, output: Some(output) } => {
-            format!("{} succeeded: {}", name(step), shown(output.as_str()))
+            format!("{} succeeded: {}", name(step), outline(output.as_str()))
         }
         Event::SignalReceived { signal, data } => format!("the signal `{signal}` came: {}", shown(data.as_str())),
         Event::ApprovalGiven { step, approved, by, note, .. } => {
@@ -82,7 +87,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             format!("{} was {word} by {}{note}", name(step), shown(by))
         }
         Event::StepReused { step, output, origin, .. } => {
-            format!("{} was reused from run {}: {}", name(step), origin.run, shown(output.as_str()))
+            format!("{} was reused from run {}: {}", name(step), origin.run, outline(output.as_str()))
         }
         Event::Paused { step: Some(step), reason } => format!("{} was paused: {}", name(step), shown(reason)),
         Event::Paused { step: None, reason } => format!("the run was paused: {}", shown(reason)),
@@ -95,7 +100,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
         Event::RunTimedOut => "the run timed out".to_owned(),
         Event::RunFinished { outcome, outputs, faults } => {
             let faults: String = faults.iter().map(|fault| format!("; {}", shown(fault))).collect();
-            format!("the run {}: {}{faults}", outcome_words(*outcome), shown(outputs.as_str()))
+            format!("the run {}: {}{faults}", outcome_words(*outcome), outline(outputs.as_str()))
         }
     })
 }
@@ -108,8 +113,17 @@ fn scope_name(run: &Run, step: StepId, index: u32) -> Option<String> {
 
 /// The first line of a text, cut.
 pub(crate) fn shown(text: &str) -> String {
+    first(text, SHOWN_CHARS)
+}
+
+/// The beginning of an output.
+fn outline(text: &str) -> String {
+    first(text, OUTPUT_CHARS)
+}
+
+fn first(text: &str, chars: usize) -> String {
     let mut lines = text.lines();
-    let first: String = lines.next().unwrap_or_default().chars().take(SHOWN_CHARS).collect();
+    let first: String = lines.next().unwrap_or_default().chars().take(chars).collect();
     let cut = lines.next().is_some() || first.len() < text.trim_end().len();
     format!("{}{}", visible(&first, false), if cut { " …" } else { "" })
 }

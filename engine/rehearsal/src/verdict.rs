@@ -29,6 +29,9 @@ pub fn judge(test: &Test, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
     let judge = Judge::of(plan, rehearsal, &history);
     found.extend(unheard(test, rehearsal));
     found.extend(test.expected.iter().filter_map(|(span, expected)| judge.expectation(span, expected)));
+    // Whatever is expected of a step that was never there, it is one thing that is not as expected.
+    let mut absent = HashSet::new();
+    found.retain(|found| found.code != "absent" || absent.insert(found.message.clone()));
     found
 }
 

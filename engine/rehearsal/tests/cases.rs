@@ -128,6 +128,24 @@ fn every_case_is_told_as_expected() {
     assert!(wrong.is_empty(), "not as expected (DOWNBEAT_BLESS=1 accepts it):\n{wrong}");
 }
 
+#[test]
+fn a_run_of_another_workflow_is_no_run_to_answer_from() {
+    let plan = |name: &str| plan(format!("name = \"{name}\"\nplugins.any = \"any.wasm\"\nsteps.a.use = \"any\"\n"));
+    let (many, z) = (plan("many"), plan("z"));
+    let answer = Answer { end: Ok(Json::parse("{}").unwrap()), took_ms: 0, appends: Vec::new() };
+    let rehearsal = rehearse(&many, &nothing(), &mut |_| Some(answer.clone()));
+    let run = Arc::new(Recorded::of(many.clone(), &rehearsal.records).unwrap());
+    let runs = Runs::from([("r1.downbeat".to_owned(), Ok(run))]);
+    let text = "workflow = \"w.toml\"\nfrom-run = \"r1.downbeat\"\n[tests.a]\nexpect.outcome = \"succeeded\"\n";
+    let (file, _) = TestFile::parse(&Source::new("w.test.toml", text));
+    let file = file.unwrap();
+    let (suite, found) = suite::resolve(&file, &z, &runs);
+    assert!(suite.is_none());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "the run `r1.downbeat` is of the workflow `many`, not of `z`");
+    assert!(suite::resolve(&file, &many, &runs).0.is_some());
+}
+
 const HEADER: &str = "name = \"w\"\nplugins.any = \"any.wasm\"\n";
 
 /// Somebody asks for the run's end.
