@@ -288,3 +288,39 @@ fn wait_for_start(engine: &mut Child) {
     let mut lines = BufReader::new(engine.stdout.as_mut().expect("standard output is piped")).lines();
     assert!(lines.any(|line| line.unwrap().contains("attempt-started")));
 }
+
+#[test]
+fn a_workflow_that_opens_itself_is_told_once() {
+    let bench = bench();
+    let steps = "[steps.u]\nwhen = \"false\"\nworkflow = \"rec.toml\"\n[steps.v]\nneeds = [\"w\"]\nwait = \"1s\"\n";
+    bench.write("rec.toml", &format!("name = \"rec\"\n{steps}"));
+    let told = bench.run(&["check", "rec.toml"]);
+    assert_eq!(told.code, 3);
+    assert_eq!(told.stderr.matches("there is no step `w`").count(), 1, "{}", told.stderr);
+    assert!(told.stderr.contains("rec.toml: 1 error, "), "{}", told.stderr);
+}
+
+#[test]
+fn what_check_says_of_overlays_plugins_and_folders_can_be_acted_on() {
+    let bench = bench();
+    let plugin = repository().join("plugins/files").display().to_string();
+    let unused = "[plugins]\nnothing = \"nowhere\"\n";
+    bench.write("m.toml", &format!("name = \"m\"\n{unused}[steps.a]\nwait = \"1s\"\n"));
+    bench.write("b.with.toml", "[steps.a]\nwait = \"2s\"\n");
+    // A plugin that no step uses is not looked for.
+    let checked = bench.run(&["check", "m.toml"]);
+    assert!(checked.code == 0 && checked.stderr.contains("no errors, 1 warning"), "{}", checked.stderr);
+    let denied = bench.run(&["check", "m.toml", "--deny-warnings"]);
+    assert!(denied.code == 3 && denied.stderr.contains("`--deny-warnings`"), "{}", denied.stderr);
+    let planned = bench.run(&["plan", "m.toml", "--with", "b.with.toml"]);
+    assert!(planned.stderr.contains("`downbeat check m.toml --with b.with.toml` shows it"), "{}", planned.stderr);
+    let overlay = bench.run(&["check", "b.with.toml"]);
+    assert_eq!(overlay.code, 3);
+    assert!(overlay.stderr.contains("`downbeat check m.toml --with b.with.toml`"), "{}", overlay.stderr);
+    let step = "[steps.a]\nuse = \"files\"\nwith = { hash = { path = \"data\" } }\ngrant = { files = [\"data\"] }\n";
+    bench.write("f.toml", &format!("name = \"f\"\n[plugins]\nfiles = {plugin:?}\n{step}"));
+    let missing = bench.run(&["check", "f.toml"]);
+    assert!(missing.code == 0 && missing.stderr.contains("granted, and not there now: data"), "{}", missing.stderr);
+    bench.write("data/one", "");
+    assert!(!bench.run(&["check", "f.toml"]).stderr.contains("not there now"));
+}

@@ -42,10 +42,12 @@ fn waiting(run: &Run, path: Option<&str>) -> Result<StepId, Fault> {
         None => None,
     };
     found.copied().ok_or_else(|| match (path, waiting.is_empty()) {
-        (_, true) => Fault::new(Exit::Usage, "no step of the run waits for an approval"),
-        (Some(path), _) => Fault::new(Exit::Usage, format!("the run has no step `{path}` that waits for an approval"))
-            .hint(format!("these do: {}", names())),
-        (None, _) => Fault::new(Exit::Usage, "several steps of the run wait for an approval")
+        (_, true) => Fault::new(Exit::Usage, format!("no step of run {} waits for an approval", run.id())),
+        (Some(path), _) => {
+            Fault::new(Exit::Usage, format!("run {} has no step `{path}` that waits for an approval", run.id()))
+                .hint(format!("these do: {}", names()))
+        }
+        (None, _) => Fault::new(Exit::Usage, format!("several steps of run {} wait for an approval", run.id()))
             .hint(format!("name one with `--step`: {}", names())),
     })
 }

@@ -217,11 +217,11 @@ reused: its answer is recorded as the old run's, and nothing of it is executed o
 that is not reused as a whole, the steps within it are. Files in the old run's workspace are copied for steps that are done again.
 
 Example:
-  downbeat rerun                                  # the latest run: what failed, and what is behind it
-  downbeat rerun 1k8qz4h --failed --dry-run       # only tell what would be done again, and why
+  downbeat rerun                               # the latest run: what failed, and what follows
+  downbeat rerun 1k8qz4h --failed --dry-run    # only tell what would be done again
   downbeat rerun 1k8qz4h --from deploy --from tests[3]
-  downbeat rerun 1k8qz4h --input region=us        # and what sees that input
-  downbeat rerun 1k8qz4h --file release.toml      # by today's file";
+  downbeat rerun 1k8qz4h --input region=us     # and what sees that input
+  downbeat rerun 1k8qz4h --file release.toml   # by today's file";
 
 const REPLAY_HELP: &str = "\
 Nothing is executed. Ends of attempts, signals and words are taken from the record; what the run decided then is compared with \

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use downbeat_journal::{Journal, Request, RequestError, RunSummary, StateFilter};
+use downbeat_workflow::diagnostic::did_you_mean;
 use downbeat_workflow::event::RunId;
 use downbeat_workflow::plan::StepId;
 use downbeat_workflow::run::Run;
@@ -49,9 +50,13 @@ impl Asked {
     ) -> Result<Vec<StepId>, Fault> {
         let mut faults = Vec::new();
         let mut steps = Vec::new();
+        let mut similar = Vec::new();
         for path in paths {
             match self.run.step_at(path) {
-                None => faults.push(format!("the run has no step `{path}`")),
+                None => {
+                    faults.push(format!("run {} has no step `{path}`", self.found.id));
+                    similar.extend(similar_step(&self.run, path));
+                }
                 Some(step) => {
                     faults.extend(fault(path, step));
                     steps.push(step);
@@ -60,10 +65,7 @@ impl Asked {
         }
         match faults.is_empty() {
             true => Ok(steps),
-            false => {
-                let fault = Fault::new(Exit::Usage, faults.join("\n  "));
-                Err(fault.hint(format!("`downbeat show {}` lists the steps of the run", self.found.id)))
-            }
+            false => Err(Fault::new(Exit::Usage, faults.join("\n  ")).hint(hint_at_steps(&self.run, &similar))),
         }
     }
 
@@ -90,6 +92,27 @@ impl Asked {
             _ => talk::say(format_args!("{what} is kept for run {id}, which nobody drives: `downbeat resume {id}`")),
         }
         Ok(Exit::Success)
+    }
+}
+
+/// A run that has no step of this name.
+pub(crate) fn no_such_step(run: &Run, path: &str) -> Fault {
+    let similar: Vec<String> = similar_step(run, path).into_iter().collect();
+    let fault = Fault::new(Exit::Usage, format!("run {} has no step `{path}`", run.id()));
+    fault.hint(hint_at_steps(run, &similar))
+}
+
+/// The path of the run's step that may have been meant.
+pub(crate) fn similar_step(run: &Run, path: &str) -> Option<String> {
+    let paths: Vec<String> = (0..run.scopes().len() as u32).map(|step| run.path(StepId(step))).collect();
+    did_you_mean(path, paths.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// What to write instead of steps that there are not: those that may have been meant.
+pub(crate) fn hint_at_steps(run: &Run, similar: &[String]) -> String {
+    match similar.is_empty() {
+        true => format!("`downbeat show {}` lists its steps", run.id()),
+        false => format!("did you mean {}?", listed(similar)),
     }
 }
 

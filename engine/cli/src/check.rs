@@ -59,6 +59,9 @@ fn check_file(
     }
     if !arguments.json {
         checked.print();
+        if arguments.deny_warnings && checked.plan.is_some() && !checked.is_clean() {
+            talk::say("  refused for its warnings, as `--deny-warnings` wants it");
+        }
         return Ok(());
     }
     for finding in checked.findings() {

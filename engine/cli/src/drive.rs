@@ -180,7 +180,7 @@ fn signals_fault(error: std::io::Error) -> Fault {
 fn start_fault(error: StartError) -> Fault {
     match error {
         StartError::Prepare(PrepareError::Component(_)) => Fault::refused(error),
-        StartError::Begin(_) => Fault::refused(error),
+        StartError::Begin(_) => crate::rerun::begin_fault(&error.to_string()),
         StartError::Over(_) | StartError::Driven(_) => Fault::new(Exit::Usage, error),
         StartError::Group(_) => Fault::refused(error),
         StartError::Busy { ref by, .. } => {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
 use downbeat_journal::StateFilter;
-use downbeat_workflow::diagnostic::did_you_mean;
 use downbeat_workflow::event::Timestamp;
 use downbeat_workflow::explain::Account;
-use downbeat_workflow::plan::StepId;
 use downbeat_workflow::run::Run;
 
 use crate::arguments::Explain;
+use crate::ask::no_such_step;
 use crate::exit::{Exit, Fault};
 use crate::group;
 use crate::place::{Place, find_run};
@@ -59,13 +58,4 @@ pub(crate) fn explain(place: &Place, arguments: &Explain) -> Result<Exit, Fault>
     let waits_for = waits_for.map_or_else(String::new, |waits_for| format!("\nrun {} {waits_for}\n", found.id));
     talk::put(&(page + &waits_for))?;
     Ok(Exit::Success)
-}
-
-fn no_such_step(run: &Run, name: &str) -> Fault {
-    let fault = Fault::new(Exit::Usage, format!("the run has no step `{name}`"));
-    let paths: Vec<String> = (0..run.scopes().len() as u32).map(|step| run.path(StepId(step))).collect();
-    match did_you_mean(name, paths.iter().map(String::as_str)) {
-        Some(similar) => fault.hint(format!("did you mean `{similar}`?")),
-        None => fault.hint("`downbeat show` lists the steps of a run"),
-    }
 }

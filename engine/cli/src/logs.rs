@@ -30,7 +30,7 @@ pub(crate) fn logs(place: &Place, arguments: &Logs) -> Result<Exit, Fault> {
         None => None,
         Some(name) => Some(scopes.named(&plan, name).ok_or_else(|| {
             let names: Vec<&str> = plan.own_steps().iter().map(|step| step.name.as_str()).collect();
-            Fault::new(Exit::Usage, format!("the run has no step `{name}`"))
+            Fault::new(Exit::Usage, format!("run {id} has no step `{name}`"))
                 .hint(format!("its steps are {}", names.join(", ")))
         })?),
     };

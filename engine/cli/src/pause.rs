@@ -42,9 +42,13 @@ pub(crate) fn unpause(place: &Place, arguments: &Unpause) -> Result<Exit, Fault>
         let fault = Fault::new(Exit::Usage, format!("{} is not paused", of(&asked, &arguments.step)));
         let others: Vec<String> =
             asked.run.paused().filter_map(|(step, _)| step).map(|step| asked.run.path(step)).collect();
-        return Err(match others.is_empty() || !arguments.step.is_empty() {
-            true => fault,
-            false => fault.hint(format!("but {}: name it with --step", listed(&others))),
+        return Err(match (asked.run.is_paused(None), others.is_empty()) {
+            (true, _) => fault.hint(format!("the run is, as a whole: `downbeat unpause {}`", asked.id())),
+            (false, true) => fault.hint("nothing of it is: `downbeat pause` holds a run back, or a step of it"),
+            (false, false) if arguments.step.is_empty() => {
+                fault.hint(format!("but {}: name it with --step", listed(&others)))
+            }
+            (false, false) => fault.hint(format!("what is: {}", listed(&others))),
         });
     }
     let what = format!("the end of the pause{}", of_steps(&arguments.step));

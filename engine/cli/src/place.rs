@@ -38,12 +38,23 @@ pub struct Place {
     pub policy: Vec<PathBuf>,
 }
 
+/// What to do where another process drives.
+const MEANWHILE: &str = "wait for it, stop it, or name another state with --state DIR; meanwhile its run can be looked at, and \
+                         is reached by `downbeat approve`, `reject`, `signal`, `pause` and `cancel`";
+
 impl Place {
     /// The journal, to be driven by this process. A state folder that was not there is kept out of version control, and
     /// has all the folders that a backup copies, so that its commands work before the first artifact is stored.
     pub(crate) fn drive(&self) -> Result<Journal, Fault> {
         let is_new = !self.state.exists();
-        let journal = Journal::open(&self.state, Mode::Drive).map_err(Fault::engine)?;
+        let journal = Journal::open(&self.state, Mode::Drive).map_err(|error| match error {
+            OpenError::Driven { dir, pid } => {
+                let who = pid.map(|pid| format!(" ({pid})")).unwrap_or_default();
+                let message = format!("another process{who} drives the runs in {}", dir.display());
+                Fault::engine(message).hint(MEANWHILE)
+            }
+            other => Fault::engine(other),
+        })?;
         let furnish = || {
             std::fs::create_dir_all(self.artifacts())?;
             if is_new { std::fs::write(self.state.join(".gitignore"), "*\n") } else { Ok(()) }

@@ -9,6 +9,7 @@ use downbeat_journal::{
     Deletion, Journal, Mode, OpenError, RUNS_DELETED_MAX, RunFilter, RunSummary, StateFilter, Tidied,
 };
 use downbeat_workflow::event::{Outcome, RunId, Timestamp};
+use owo_colors::OwoColorize as _;
 use serde_json::{Value, json};
 
 use crate::arguments::{Prune, RunOutcome};
@@ -40,7 +41,9 @@ pub(crate) fn prune(place: &Place, arguments: &Prune) -> Result<Exit, Fault> {
     let leftovers = kept.leftovers(&journal, &gone).map_err(Fault::engine)?;
     let failed = if arguments.dry_run { Vec::new() } else { kept.remove(&leftovers) };
 
-    let report = Report { dry_run: arguments.dry_run, runs, lines, tidied, leftovers };
+    let is_chosen = !arguments.runs.is_empty() || arguments.older_than.is_some() || arguments.keep.is_some();
+    let is_chosen = is_chosen || !arguments.outcome.is_empty() || arguments.workflow.is_some();
+    let report = Report { is_chosen, dry_run: arguments.dry_run, runs, lines, tidied, leftovers };
     match arguments.json {
         true => talk::put_json(&report.json(&failed).to_string())?,
         false => report.tell()?,
@@ -111,6 +114,8 @@ impl From<RunOutcome> for Outcome {
 
 /// What was removed, or would be.
 struct Report {
+    /// Whether anything was said of which runs.
+    is_chosen: bool,
     dry_run: bool,
     runs: Vec<RunSummary>,
     lines: u64,
@@ -195,6 +200,10 @@ impl Report {
         } else if let Some(error) = not_compacted {
             let empty = units::size(*bytes_empty);
             talk::say(format_args!("{empty} of the journal are empty, and can't be given back now ({error})"));
+        }
+        if !self.is_chosen {
+            let hint = "name the runs to be deleted, or say which: `--older-than 30d`, `--keep 20`";
+            talk::say(format_args!("{} {hint}", "hint:".cyan().bold()));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use downbeat_workflow::scope::ScopeId;
 use serde_json::{Map, Value};
 
 use crate::arguments::Rerun;
-use crate::ask::listed;
+use crate::ask::{hint_at_steps, listed, similar_step};
 use crate::drive::{self, Driven};
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
@@ -67,14 +67,21 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
         talk::put(&table(&["STEP", "WHAT", "WHY"], &rows(&old, &decided, &beginning.reused)))?;
         return Ok(Exit::Success);
     }
+    let (from_workspace, workspaces) = (place.workspaces().join(&*id.0), place.workspaces());
+    let foreseen = again.begin(&decided, RunId("new".into()), 0, Timestamp(0)).map_err(Fault::engine)?;
+    let users = again.workspace_users(&foreseen.reused);
+    if !users.is_empty() && foreseen.uses_workspace() && !from_workspace.is_dir() {
+        let users: Vec<String> = users.iter().map(named).collect();
+        return Err(begin_fault(&no_workspace(&id, &users, "it is not there any more")));
+    }
     tell(&old, &decided);
     let begin = |run: &RunId, seed: u64, at: Timestamp| -> Result<Vec<Record>, String> {
         let beginning = again.begin(&decided, run.clone(), seed, at).map_err(|error| error.to_string())?;
         let users = again.workspace_users(&beginning.reused);
         if !users.is_empty() && beginning.uses_workspace() {
             let users: Vec<String> = users.iter().map(named).collect();
-            let (from, to) = (place.workspaces().join(&*id.0), place.workspaces().join(&*run.0));
-            workspace::copy(&from, &to).map_err(|error| no_workspace(&id, &users, &error))?;
+            workspace::copy(&from_workspace, &workspaces.join(&*run.0))
+                .map_err(|error| no_workspace(&id, &users, &error))?;
         }
         Ok(beginning.records)
     };
@@ -157,8 +164,9 @@ fn steps(old: &Run, paths: &[String]) -> Result<Vec<StepId>, Fault> {
     match unknown.is_empty() {
         true => Ok(paths.iter().filter_map(|path| old.step_at(path)).collect()),
         false => {
+            let similar: Vec<String> = unknown.iter().filter_map(|path| similar_step(old, path)).collect();
             let fault = Fault::new(Exit::Usage, format!("run {} has no step {}", old.id(), listed(&unknown)));
-            Err(fault.hint(format!("`downbeat show {}` lists its steps", old.id())))
+            Err(fault.hint(hint_at_steps(old, &similar)))
         }
     }
 }
@@ -178,12 +186,23 @@ fn tell(old: &Run, decided: &downbeat_workflow::rerun::Rerun) {
     }
 }
 
+/// A fault that has its hint in its text, as what begins a run can't tell it otherwise.
+pub(crate) fn begin_fault(text: &str) -> Fault {
+    match text.split_once(HINT) {
+        Some((message, hint)) => Fault::refused(message).hint(hint),
+        None => Fault::refused(text),
+    }
+}
+
+/// What stands between such a text and its hint.
+const HINT: &str = "\n  hint: ";
+
 fn no_workspace(run: &RunId, users: &[String], error: &str) -> String {
     let (shown, more) = (&users[..users.len().min(NAMES_SHOWN)], users.len().saturating_sub(NAMES_SHOWN));
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let from: Vec<String> = shown.iter().take(1).map(|step| format!("`--from {step}`")).collect();
     format!(
-        "{} worked in the workspace of run {run}, which can't be copied: {error}\n  hint: {} does it again",
+        "{} worked in the workspace of run {run}, which can't be copied: {error}{HINT}{} does it again",
         listed(shown) + &more,
         from.concat()
     )

@@ -547,7 +547,7 @@ fn print_outputs(outputs: &Json) -> Result<(), Fault> {
     Ok(())
 }
 
-fn steps(plan: &Plan) -> String {
+pub(crate) fn steps(plan: &Plan) -> String {
     let count = plan.own_steps().iter().filter(|step| step.undoes.is_none()).count();
     format!("{count} step{}", if count == 1 { "" } else { "s" })
 }

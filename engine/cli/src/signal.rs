@@ -19,7 +19,8 @@ pub(crate) fn signal(place: &Place, arguments: &Signal) -> Result<Exit, Fault> {
     let asked = Asked::find(place, arguments.run.as_deref())?;
     if !asked.run.has_signal(&arguments.name) {
         let known: Vec<&str> = asked.run.plan().signals.iter().map(|signal| signal.name.as_str()).collect();
-        let fault = Fault::new(Exit::Usage, format!("no step of the run waits for a signal `{}`", arguments.name));
+        let fault =
+            Fault::new(Exit::Usage, format!("no step of run {} waits for a signal `{}`", asked.id(), arguments.name));
         return Err(match did_you_mean(&arguments.name, known.iter().copied()) {
             Some(similar) => fault.hint(format!("did you mean `{similar}`?")),
             None if known.is_empty() => fault.hint("its workflow has no signals"),

@@ -2,7 +2,7 @@
 //!
 //! A plugin that can't be had is a diagnostic at the line that names it, beside all the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::exit::{Exit, Fault};
 use crate::files::{read_named_text, read_text};
 use crate::place::absolute;
 use crate::policy::Guard;
+use crate::screen::steps;
 use crate::test::{PASSED_OVER, is_test_file};
 use crate::{lock, signature, talk};
 
@@ -32,9 +33,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// A file that was read and judged.
 pub(crate) struct Checked {
     source: Source,
+    /// What is laid over it, as it was named.
+    with: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
     /// The files of sub-workflows about which there is something to say.
     others: Vec<(Source, Vec<Diagnostic>)>,
+    /// The directories that its steps are granted and that are not there.
+    missing_folders: Vec<String>,
     /// What it says; `None` if it has errors.
     pub(crate) plan: Option<Plan>,
     /// Whether there is nothing wrong with it but that a policy forbids it.
@@ -52,13 +57,15 @@ impl Checked {
         }
         let errors = self.all().filter(|diagnostic| diagnostic.is_error()).count();
         let warnings = self.all().count() - errors;
-        let steps =
-            self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", count(plan.own_steps().len(), "step")));
+        let steps = self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", steps(plan)));
         let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
         let bare: Vec<String> = self.plan.as_ref().map_or_else(Vec::new, bare);
         if !bare.is_empty() {
             talk::say(format_args!("  granted nothing of what their components want: {}", bare.join(", ")));
+        }
+        if self.plan.is_some() && !self.missing_folders.is_empty() {
+            talk::say(format_args!("  granted, and not there now: {}", self.missing_folders.join(", ")));
         }
     }
 
@@ -70,9 +77,11 @@ impl Checked {
         let mut codes: Vec<&str> = self.all().map(|diagnostic| diagnostic.code).collect();
         codes.sort_unstable();
         codes.dedup();
-        let (path, found) = (&self.source.path, count(self.all().count(), "warning"));
+        let (path, number) = (&self.source.path, self.all().count());
+        let (found, shows) = (count(number, "warning"), if number == 1 { "shows it" } else { "shows them" });
         let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
-        talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}` shows them"));
+        let with: String = self.with.iter().map(|over| format!(" --with {}", over.display())).collect();
+        talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}{with}` {shows}"));
     }
 
     /// Whether there is nothing to say about it.
@@ -234,15 +243,18 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
     let source = source(path, with)?;
     let (spec, mut diagnostics) = Spec::parse(&source);
     let (mut plan, mut others, mut is_forbidden) = (None, Vec::new(), false);
+    let mut missing = Vec::new();
     let environments: Vec<String> = with.iter().map(|path| environment(path)).collect();
     if let Some(spec) = spec {
         let directory = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
         // Its real name: grants are followed through no link, and where the project lies is not their affair.
         let directory = directory.canonicalize().unwrap_or(directory);
         diagnostics.extend(barred_grants(&spec, &directory, sandbox));
+        missing = missing_folders(&spec, &directory);
         guard.apart_from(&directory)?;
         let ground = Ground { sandbox, guard, environments: &environments };
         let plugins = plugins(&spec, &directory, &ground);
+        let itself = directory.join(path.file_name().unwrap_or_default()).display().to_string();
         let directory = directory.display().to_string();
         let mut workflows = BTreeMap::new();
         sub_workflows(&spec, &directory, &ground, &mut workflows);
@@ -250,6 +262,7 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
         let resolution = resolve(&source, &spec, &surroundings);
         diagnostics.extend(resolution.diagnostics);
         others = resolution.others;
+        once(&mut others, &itself, &source.path, &diagnostics);
         plan = resolution.plan.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     }
     if let Some(made) = &mut plan {
@@ -262,7 +275,25 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
     is_forbidden |= guard.take_refused();
     diagnostic::sort(&mut diagnostics);
     others.iter_mut().for_each(|(_, found)| diagnostic::sort(found));
-    Ok(Checked { source, diagnostics, others, plan, is_forbidden })
+    if plan.is_none() && !is_forbidden && with.is_empty() && is_overlay(path) {
+        let fault = Fault::refused(format!("{}: this is an overlay, and no workflow by itself", path.display()));
+        let below =
+            path.parent().and_then(|folder| only(if folder == Path::new("") { Path::new(".") } else { folder }).ok());
+        let below =
+            below.as_deref().and_then(Path::file_name).map_or("FILE.toml".into(), |name| name.to_string_lossy());
+        let below = path.with_file_name(&*below);
+        return Err(fault.hint(format!("`downbeat check {} --with {}`", below.display(), path.display())));
+    }
+    Ok(Checked { source, with: with.to_vec(), diagnostics, others, missing_folders: missing, plan, is_forbidden })
+}
+
+/// Takes what was told of a file out of what is told of the same file as one that is opened, where it has its full path.
+fn once(others: &mut Vec<(Source, Vec<Diagnostic>)>, itself: &str, path: &str, told: &[Diagnostic]) {
+    for (source, found) in others.iter_mut().filter(|(source, _)| source.path == itself) {
+        path.clone_into(&mut source.path);
+        found.retain(|found| !told.contains(found));
+    }
+    others.retain(|(_, found)| !found.is_empty());
 }
 
 /// What is laid over a workflow, as policies call it.
@@ -339,6 +370,18 @@ fn barred_grants(spec: &Spec, directory: &Path, sandbox: &Sandbox) -> Vec<Diagno
         Some(found.maybe_hint(Some(hint).filter(|hint| !hint.is_empty())))
     });
     spec.written(barred.take(DIAGNOSTICS_MAX))
+}
+
+/// The granted directories that are not there. They may be made before their steps begin, so this is no warning.
+fn missing_folders(spec: &Spec, directory: &Path) -> Vec<String> {
+    let files = spec.grants().into_iter().flat_map(|grant| &grant.files).flat_map(|files| files.get_ref());
+    let paths: BTreeSet<&str> =
+        files.map(|file| file.path.get_ref().as_str()).filter(|path| !path.is_empty()).collect();
+    let is_missing = |path: &&str| {
+        let found = std::fs::symlink_metadata(directory.join(path));
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    paths.into_iter().filter(is_missing).map(str::to_owned).collect()
 }
 
 /// The file that a plan came from: of the workflows in the plan's folder, that of the same name. There may be several, or
