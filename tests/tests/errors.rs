@@ -317,6 +317,7 @@ fn what_check_says_of_overlays_plugins_and_folders_can_be_acted_on() {
     let overlay = bench.run(&["check", "b.with.toml"]);
     assert_eq!(overlay.code, 3);
     assert!(overlay.stderr.contains("`downbeat check m.toml --with b.with.toml`"), "{}", overlay.stderr);
+    bench.build("plugins/files");
     let step = "[steps.a]\nuse = \"files\"\nwith = { hash = { path = \"data\" } }\ngrant = { files = [\"data\"] }\n";
     bench.write("f.toml", &format!("name = \"f\"\n[plugins]\nfiles = {plugin:?}\n{step}"));
     let missing = bench.run(&["check", "f.toml"]);

@@ -11,8 +11,8 @@ use downbeat_workflow::text::visible;
 /// How much of a message a line shows, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// How much of an output. 60: a line is for what happened when, and an expectation that does not come true tells all of it.
-const OUTPUT_CHARS: usize = 60;
+/// How much of an output. 80: a line is for what happened when, and an expectation that does not come true tells all of it.
+const OUTPUT_CHARS: usize = 80;
 
 /// A line for each record of the run but the creation and the waits for places in pools, with the time since its creation.
 pub fn timeline(run: &Run, records: &[Record]) -> Vec<String> {
