@@ -202,6 +202,28 @@ fn a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_
 }
 
 #[test]
+fn a_step_that_could_write_to_the_policy_is_refused() {
+    let bench = fetching();
+    std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.0.0", &[("files", "to keep what it fetched")]))
+        .unwrap();
+    bench.write("policies/policy.toml", "[rules.small]\nlimit = { memory = \"1GiB\" }\n");
+    let run = |grant: &str| {
+        let text = "name = \"fetch\"\nplugins.fetch = \"fetch.wasm\"\n\n[steps.get]\nuse   = \"fetch\"\ngrant = { files = [GRANT] }\n";
+        bench.write("flow/fetch.toml", &text.replace("GRANT", grant));
+        bench.run(&["check", "flow/fetch.toml", "--policy", "policies/policy.toml"])
+    };
+    check(&run("\"../policies\""), 0, &["no errors"]);
+    check(
+        &run("{ path = \"../policies\", write = true }"),
+        8,
+        &[
+            "could write to this policy: it is granted `{ path = \"../policies\", write = true }`",
+            "policies/policy.toml:1",
+        ],
+    );
+}
+
+#[test]
 fn what_is_withheld_is_told_with_its_rule_before_the_run() {
     let bench = fetching();
     bench.write("policy.toml", "mode = \"withhold\"\n[rules.no_web]\nforbid = { http = true }\n");

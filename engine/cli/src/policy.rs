@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use downbeat_workflow::capability::Grant;
 use downbeat_workflow::diagnostic::{self, Diagnostic};
+use downbeat_workflow::permission::cover::at_home;
 use downbeat_workflow::plan::Plan;
 use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unsigned};
 use downbeat_workflow::spec::Source;
@@ -122,7 +124,11 @@ impl Guard {
             true => Vec::new(),
             false => {
                 let facts = self.facts(plan);
-                apply(plan, &self.policies, &facts)
+                let mut found = apply(plan, &self.policies, &facts);
+                found.extend(
+                    self.policies.iter().filter_map(|policy| Some((policy.source.clone(), written(policy, plan)?))),
+                );
+                found
             }
         }
     }
@@ -155,6 +161,28 @@ impl Guard {
         }
         facts
     }
+}
+
+/// What is wrong with a plan whose steps could write to the policy itself: the next run would be held by what they wrote.
+fn written(policy: &Policy, plan: &Plan) -> Option<Vec<Diagnostic>> {
+    let whole = Path::new(&policy.source.path).canonicalize().ok()?;
+    let mut found = Vec::new();
+    for (workflow, directory, steps) in plan.workflows() {
+        for step in &plan.steps[steps] {
+            let files = step.uses().into_iter().flat_map(|uses| &uses.grants.files).filter(|file| file.write);
+            for file in files {
+                let Grant::Files(home) = at_home(Grant::Files(file.clone()), directory) else { continue };
+                if whole.starts_with(&home.path) {
+                    let message = format!(
+                        "the step `{}` of `{workflow}` could write to this policy: it is granted `{file}`",
+                        step.name
+                    );
+                    found.push(Diagnostic::error("policy", 0..0, message).label("lies in what is granted"));
+                }
+            }
+        }
+    }
+    Some(found).filter(|found| !found.is_empty())
 }
 
 /// The policies that hold here: those that are named, and those that are there.

@@ -210,10 +210,7 @@ mod tests {
         fs::write(root.join("data/file"), "text").unwrap();
         symlink("file", root.join("data/name")).unwrap();
         let opened = Directory::open_or_file(&root.join("data/file")).unwrap();
-        assert_eq!(
-            (std::io::read_to_string(opened.file).unwrap().as_str(), opened.path),
-            ("text", root.join("data/file"))
-        );
+        assert_eq!((io::read_to_string(opened.file).unwrap().as_str(), opened.path), ("text", root.join("data/file")));
         assert!(Directory::open_or_file(&root.join("data")).is_ok());
         assert!(matches!(Directory::open_or_file(&root.join("data/name")), Err(Barred::Link { .. })));
         assert!(matches!(Directory::open_or_file(&root.join("data/none")), Err(Barred::System(_))));

@@ -337,10 +337,8 @@ mod tests {
             }
             std::future::pending::<()>().await;
         });
-        let grants = downbeat_workflow::capability::Grants {
-            http: vec![grant.replace("PORT", &port.to_string()).as_str().into()],
-            ..Default::default()
-        };
+        let grants =
+            Grants { http: vec![grant.replace("PORT", &port.to_string()).as_str().into()], ..Default::default() };
         let mut reach = Reach::new(Arc::new(grants), Arc::from(std::path::Path::new("/")), "/".into(), Arc::default());
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request_uri = format!("http://127.0.0.1:{port}/path?q=1");
