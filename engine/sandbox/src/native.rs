@@ -294,6 +294,7 @@ fn give_up_rights() -> io::Result<()> {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt as _;

@@ -36,7 +36,10 @@ pub(crate) struct Weight {
 
 /// The sessions of this machine as they were at the last look, for all programs that are watched.
 #[derive(Default)]
-pub(crate) struct Census(Mutex<Option<(Instant, HashMap<Pid, Vec<Pid>>)>>);
+pub(crate) struct Census(Mutex<Option<(Instant, Sessions)>>);
+
+/// The members of each session, by the one that leads it.
+type Sessions = HashMap<Pid, Vec<Pid>>;
 
 impl Census {
     /// Counts and weighs a session. Reads files: not for a thread that must not wait.
