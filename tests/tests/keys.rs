@@ -51,7 +51,7 @@ fn component(version: &str, wants: &[(&str, &str)]) -> Vec<u8> {
     );
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&repository().join("wit")).unwrap();
+    let (package, _) = resolve.push_dir(repository().join("wit")).unwrap();
     let world = resolve.select_world(&[package], Some("plugin")).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()

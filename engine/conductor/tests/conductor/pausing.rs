@@ -59,10 +59,13 @@ use = "any"
     serving.abort();
 }
 
+/// The key of a step, once it is told.
+type Key = oneshot::Receiver<Result<Digest, String>>;
+
 /// Says what the keys of its steps are, and lets `blocker` end, when it is told to.
 #[derive(Clone, Default)]
 struct Told {
-    keys: Arc<Mutex<VecDeque<oneshot::Receiver<Result<Digest, String>>>>>,
+    keys: Arc<Mutex<VecDeque<Key>>>,
     blocker: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
 }
 

@@ -36,7 +36,11 @@ fn one_of_each() -> Vec<Event> {
         log_bytes: 7,
         log_dropped: 8,
         table_elements_peak: u64::MAX,
-        programs: Some(Box::default()),
+        programs: Some(Box::new(Programs {
+            memory_peak: 1,
+            processes_peak: 2,
+            unprotected: vec![Protection::Files, Protection::Network],
+        })),
         refusals: vec![Refusal {
             capability: "files".to_owned(),
             wanted: "/etc/\"passwd\"\n".to_owned(),

@@ -266,6 +266,7 @@ fn compile(rules: &[rules::Rule]) -> Vec<libc::sock_filter> {
 }
 
 #[cfg(all(test, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 mod tests {
     use super::*;
 

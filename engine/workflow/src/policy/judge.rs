@@ -282,9 +282,9 @@ impl<'j> Judge<'j> {
             Allowed::One(pattern) => covers(&at_home(pattern.clone(), here.directory), &home),
         };
         let place = match (&rule.forbid, &rule.allow) {
-            (Some(forbid), _) if forbid.value.iter().any(|pattern| is_forbidden(pattern)) => &forbid.span,
+            (Some(forbid), _) if forbid.value.iter().any(is_forbidden) => &forbid.span,
             (_, Some(allow))
-                if !allow.value.iter().any(|pattern| is_allowed(pattern)) && !self.comes_with(allow, here, grant) =>
+                if !allow.value.iter().any(is_allowed) && !self.comes_with(allow, here, grant) =>
             {
                 &allow.span
             }
