@@ -184,9 +184,12 @@ fn check(name: &str, inputs: usize) {
         run(target, &bytes, &format_args!("input {count} of seed {seed}"));
         count += 1;
     }
-    #[allow(clippy::print_stdout, reason = "how long it went on is what a long run is asked for")]
-    let told = |text: String| println!("{text}");
-    told(format!("{name}: {count} inputs of seed {seed} in {:?}", started.elapsed()));
+    tell(&format!("{name}: {count} inputs of seed {seed} in {:?}", started.elapsed()));
+}
+
+#[allow(clippy::print_stdout, reason = "how far it came is what a long run is asked for")]
+fn tell(text: &str) {
+    println!("{text}");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use downbeat_journal::{
     Append, AppendError, Horizon, Journal, LogFilter, LogLine, Mode, Position, ReadError, Request, RequestError,
     RunFilter, StateFilter,
 };
+use downbeat_workflow::capability::Protection;
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{
-    Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Record, Refusal, RunId, SkipReason, StepEnd,
-    Timestamp, Usage,
+    Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Programs, Record, Refusal, RunId,
+    SkipReason, StepEnd, Timestamp, Usage,
 };
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;

@@ -283,9 +283,7 @@ impl<'j> Judge<'j> {
         };
         let place = match (&rule.forbid, &rule.allow) {
             (Some(forbid), _) if forbid.value.iter().any(is_forbidden) => &forbid.span,
-            (_, Some(allow))
-                if !allow.value.iter().any(is_allowed) && !self.comes_with(allow, here, grant) =>
-            {
+            (_, Some(allow)) if !allow.value.iter().any(is_allowed) && !self.comes_with(allow, here, grant) => {
                 &allow.span
             }
             _ => return,
