@@ -9,7 +9,9 @@ use downbeat_journal::{Journal, LogFilter, Mode, RunFilter};
 use downbeat_sandbox::{Options, Sandbox};
 use downbeat_workflow::diagnostic;
 use downbeat_workflow::json::Json;
+use downbeat_workflow::lock::Lock;
 use downbeat_workflow::plan::Plan;
+use downbeat_workflow::policy::Policy;
 use downbeat_workflow::resolve::{Surroundings, resolve};
 use downbeat_workflow::rule::{Rule, Scope, StepView, Template};
 use downbeat_workflow::spec::{Source, Spec};
@@ -24,12 +26,13 @@ pub const TARGETS: &[Target] = &[
     ("component", component),
     ("journal", journal),
     ("archive", archive),
+    ("lock", lock),
+    ("policy", policy),
 ];
 
 /// A workflow's text, to a plan or to diagnostics as a person reads them.
 pub fn workflow(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let source = Source { path: "fuzz.toml".into(), text: text.into(), overlays: Vec::new() };
+    let Some(source) = source("fuzz.toml", bytes) else { return };
     let (spec, found) = Spec::parse(&source);
     diagnostic::render(&found, &source, false);
     Spec::written_out(&source, true);
@@ -105,6 +108,33 @@ pub fn archive(bytes: &[u8]) {
     if let Err(refusal) = downbeat_archive::read(&mut &*bytes, &mut keep) {
         assert!(!refusal.to_string().is_empty());
     }
+}
+
+/// A lock's text, to what it pins.
+pub fn lock(bytes: &[u8]) {
+    let Some(source) = source("downbeat.lock", bytes) else { return };
+    match Lock::parse(&source) {
+        Ok(lock) => {
+            let written = lock.text();
+            let again = Lock::parse(&Source { text: written.clone(), ..source }).expect("what was written can be read");
+            assert_eq!(again.text(), written);
+        }
+        Err(found) => drop(diagnostic::render(&found, &source, false)),
+    }
+}
+
+/// A policy's text, to its rules.
+pub fn policy(bytes: &[u8]) {
+    let Some(source) = source("policy.toml", bytes) else { return };
+    if let Err((source, found)) = Policy::parse(source) {
+        assert!(found.iter().any(|found| found.is_error()), "what is refused is refused for a reason");
+        diagnostic::render(&found, &source, false);
+    }
+}
+
+fn source(path: &str, bytes: &[u8]) -> Option<Source> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    Some(Source { path: path.into(), text: text.into(), overlays: Vec::new() })
 }
 
 /// What rules are evaluated in.

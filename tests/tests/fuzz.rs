@@ -218,6 +218,16 @@ fn no_bytes_break_what_reads_exported_runs() {
 }
 
 #[test]
+fn no_text_breaks_what_reads_locks() {
+    check("lock", 5_000);
+}
+
+#[test]
+fn no_text_breaks_what_reads_policies() {
+    check("policy", 5_000);
+}
+
+#[test]
 fn every_target_has_a_test_and_a_program_of_its_own() {
     let source = std::fs::read_to_string(repository().join("tests/tests/fuzz.rs")).unwrap();
     for (name, _) in fuzz::TARGETS {
