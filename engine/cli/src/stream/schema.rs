@@ -135,6 +135,9 @@ fn shape(event: &str, field: &str) -> Value {
         (_, "index") => json!({ "type": "integer", "minimum": 0, "description": "Which item or round, from 0." }),
         (_, "from") => json!({ "type": "integer", "minimum": 0, "description": "How many items the list had before." }),
         (_, "items") => json!({ "type": "array", "description": "Each any JSON." }),
+        (_, "uid") => {
+            json!({ "type": "integer", "minimum": 0, "description": "The operating system's number of the user whose process said it." })
+        }
         (_, "approved") => json!({ "type": "boolean", "description": "Whether it goes on." }),
         (_, "data") => json!({ "description": "What came with it: any JSON." }),
         (_, "level") => json!({ "enum": Level::ALL.map(Level::as_str) }),
