@@ -45,6 +45,8 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Const("one message from the guest to the host", "sandbox/src/store.rs", "MESSAGE_MAX", Unit::Bytes),
             Row::Const("handles at once", "sandbox/src/store.rs", "HANDLES_MAX", Unit::Count),
             Row::Const("refusals in the record", "sandbox/src/reach.rs", "REFUSALS_MAX", Unit::Count),
+            Row::Const("uses with a record of their own", "sandbox/src/used.rs", "USES_RECORDED_MAX", Unit::Count),
+            Row::Const("other uses that are told apart", "sandbox/src/used.rs", "USES_TOLD_MAX", Unit::Count),
             Row::Const("one line of the log", "sandbox/src/host/log.rs", "LINE_MAX", Unit::Bytes),
             Row::Const("lines of the log", "sandbox/src/host/log.rs", "LINES_MAX", Unit::Count),
             Row::Const("message of a failure", "sandbox/src/failure.rs", "MESSAGE_TEXT_MAX", Unit::Bytes),

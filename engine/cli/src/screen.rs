@@ -319,8 +319,9 @@ impl Screen {
                 let Some(waiting) = self.run.waits_for(*step) else { return Ok(()) };
                 self.step_line(*step, "…", &waiting.in_words());
             }
-            // What becomes of its steps is told; of items, what becomes of those who work on them.
-            Event::ScopeOpened { .. } | Event::ItemsAppended { .. } => (),
+            // What becomes of its steps is told; of items, what becomes of those who work on them. What an attempt used is for
+            // those who ask (`audit show`).
+            Event::ScopeOpened { .. } | Event::ItemsAppended { .. } | Event::CapabilityUsed { .. } => (),
             Event::ScopeTimedOut { step, .. } => {
                 self.step_line(*step, &"■".yellow().to_string(), "its timeout has passed");
             }

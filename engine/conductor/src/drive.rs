@@ -18,7 +18,9 @@ use downbeat_journal::{Append, AppendError, Create, Journal, LogLine, Pending, R
 use downbeat_sandbox::{End, Ended, Observer};
 use downbeat_workflow::cache::Entry;
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::event::{Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage};
+use downbeat_workflow::event::{
+    Event, Failure, FailureKind, Interruption, Outcome, Record, RunId, Timestamp, Usage, Used,
+};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{PoolId, StepId};
@@ -62,6 +64,16 @@ pub(crate) enum Message {
     Superseded { by: RunId },
     /// An attempt appends to its list.
     Items(Box<Appended>),
+    /// An attempt is about to do something that leaves the engine.
+    Used(Box<Use>),
+}
+
+/// What an attempt is about to do, and who waits until that is durable.
+pub(crate) struct Use {
+    step: StepId,
+    attempt: u32,
+    used: Box<Used>,
+    kept: oneshot::Sender<()>,
 }
 
 /// What an attempt appends, and who waits until it is durable.
@@ -465,6 +477,7 @@ impl<P: Perform> Driver<P> {
             Message::Asked(asked) => self.asked(asked.request, asked.id),
             Message::Superseded { by } => self.superseded(&by),
             Message::Items(appended) => self.appended(*appended),
+            Message::Used(used) => self.used(*used),
             Message::Granted { claim, place } => {
                 self.granted.push((claim, place));
                 Ok(())
@@ -541,6 +554,15 @@ impl<P: Perform> Driver<P> {
         }
     }
 
+    fn used(&mut self, Use { step, attempt, used, kept }: Use) -> Result<(), DriveError> {
+        // One that is being ended may be over by now: what it was about to do does not happen.
+        if self.run.status(step) != (StepStatus::Running, attempt) {
+            return Ok(());
+        }
+        self.waiting.push(kept);
+        self.record(Event::CapabilityUsed { step, attempt, used })
+    }
+
     fn came_home(&mut self, step: StepId, attempt: u32, home: Home) -> Result<(), DriveError> {
         self.in_flight -= 1;
         let Home { ended: Ended { end, usage }, key } = home;
@@ -572,8 +594,8 @@ impl<P: Perform> Driver<P> {
                 Message::Answered { .. } => self.in_flight -= 1,
                 Message::Asked(asked) => self.asked(asked.request, asked.id)?,
                 Message::Superseded { by } => self.superseded(&by)?,
-                // Who appends is being ended, and appends again.
-                Message::Granted { .. } | Message::Items(_) => (),
+                // Who appends is being ended, and appends again; nor does it do anything any more.
+                Message::Granted { .. } | Message::Items(_) | Message::Used(_) => (),
             }
         }
         self.commit().await?;
@@ -832,11 +854,21 @@ impl<P: Send + Sync> Observer for Reporter<P> {
         let (kept, is_kept) = oneshot::channel();
         let appended = Appended { step: self.step, attempt: self.attempt, from, items, kept };
         let _ = self.outbox.send(Message::Items(Box::new(appended)));
-        Box::pin(async move {
-            // Nobody is left who would keep them: the attempt is about to be ended, and must not go on before.
-            if is_kept.await.is_err() {
-                std::future::pending().await
-            }
-        })
+        Box::pin(durable(is_kept))
+    }
+
+    fn used(&self, used: Used) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (kept, is_kept) = oneshot::channel();
+        let used = Use { step: self.step, attempt: self.attempt, used: Box::new(used), kept };
+        let _ = self.outbox.send(Message::Used(Box::new(used)));
+        Box::pin(durable(is_kept))
+    }
+}
+
+/// Waits until a record is durable.
+async fn durable(is_kept: oneshot::Receiver<()>) {
+    // Nobody is left who would keep it: the attempt is about to be ended, and must not go on before.
+    if is_kept.await.is_err() {
+        std::future::pending().await
     }
 }

@@ -64,6 +64,7 @@ fn words(run: &Run, event: &Event, again: bool) -> Option<String> {
             Some(_) => format!("{} began", name(step)),
             None => format!("{} waits", name(step)),
         },
+        Event::CapabilityUsed { .. } => return None,
         Event::ItemsAppended { step, items, .. } => {
             let items: Vec<&str> = items.iter().map(downbeat_workflow::json::Json::as_str).collect();
             format!("{} appended {}", name(step), shown(&items.join(", ")))

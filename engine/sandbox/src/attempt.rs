@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use downbeat_workflow::capability::{Grants, Limits};
-use downbeat_workflow::event::{Failure, FailureKind, Usage};
+use downbeat_workflow::event::{Failure, FailureKind, Usage, Used};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 use wasmtime::Store;
@@ -80,6 +80,15 @@ pub trait Observer: Send + Sync {
     /// The attempt appends these to its list, of which it has appended so many before. Ready once they are kept; the guest
     /// waits for that. By default they go nowhere.
     fn items(&self, _from: u32, _items: Vec<Json>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+    /// Whether what attempts use is kept. If not, nothing of it is noted.
+    fn audits(&self) -> bool {
+        true
+    }
+    /// The attempt is about to do something that leaves the engine. Ready once that is on record; it does not happen before.
+    /// By default it goes nowhere.
+    fn used(&self, _used: Used) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }
 }
@@ -234,6 +243,7 @@ fn account(usage: &mut Usage, store: &mut Store<State>, log: &Log) {
     usage.memory_peak = state.meter.memory.peak;
     usage.table_elements_peak = state.meter.tables.peak;
     usage.refusals = state.reach.take_refusals();
+    usage.used = state.reach.uses.take();
     (usage.log_bytes, usage.log_dropped) = log.totals();
 }
 

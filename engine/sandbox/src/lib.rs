@@ -54,6 +54,8 @@ mod failure;
 
 mod text;
 
+mod used;
+
 mod bindings;
 
 pub use attempt::{Call, End, Ended, Observer};

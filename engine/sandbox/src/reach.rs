@@ -10,6 +10,7 @@ use downbeat_workflow::permission::{self, Command, Denied, Granted, Reason, Requ
 
 use crate::directory::{Barred, Directory};
 use crate::text;
+use crate::used::{Recorded, Uses};
 
 /// Distinct refusals that are kept in the attempt's record. A step wants a handful of things; a guest that asks for more
 /// is probing, and 64 lines say so.
@@ -35,6 +36,7 @@ pub(crate) struct Reach {
     pub(crate) refusals: Vec<Refusal>,
     /// Those that become known while others are waited for.
     pub(crate) refused_later: Later,
+    pub(crate) uses: Uses,
 }
 
 /// Refusals of what goes on beside the guest: a request knows only when it is about to connect.
@@ -64,13 +66,26 @@ impl Reach {
         workspace: PathBuf,
         reserved: Arc<[PathBuf]>,
     ) -> Reach {
-        Reach { grants, directory, workspace, reserved, refusals: Vec::new(), refused_later: Later::default() }
+        let (refused_later, uses) = (Later::default(), Uses::default());
+        Reach { grants, directory, workspace, reserved, refusals: Vec::new(), refused_later, uses }
     }
 
     /// Whether the grants cover this use. If not, the refusal is on record.
     pub(crate) fn ask(&mut self, wanted: &Use<'_>) -> Result<Granted, Refusal> {
         let grants = self.grants.clone();
         permission::decide(&grants, wanted).map_err(|denied| self.denied(wanted, &denied))
+    }
+
+    /// What the grants cover is about to leave the engine: ready once that is on record. It must not happen before.
+    pub(crate) fn leaves(&mut self, granted: Granted, what: &str) -> Recorded {
+        let grant = granted.grant(&self.grants).map_or_else(String::new, |grant| grant.to_string());
+        self.uses.leaves(granted.capability.word(), what, grant)
+    }
+
+    /// What the grants cover was used, within the engine.
+    pub(crate) fn stays(&mut self, granted: Granted, what: &str) {
+        let grant = granted.grant(&self.grants).map_or_else(String::new, |grant| grant.to_string());
+        self.uses.stays(granted.capability.word(), what, &grant);
     }
 
     fn denied(&mut self, wanted: &Use<'_>, denied: &Denied<'_>) -> Refusal {

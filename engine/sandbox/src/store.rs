@@ -1,6 +1,7 @@
 //! Builds the Store of an attempt: the only function that does. What is in force for every attempt (fresh state, memory
 //! and table bounds, interruption, bounds on what crosses the boundary) is set here and nowhere else.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::bindings::downbeat::step::types;
 use crate::host::items::Appended;
 use crate::host::log::Log;
 use crate::host::process::Children;
+use crate::host::wasi::Within;
 use crate::host::{Host, wasi};
 use crate::meter::Meter;
 use crate::reach::Reach;
@@ -52,6 +54,8 @@ pub(crate) struct State {
     pub(crate) wasi: Option<Box<WasiCtx>>,
     /// The granted directories, by the guest's paths.
     pub(crate) directories: Vec<(Dir, String)>,
+    /// Where the directories are that the guest has handles of.
+    pub(crate) within: HashMap<u32, Within>,
     pub(crate) http: WasiHttpCtx,
 }
 
@@ -85,8 +89,10 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         table: ResourceTable::new(),
         wasi: None,
         directories: Vec::new(),
+        within: HashMap::new(),
         http: WasiHttpCtx::new(),
     };
+    state.reach.uses.observer = Some(state.log.observer()).filter(|observer| observer.audits());
     state.table.set_max_capacity(HANDLES_MAX);
     wasi::prepare(&mut state)?;
     let mut store = Store::new(engine, state);

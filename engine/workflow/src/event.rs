@@ -130,6 +130,16 @@ pub enum Event {
         /// In their order.
         items: Vec<Json>,
     },
+    /// An attempt is about to do something that leaves the engine, and that it was granted. What it does within (files,
+    /// variables, clocks) is told by how it ended.
+    CapabilityUsed {
+        /// Whose.
+        step: StepId,
+        /// Which.
+        attempt: u32,
+        /// What.
+        used: Box<Used>,
+    },
     /// The attempt, and with it the step, succeeded.
     AttemptSucceeded {
         /// Whose.
@@ -601,6 +611,35 @@ pub struct Usage {
     /// Capabilities that the guest asked for and was refused, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
+    /// Capabilities that it used and that have no records of their own: what stays within the engine, and what came after
+    /// as many as an attempt may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<Used>,
+}
+
+/// A capability that was used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Used {
+    /// The grant's name.
+    pub capability: String,
+    /// What was done, or with what: a program with its arguments, a request's method and address, a path. Empty if it was
+    /// only counted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub what: String,
+    /// What allowed it: the item of the grant, as it is written.
+    pub grant: String,
+    /// How often; 1 if nothing is said.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u64,
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn is_once(count: &u64) -> bool {
+    *count == 1
 }
 
 /// What native programs of an attempt were seen to use, and had to do without.

@@ -971,7 +971,7 @@ impl<'p> Teller<'p> {
                 self.turn_to(*step, part, at);
                 self.steps[step.index()].opened = true;
             }
-            Event::ItemsAppended { .. } => (),
+            Event::ItemsAppended { .. } | Event::CapabilityUsed { .. } => (),
             Event::WaitQueued { step, .. } => self.turn_to(*step, Part::Pool, at),
             Event::ScopeQueued { step, .. } => self.look_at_line(*step, at),
             Event::ScopeOpened { step, .. } => {

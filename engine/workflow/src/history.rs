@@ -192,6 +192,7 @@ impl History {
             Event::SignalReceived { signal, data } => self.signals.push((at, signal.clone(), data.clone())),
             // The steps of a scope are known once something happens to them.
             Event::ItemsAppended { .. }
+            | Event::CapabilityUsed { .. }
             | Event::ScopeOpened { .. }
             | Event::ScopeQueued { .. }
             | Event::ScopeTimedOut { .. }

@@ -224,6 +224,8 @@ impl Pair {
             | Event::CancelRequested { .. }
             | Event::Paused { .. }
             | Event::Unpaused { .. } => self.hand_over(event),
+            // What an attempt did on its way changes nothing for the run.
+            Event::CapabilityUsed { .. } => None,
         }
     }
 
@@ -511,6 +513,9 @@ impl Pair {
             Event::AttemptInterrupted { step, .. } => format!("{} was interrupted", name(*step)),
             Event::AttemptCancelled { step, .. } | Event::StepCancelled { step } => {
                 format!("{} was cancelled", name(*step))
+            }
+            Event::CapabilityUsed { step, used, .. } => {
+                format!("{} used {}: {}", name(*step), used.capability, used.what)
             }
             Event::ItemsAppended { step, items, .. } => match items.len() {
                 1 => format!("{} appended an item", name(*step)),

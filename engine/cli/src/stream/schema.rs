@@ -58,6 +58,11 @@ const EVENTS: &[(&str, &str, &[&str])] = &[
         "A running step appended to its list of items, on which a `foreach` works.",
         &["step", "from", "items"],
     ),
+    (
+        "capability-used",
+        "An attempt is about to do something that leaves the engine, and that it was granted.",
+        &["step", "attempt", "used"],
+    ),
     ("scope-opened", "A block, an item, a round or a sub-workflow of a step has begun.", &["step", "index"]),
     ("scope-timed-out", "It took longer than the `timeout` of its step.", &["step", "index"]),
     ("step-succeeded", "A step that runs no component itself has succeeded.", &["step"]),
@@ -103,6 +108,7 @@ pub(crate) fn json_schema() -> Value {
             "usage": usage(),
             "failure": failure(),
             "origin": origin(),
+            "used": used(),
         },
     })
 }
@@ -124,7 +130,7 @@ fn event(name: &str, about: &str, fields: &[&str]) -> Value {
 /// What a field of an event looks like.
 fn shape(event: &str, field: &str) -> Value {
     match (event, field) {
-        (_, "usage" | "failure" | "origin") => json!({ "$ref": format!("#/definitions/{field}") }),
+        (_, "usage" | "failure" | "origin" | "used") => json!({ "$ref": format!("#/definitions/{field}") }),
         (_, "attempt") => json!({ "type": "integer", "minimum": 1, "description": "Counts from 1." }),
         (_, "priority") => json!({ "type": "integer", "description": "In lines for pools; 0 without it." }),
         (_, "seed") => json!({ "type": "integer", "minimum": 0, "description": "Where the run's jitter comes from." }),
@@ -277,6 +283,25 @@ fn usage() -> Value {
                     },
                 },
             },
+            "used": {
+                "type": "array",
+                "description": "Capabilities that it used and that have no records of their own.",
+                "items": { "$ref": "#/definitions/used" },
+            },
+        },
+    })
+}
+
+fn used() -> Value {
+    json!({
+        "description": "A capability that was used.",
+        "type": "object",
+        "required": ["capability", "grant"],
+        "properties": {
+            "capability": { "type": "string", "description": "The grant's name." },
+            "what": { "type": "string", "description": "What was done, or with what; missing if it was only counted." },
+            "grant": { "type": "string", "description": "The item of the grant that allowed it." },
+            "count": { "type": "integer", "minimum": 1, "description": "How often; once if it is missing." },
         },
     })
 }
@@ -323,7 +348,7 @@ mod tests {
     use downbeat_workflow::description::Digest;
     use downbeat_workflow::event::{
         Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Programs, Refusal, RunId, SkipReason,
-        StepEnd, Timestamp, Usage,
+        StepEnd, Timestamp, Usage, Used,
     };
     use downbeat_workflow::json::Json;
     use downbeat_workflow::plan::{PoolId, StepId};
@@ -348,6 +373,7 @@ mod tests {
             Event::StepCancelled { .. } => "step-cancelled",
             Event::StepOpened { .. } => "step-opened",
             Event::ItemsAppended { .. } => "items-appended",
+            Event::CapabilityUsed { .. } => "capability-used",
             Event::ScopeOpened { .. } => "scope-opened",
             Event::ScopeTimedOut { .. } => "scope-timed-out",
             Event::StepSucceeded { .. } => "step-succeeded",
@@ -370,6 +396,7 @@ mod tests {
         let (step, attempt) = (StepId(0), 1);
         let json = |text: &str| Json::parse(text).unwrap();
         let refusal = Refusal { capability: "http".into(), wanted: "a:1".into(), hint: "grant = {}".into() };
+        let used = Used { capability: "process".into(), what: "git push".into(), grant: "git".into(), count: 2 };
         let usage = Usage {
             wall_us: 1,
             cpu_us: 1,
@@ -386,6 +413,7 @@ mod tests {
                 unprotected: vec![Protection::Files],
             })),
             refusals: vec![refusal],
+            used: vec![used.clone()],
         };
         let failure = |kind| Failure {
             kind,
@@ -423,6 +451,7 @@ mod tests {
             Event::StepFailed { step, failure: failure(FailureKind::Rule) },
             Event::StepOpened { step },
             Event::ItemsAppended { step, from: 0, items: vec![json("1"), json("{}")] },
+            Event::CapabilityUsed { step, attempt, used: Box::new(used.clone()) },
             Event::ScopeOpened { step, index: 3 },
             Event::ScopeTimedOut { step, index: 3 },
             Event::StepSucceeded { step, output: None },

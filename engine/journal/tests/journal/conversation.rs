@@ -8,7 +8,7 @@ use downbeat_workflow::capability::Protection;
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{
     Event, Failure, FailureKind, Interruption, NeedState, Origin, Outcome, Programs, Record, Refusal, RunId,
-    SkipReason, StepEnd, Timestamp, Usage,
+    SkipReason, StepEnd, Timestamp, Usage, Used,
 };
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
@@ -21,6 +21,10 @@ async fn with_each_backend(conversation: impl AsyncFn(Journal)) {
     conversation(Journal::in_memory()).await;
     let dir = tempfile::tempdir().unwrap();
     conversation(Journal::open(dir.path(), Mode::Drive).unwrap()).await;
+}
+
+fn used(what: &str, count: u64) -> Used {
+    Used { capability: "process".to_owned(), what: what.to_owned(), grant: "git".to_owned(), count }
 }
 
 /// One event of every variant, and of every variant inside it; adding one without a sample here does not compile.
@@ -47,6 +51,7 @@ fn one_of_each() -> Vec<Event> {
             wanted: "/etc/\"passwd\"\n".to_owned(),
             hint: "grant = { files = [\"/etc\"] }".to_owned(),
         }],
+        used: vec![used("", 3), used("PATH", 1)],
     };
     let failure = |kind| Failure {
         kind,
@@ -120,6 +125,7 @@ fn one_of_each() -> Vec<Event> {
         Event::StepFailed { step, failure: bare },
         Event::StepOpened { step },
         Event::ItemsAppended { step, from: 0, items: vec![json("1"), json("{}")] },
+        Event::CapabilityUsed { step, attempt: 1, used: Box::new(used("git push", 1)) },
         Event::RunAdmitted,
         Event::WaitQueued { step, pool: PoolId(1) },
         Event::ScopeQueued { step, index: 7, pool: PoolId(1) },
@@ -174,6 +180,7 @@ fn one_of_each() -> Vec<Event> {
             | Event::StepSucceeded { .. }
             | Event::StepReused { .. }
             | Event::ItemsAppended { .. }
+            | Event::CapabilityUsed { .. }
             | Event::Paused { .. }
             | Event::Unpaused { .. }
             | Event::SignalReceived { .. }

@@ -8,7 +8,9 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use downbeat_workflow::capability::Capability;
 use downbeat_workflow::description::Digest;
+use downbeat_workflow::permission::Granted;
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 use wasmtime::component::Resource;
@@ -20,6 +22,9 @@ use crate::store::{MESSAGE_MAX, State};
 
 /// What one `read` gives at most, as `wit/artifacts.wit` promises.
 const READ_MAX: u32 = 1 << 20;
+
+/// What allows all of it.
+const GRANTED: Granted = Granted { capability: Capability::Artifacts, item: 0 };
 
 /// The store of blobs.
 #[derive(Clone)]
@@ -167,6 +172,15 @@ impl State {
     }
 }
 
+impl State {
+    /// Gives a blob its name, once that is on record.
+    async fn keep(&mut self, store: Artifacts, blob: Blob) -> Result<String, Fault> {
+        let digest = Digest::from_sha256(blob.hash.clone().finalize().into());
+        self.reach.leaves(GRANTED, &format!("put {digest} ({} bytes)", blob.size)).await;
+        blocking(move || store.keep(blob)).await.map(|digest| digest.as_str().to_owned())
+    }
+}
+
 fn refused(reach: &mut Reach, wanted: &str) -> Refusal {
     reach.refuse_switch("artifacts", wanted).into()
 }
@@ -209,12 +223,16 @@ impl wit::Host for State {
             Ok(store) => store,
             Err(fault) => return Ok(Err(fault)),
         };
-        let kept = blocking(move || {
-            let mut blob = store.create()?;
+        let create = store.clone();
+        let written = blocking(move || {
+            let mut blob = create.create()?;
             blob.write(&data)?;
-            store.keep(blob)
+            Ok(blob)
         });
-        Ok(kept.await.map(|digest| digest.as_str().to_owned()))
+        match written.await {
+            Ok(blob) => Ok(self.keep(store, blob).await),
+            Err(fault) => Ok(Err(fault)),
+        }
     }
 
     async fn get(&mut self, digest: String) -> wasmtime::Result<Result<Vec<u8>, Fault>> {
@@ -222,6 +240,7 @@ impl wit::Host for State {
             Ok(store) => store,
             Err(fault) => return Ok(Err(fault)),
         };
+        self.reach.stays(GRANTED, &format!("get {digest}"));
         let read = async {
             let mut stored = open(store, digest).await?;
             within(stored.size, MESSAGE_MAX as u64)?;
@@ -265,7 +284,7 @@ impl wit::HostWriter for State {
     async fn finish(&mut self, writer: Resource<Writer>) -> wasmtime::Result<Result<String, Fault>> {
         let Some(blob) = self.table.delete(writer)?.0 else { return Ok(Err(broken())) };
         let store = self.host.artifacts.clone();
-        Ok(blocking(move || store.keep(blob)).await.map(|digest| digest.as_str().to_owned()))
+        Ok(self.keep(store, blob).await)
     }
 
     fn drop(&mut self, writer: Resource<Writer>) -> wasmtime::Result<()> {
@@ -280,6 +299,7 @@ impl wit::HostReader for State {
             Ok(store) => store,
             Err(fault) => return Ok(Err(fault)),
         };
+        self.reach.stays(GRANTED, &format!("get {digest}"));
         match open(store, digest).await {
             Ok(stored) => Ok(Ok(self.table.push(Reader { size: stored.size, stored: Some(stored) })?)),
             Err(fault) => Ok(Err(fault)),

@@ -71,11 +71,23 @@ impl WasiHttpHooks for Reach {
         match self.ask(&Use::Http(wanted)) {
             Err(_) => Box::new(async { Err(Error::HttpRequestDenied) }),
             Ok(granted) => {
+                let recorded = self.leaves(granted, &told(&request));
                 let way = Way { grants: self.grants.clone(), item: granted.item, refused: self.refused_later.clone() };
-                Box::new(send(request, target, options.unwrap_or_default(), way, System))
+                Box::new(async move {
+                    recorded.await;
+                    send(request, target, options.unwrap_or_default(), way, System).await
+                })
             }
         }
     }
+}
+
+/// A request for the record: without what follows `?`, where secrets are.
+fn told(request: &http::Request<WasiBody>) -> String {
+    let uri = request.uri();
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    format!("{} {scheme}://{authority}{}", request.method(), uri.path())
 }
 
 /// Where a request goes.

@@ -154,8 +154,8 @@ impl Log {
         (kept, self.offered.load(Ordering::Relaxed).saturating_sub(kept))
     }
 
-    pub(crate) fn observer(&self) -> &dyn Observer {
-        &*self.observer
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        self.observer.clone()
     }
 
     fn pieces(&self, stream: Stream) -> MutexGuard<'_, Lines> {

@@ -7,6 +7,7 @@
 //! of the *thread* that forked, and an executor's threads come and go; so one thread that lives as long as the sandbox
 //! forks all programs. It reaches the program itself and not its children, which find their pipes closed.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -18,11 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use downbeat_workflow::capability::{FileGrant, Grants, Limits, ProgramGrant, Protection};
+use downbeat_workflow::capability::{Capability, FileGrant, Grants, Limits, ProgramGrant, Protection};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Programs, Usage};
 use downbeat_workflow::log::Level;
-use downbeat_workflow::permission::{self, Use};
+use downbeat_workflow::permission::{self, Granted, Use};
 use downbeat_workflow::units::size;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid,
@@ -91,6 +92,7 @@ impl wit::Host for State {
         let confinement = confine(&self.reach, &host.spawner.system, &ready, &self.limits).map_err(not_started)?;
         has_required(&ready.program, &self.reach.grants.require, &confinement.missing)?;
         children.unprotected(&confinement.missing);
+        self.reach.leaves(ready.granted, &ready.told).await;
         let started = Instant::now();
         // Before the child exists, so that its end can't be missed.
         let mut ends = signal(SignalKind::child()).map_err(failed)?;
@@ -171,6 +173,9 @@ fn failed(error: io::Error) -> Fault {
 
 /// A command that was granted and only has to be started.
 struct Ready {
+    granted: Granted,
+    /// The command, for the record.
+    told: String,
     program: String,
     /// The place of its grant among those of programs.
     grant: usize,
@@ -208,7 +213,10 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         environment: &command.environment,
         directory: command.working_directory.as_deref(),
     };
-    let grant = reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?.item;
+    let granted = reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?;
+    let told = std::iter::once(&command.program).chain(&command.arguments).map(|word| shown(word));
+    let told = told.collect::<Vec<_>>().join(" ");
+    let grant = granted.item;
     let grants = reach.grants.clone();
     let allowed = &grants.process[grant];
     std::fs::create_dir_all(scratch).map_err(failed)?;
@@ -226,6 +234,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         }
     }
     let variables = allowed.env.as_ref().unwrap_or(&grants.env);
+    surroundings(reach, &command, allowed);
     let mut native = Command::new(program);
     native
         .arg0(&command.program)
@@ -240,6 +249,8 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Ok(Ready {
+        granted,
+        told,
         program: command.program,
         grant,
         start: Start { command: native, directory, scratch },
@@ -344,6 +355,30 @@ fn named_path(reach: &Reach, text: &str) -> Option<PathBuf> {
     };
     // Links are followed: these are the user's own, where no step is.
     Some(start.join(rest)).filter(|path| path.is_absolute())?.canonicalize().ok()
+}
+
+/// A word of a command line as one would type it.
+fn shown(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(&byte);
+    match !word.is_empty() && word.bytes().all(is_plain) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(format!("'{}'", word.replace('\'', r"'\''"))),
+    }
+}
+
+/// Notes what a program is given beside its arguments: the step's variables, unless its own grant has others, and the run's
+/// directory.
+fn surroundings(reach: &mut Reach, command: &wit::Command, allowed: &ProgramGrant) {
+    let grants = reach.grants.clone();
+    let names = grants.env.iter().enumerate().filter(|(_, name)| std::env::var_os(name).is_some());
+    for (item, name) in names.take_while(|_| allowed.env.is_none()) {
+        reach.stays(Granted { capability: Capability::Env, item }, name);
+    }
+    let directory = command.working_directory.as_deref().map(Path::new);
+    if grants.workspace && directory.is_none_or(|path| path.is_relative() || path.starts_with(WORKSPACE)) {
+        let whole = Granted { capability: Capability::Workspace, item: 0 };
+        reach.stays(whole, &format!("working directory of {}", command.program));
+    }
 }
 
 /// Where the program runs: in the workspace or below it, or below a granted directory. It is held open, so that it stays

@@ -25,16 +25,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use downbeat_workflow::capability::Capability;
 use downbeat_workflow::event::{Failure, FailureKind};
+use downbeat_workflow::permission::Granted;
 use tokio::io::AsyncWrite;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::cli::WasiCliView as _;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::cli::environment;
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{self, DescriptorType, HostDescriptor as _};
+use wasmtime_wasi::p2::bindings::random::insecure;
+use wasmtime_wasi::p2::bindings::random::random;
 use wasmtime_wasi::p2::{self, DynPollable, OutputStream, Pollable, StreamResult, subscribe};
+use wasmtime_wasi::random::WasiRandomView as _;
 use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
 
 use crate::directory::{Barred, Directory};
@@ -63,7 +70,11 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     monotonic_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
     wall_clock::add_to_linker::<_, Ours>(linker, |state| state)?;
     preopens::add_to_linker::<_, Ours>(linker, |state| state)?;
+    environment::add_to_linker::<_, Ours>(linker, |state| state)?;
+    random::add_to_linker::<_, Ours>(linker, |state| state)?;
+    insecure::add_to_linker::<_, Ours>(linker, |state| state)?;
     open_at(linker)?;
+    changes(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -80,6 +91,9 @@ fn open_at(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]descriptor.open-at",
         |mut store: StoreContextMut<'_, State>, (at, path_flags, path, open_flags, flags): Arguments| {
             Box::new(async move {
+                let writes = flags.contains(types::DescriptorFlags::WRITE)
+                    || open_flags.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE);
+                let within = store.data().within(at.rep(), &path);
                 let mut files = store.data_mut().filesystem();
                 let found = files.stat_at(Resource::new_borrow(at.rep()), path_flags, path.clone()).await;
                 let opened = match found.map(|found| found.type_) {
@@ -91,12 +105,93 @@ fn open_at(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                     Ok(_) => Err(types::ErrorCode::Unsupported.into()),
                 };
                 Ok((match opened {
-                    Ok(file) => Ok(file),
+                    Ok(file) => {
+                        store.data_mut().opened(&file, within, writes);
+                        Ok(file)
+                    }
                     Err(error) => Err(error.downcast()?),
                 },))
             })
         },
     )
+}
+
+/// What changes a directory without opening anything: the library's own, noted.
+fn changes(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    macro_rules! noted {
+        ($name:literal, $change:ident) => {
+            linker.instance(FILESYSTEM)?.func_wrap_async(
+                $name,
+                |mut store: StoreContextMut<'_, State>, (at, path): (Resource<Descriptor>, String)| {
+                    Box::new(async move {
+                        let within = store.data().within(at.rep(), &path);
+                        let changed = store.data_mut().filesystem().$change(at, path).await;
+                        Ok((match changed {
+                            Ok(()) => {
+                                store.data_mut().uses_path(within.as_ref(), true);
+                                Ok(())
+                            }
+                            Err(error) => Err(error.downcast()?),
+                        },))
+                    })
+                },
+            )?
+        };
+    }
+    noted!("[method]descriptor.create-directory-at", create_directory_at);
+    noted!("[method]descriptor.remove-directory-at", remove_directory_at);
+    noted!("[method]descriptor.unlink-file-at", unlink_file_at);
+    type Arguments = (Resource<Descriptor>, String, Resource<Descriptor>, String);
+    linker.instance(FILESYSTEM)?.func_wrap_async(
+        "[method]descriptor.rename-at",
+        |mut store: StoreContextMut<'_, State>, (at, path, to, new): Arguments| {
+            Box::new(async move {
+                let within = [store.data().within(at.rep(), &path), store.data().within(to.rep(), &new)];
+                let renamed = store.data_mut().filesystem().rename_at(at, path, to, new).await;
+                Ok((match renamed {
+                    Ok(()) => {
+                        within.iter().for_each(|within| store.data_mut().uses_path(within.as_ref(), true));
+                        Ok(())
+                    }
+                    Err(error) => Err(error.downcast()?),
+                },))
+            })
+        },
+    )
+}
+
+/// A directory that the guest has a handle of: which of the granted ones it is in, and its path as the guest has it.
+pub(crate) struct Within {
+    granted: usize,
+    path: String,
+}
+
+impl State {
+    /// Where a path is that starts at a directory that the guest has a handle of.
+    fn within(&self, at: u32, path: &str) -> Option<Within> {
+        let Within { granted, path: above } = self.within.get(&at)?;
+        Some(Within { granted: *granted, path: format!("{above}/{path}") })
+    }
+
+    /// Notes that the guest has opened or changed what is there.
+    fn uses_path(&mut self, within: Option<&Within>, writes: bool) {
+        let Some(Within { granted, path }) = within else { return };
+        let verb = if writes { "write" } else { "read" };
+        // The granted directories come first, then the workspace.
+        let granted = match *granted < self.reach.grants.files.len() {
+            true => Granted { capability: Capability::Files, item: *granted },
+            false => Granted { capability: Capability::Workspace, item: 0 },
+        };
+        self.reach.stays(granted, &format!("{verb} {path}"));
+    }
+
+    /// Notes what was opened, and keeps where it is if more can be opened below it.
+    fn opened(&mut self, opened: &Resource<Descriptor>, within: Option<Within>, writes: bool) {
+        self.uses_path(within.as_ref(), writes);
+        if let (Some(within), Ok(Descriptor::Dir(_))) = (within, self.table.get(opened)) {
+            self.within.insert(opened.rep(), within);
+        }
+    }
 }
 
 impl WasiView for State {
@@ -185,7 +280,8 @@ impl rand::TryRng for SplitMix64 {
 }
 
 /// The clocks, real or fixed, and the directories. The clocks are ours in both cases, since the library's sleep knows real
-/// time only; the directories, since it would open them by their paths.
+/// time only; the directories, since it would open them by their paths. Variables and random numbers are the library's,
+/// and it is noted that they were used.
 struct Ours;
 
 impl HasData for Ours {
@@ -195,6 +291,7 @@ impl HasData for Ours {
 impl State {
     fn monotonic_ns(&mut self) -> u64 {
         if self.reach.grants.clock {
+            self.reach.uses.clock += 1;
             return self.started.elapsed().as_nanos() as u64;
         }
         self.virtual_ns = self.virtual_ns.saturating_add(MONOTONIC_STEP_NS);
@@ -216,9 +313,64 @@ impl State {
 
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let State { directories, table, .. } = self;
-        let open = |(dir, path): &(Dir, String)| Ok((table.push(Descriptor::Dir(dir.clone()))?, path.clone()));
-        directories.iter().map(open).collect()
+        let State { directories, table, within, .. } = self;
+        let open = |(granted, (dir, path)): (usize, &(Dir, String))| {
+            let handle = table.push(Descriptor::Dir(dir.clone()))?;
+            within.insert(handle.rep(), Within { granted, path: path.clone() });
+            Ok((handle, path.clone()))
+        };
+        directories.iter().enumerate().map(open).collect()
+    }
+}
+
+impl environment::Host for State {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let variables = self.cli().get_environment()?;
+        let grants = self.reach.grants.clone();
+        for (name, _) in &variables {
+            let item = grants.env.iter().position(|granted| granted == name).unwrap_or_default();
+            self.reach.stays(Granted { capability: Capability::Env, item }, name);
+        }
+        Ok(variables)
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        self.cli().get_arguments()
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        self.cli().initial_cwd()
+    }
+}
+
+impl State {
+    fn draws(&mut self) {
+        self.reach.uses.random += u64::from(self.reach.grants.random);
+    }
+}
+
+impl random::Host for State {
+    fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        self.draws();
+        self.random().get_random_bytes(len)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.draws();
+        self.random().get_random_u64()
+    }
+}
+
+// Not `insecure-seed`: every guest with a hash table asks for one.
+impl insecure::Host for State {
+    fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        self.draws();
+        self.random().get_insecure_random_bytes(len)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.draws();
+        self.random().get_insecure_random_u64()
     }
 }
 
@@ -246,6 +398,7 @@ impl wall_clock::Host for State {
         if !self.reach.grants.clock {
             return Ok(wall_clock::Datetime { seconds: WALL_CLOCK_S, nanoseconds: 0 });
         }
+        self.reach.uses.clock += 1;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }

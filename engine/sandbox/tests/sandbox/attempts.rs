@@ -280,6 +280,11 @@ async fn a_blob_that_was_put_can_be_got() {
     let call = bench.call().input(r#"{"blob": true}"#);
     let ended = bench.run(&keeper(), call.grants(Grants { artifacts: true, ..Grants::default() })).await;
     assert_eq!(output(&ended), r#"{"blob": true}"#);
+    // What leaves the engine has a record of its own; what is read is told with the end.
+    let put = bench.observer.used.lock().unwrap().clone();
+    assert_eq!(put.len(), 1, "{put:?}");
+    assert!(put[0].what.starts_with("put sha256:") && put[0].grant == "artifacts = true", "{put:?}");
+    assert!(ended.usage.used.iter().all(|used| used.what.starts_with("get sha256:")), "{:?}", ended.usage.used);
 }
 
 #[tokio::test]

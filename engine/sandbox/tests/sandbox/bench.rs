@@ -3,12 +3,13 @@
 
 use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use downbeat_sandbox::{Call, End, Ended, LoadError, Observer, Options, Plugin, Sandbox};
 use downbeat_workflow::capability::{Grants, Limits};
-use downbeat_workflow::event::Failure;
+use downbeat_workflow::event::{Failure, Used};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 
@@ -135,6 +136,7 @@ impl CallExt for Call {
 pub(crate) struct Kept {
     lines: Mutex<Vec<String>>,
     pub(crate) progress: Mutex<Vec<String>>,
+    pub(crate) used: Mutex<Vec<Used>>,
     told: tokio::sync::Notify,
 }
 
@@ -163,5 +165,10 @@ impl Observer for Kept {
 
     fn progress(&self, done: u64, total: Option<u64>, message: &str) {
         self.progress.lock().unwrap().push(format!("{done}/{total:?} {message}"));
+    }
+
+    fn used(&self, used: Used) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.used.lock().unwrap().push(used);
+        Box::pin(std::future::ready(()))
     }
 }

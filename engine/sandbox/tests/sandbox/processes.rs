@@ -1,13 +1,16 @@
 //! Native programs: by grant only, clean, bounded, and gone with their attempt.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_sandbox::{Call, End};
+use downbeat_sandbox::{Call, End, Observer};
 use downbeat_workflow::capability::{FileGrant, Grants, Limits, ProgramGrant};
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::event::FailureKind;
+use downbeat_workflow::event::{FailureKind, Used};
+use downbeat_workflow::log::Level;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::bench::{Bench, CallExt, failure, output};
@@ -94,6 +97,43 @@ async fn a_granted_program_runs_and_its_cpu_time_is_accounted() {
     assert_eq!(output(&ended), "20000");
     assert!(ended.usage.process_cpu_us > 0);
     assert!(ended.usage.refusals.is_empty());
+}
+
+#[tokio::test]
+async fn a_program_is_on_record_with_its_arguments_and_its_grant() {
+    let bench = Bench::new();
+    let ended = bench.run(&shell(Shell::default()), script(&bench, "echo 1")).await;
+    assert_eq!((output(&ended), ended.usage.used.len()), ("1", 0));
+    let used = bench.observer.used.lock().unwrap().clone();
+    let [used] = &used[..] else { panic!("{used:?}") };
+    assert_eq!((&*used.capability, &*used.grant, used.count), ("process", r#"process = ["sh"]"#, 1));
+    assert!(used.what.starts_with("sh ") && used.what.ends_with("'echo 1'"), "{}", used.what);
+}
+
+/// Never gets to keep what it is told.
+#[derive(Default)]
+struct Stuck(Arc<tokio::sync::Notify>);
+
+impl Observer for Stuck {
+    fn log(&self, _: Level, _: &str) {}
+    fn progress(&self, _: u64, _: Option<u64>, _: &str) {}
+    fn used(&self, _: Used) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.0.notify_one();
+        Box::pin(pending())
+    }
+}
+
+#[tokio::test]
+async fn a_program_whose_record_is_not_kept_is_not_started() {
+    let bench = Bench::new();
+    let started = bench.path().join("started");
+    let call = script(&bench, &format!("touch {}", started.display()));
+    let stuck = Stuck::default();
+    let told = stuck.0.clone();
+    let plugin = bench.load(&shell(Shell::default()));
+    let ended = bench.sandbox.attempt(&plugin, call, Arc::new(stuck), async move { told.notified().await }).await;
+    assert_eq!(ended.end, End::Cancelled);
+    assert!(!started.exists());
 }
 
 #[tokio::test]

@@ -64,6 +64,9 @@ impl Run {
                     self.has_begun(*step);
                 }
             }
+            Event::CapabilityUsed { step, attempt, .. } => {
+                self.in_flight_attempt(*step, *attempt)?;
+            }
             Event::ItemsAppended { step, from, items } => self.items_appended(*step, *from, items)?,
             Event::AttemptSucceeded { step, attempt, output, .. } => {
                 self.in_flight_attempt(*step, *attempt)?;

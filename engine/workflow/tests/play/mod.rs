@@ -510,6 +510,7 @@ pub(crate) fn told(run: &Run, event: &Event) -> Option<String> {
         Event::RunCreated { .. }
         | Event::AttemptQueued { .. }
         | Event::WaitQueued { .. }
+        | Event::CapabilityUsed { .. }
         | Event::ScopeQueued { .. } => return None,
         Event::CacheAsked { step } => format!("{} asks", name(step)),
         Event::CacheHit { step, output, .. } => format!("{} hit: {output}", name(step)),
