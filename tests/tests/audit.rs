@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use downbeat_journal::{Journal, Mode};
-use downbeat_tests::Bench;
-use serde_json::Value;
+use downbeat_tests::{Bench, repository};
+use serde_json::{Value, json};
 
 /// Ends at once; no component is needed.
 const SHORT: &str = r#"
@@ -112,4 +112,68 @@ fn a_checkpoint_tells_that_the_end_was_cut_off() {
     assert!(refused.stderr.contains("is not signed with the key audit.pub"), "{}", refused.stderr);
     let refused = bench.run(&["audit", "checkpoint", "--key", "audit.pub"]);
     assert!(refused.code == 3 && refused.stderr.contains("signing needs the private one"), "{}", refused.stderr);
+}
+
+/// One step that uses a part of what it is granted, and one that asks for more.
+const USES: &str = r#"
+name = "uses"
+
+[plugins]
+process = "{repo}/plugins/process"
+
+[steps.say]
+use   = "process"
+with  = { program = "echo", args = ["two words"] }
+grant = { process = ["echo", "git"] }
+
+[steps.more]
+use   = "process"
+with  = { program = "curl" }
+grant = { process = ["echo"] }
+"#;
+
+#[test]
+fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
+    let bench = bench();
+    bench.build("plugins/process");
+    bench.write("uses.toml", &USES.replace("{repo}", &repository().display().to_string()));
+    let ran = bench.run(&["run", "uses.toml", "--json"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let events: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = |name: &str, step: &str| events.iter().position(|event| event["event"] == name && event["step"] == step);
+    let (used, ended) = (at("capability-used", "say").unwrap(), at("attempt-succeeded", "say").unwrap());
+    assert!(at("attempt-started", "say").unwrap() < used && used < ended, "{}", ran.stdout);
+    assert_eq!(at("capability-used", "more"), None);
+
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        let said = bench.run(arguments);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let shown = lines(&["audit", "show", "--json", "--capability", "process"]);
+    let told = |entry: &Value| json!([entry["step"], entry["what"], entry["grant"], entry["refused"]]);
+    let mut told: Vec<Value> = shown.iter().map(told).collect();
+    told.sort_by_key(|entry| entry[0].to_string());
+    let said = json!(["say", "echo 'two words'", r#"process = ["echo"]"#, false]);
+    assert_eq!(told, [json!(["more", "curl", null, true]), said], "{shown:?}");
+    assert!(shown.iter().all(|entry| entry["component"].as_str().unwrap().starts_with("sha256:")));
+    assert_eq!(lines(&["audit", "show", "--json", "--refused"]).len(), 1);
+    assert_eq!(lines(&["audit", "show", "--json", "--step", "nobody"]).len(), 0);
+    let text = bench.run(&["audit", "show", "--run", "last", "--plugin", "process"]).stdout;
+    assert!(text.starts_with("AT ") && text.contains("echo 'two words'") && text.contains("  refused\n"), "{text}");
+
+    let report = lines(&["audit", "report", "uses", "--json"]);
+    let say = report[0]["steps"].as_array().unwrap().iter().find(|step| step["step"] == "say").unwrap();
+    assert_eq!(say["unused"], json!([r#"process = ["git"]"#]), "{say}");
+    let text = bench.run(&["audit", "report"]).stdout;
+    assert!(text.contains("you can take `process = [\"git\"]` away from step `say`"), "{text}");
+    assert!(text.contains("refused  process: curl, 1 time"), "{text}");
+    assert_eq!(bench.run(&["audit", "report", "nothing"]).code, 2);
+
+    let exported = lines(&["audit", "export", "--format", "otel"]);
+    let records = exported[0]["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    assert!(records.iter().any(|record| record["severityText"] == "WARN"), "{records:?}");
+    assert!(records.iter().all(|record| record["timeUnixNano"].as_str().unwrap().ends_with("000000")));
+    assert_eq!(lines(&["audit", "export"]).len(), records.len());
+    assert_eq!(bench.run(&["audit", "verify"]).code, 0);
 }

@@ -106,7 +106,7 @@ pub enum Command {
     /// See and give up the answers of steps with `cache` that are kept across runs
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Prove that the journal is as it was written
+    /// Prove that the journal is as it was written, and show what steps did with their grants
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Build and inspect plugins
@@ -885,6 +885,15 @@ pub enum AuditCommand {
     /// Write how far the journal has come into a small signed file, which is to be kept elsewhere
     #[command(after_help = AUDIT_CHECKPOINT_HELP)]
     Checkpoint(AuditCheckpoint),
+    /// Show what steps did with what they were granted, and what they were refused
+    #[command(after_help = AUDIT_SHOW_HELP)]
+    Show(AuditShow),
+    /// Tell of each step what it wants, is granted, used and was refused: which grants can be taken away
+    #[command(after_help = AUDIT_REPORT_HELP)]
+    Report(AuditReport),
+    /// Print uses and refusals for other programs: JSON lines, or logs of OpenTelemetry
+    #[command(after_help = AUDIT_EXPORT_HELP)]
+    Export(AuditExport),
 }
 
 const AUDIT_VERIFY_HELP: &str = "\
@@ -903,6 +912,94 @@ the file nor to use the key, which `openssl genpkey -algorithm ed25519 -out audi
 
 Example:
   downbeat audit checkpoint --key audit.pem --output /mnt/vault/monday.checkpoint";
+
+const AUDIT_SHOW_HELP: &str = "\
+What leaves the engine (a program, a request, a blob) is a record of its own, written before it happens; what stays within \
+(files, variables, clocks, random numbers) is told with the attempt's end, with how often.
+
+Example:
+  downbeat audit show
+  downbeat audit show --run last --capability process
+  downbeat audit show --refused --since 7d --json";
+
+const AUDIT_REPORT_HELP: &str = "\
+Example:
+  downbeat audit report release
+  downbeat audit report release --runs 100 --json";
+
+const AUDIT_EXPORT_HELP: &str = "\
+`otel` is what the file exporter of OpenTelemetry writes: an object of OTLP's logs in a line, here one for each run.
+
+Example:
+  downbeat audit export --since 1d > uses.jsonl
+  downbeat audit export --format otel --run last";
+
+/// Which uses and refusals are meant; all of them without a condition.
+#[derive(Debug, Args)]
+pub struct AuditFilter {
+    /// Only of this run, by its id, part of it, or `last`
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Only of this step, with all of its items and rounds
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Only of this capability: `process`, `http`, `files`, …
+    #[arg(long, value_name = "NAME")]
+    pub capability: Option<String>,
+    /// Only of this plugin, by its name in the workflow, or the beginning of its component's digest
+    #[arg(long, value_name = "PLUGIN")]
+    pub plugin: Option<String>,
+    /// Only refusals
+    #[arg(long)]
+    pub refused: bool,
+    /// Only since so long ago: `1h`, `7d`
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub since: Option<u64>,
+}
+
+/// `downbeat audit show`
+#[derive(Debug, Args)]
+pub struct AuditShow {
+    /// Which.
+    #[command(flatten)]
+    pub filter: AuditFilter,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat audit report`
+#[derive(Debug, Args)]
+pub struct AuditReport {
+    /// Only of the workflow of this name; otherwise of all that have run
+    pub workflow: Option<String>,
+    /// How many of its latest runs are looked at
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub runs: usize,
+    /// Print JSON lines: one for each workflow
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat audit export`
+#[derive(Debug, Args)]
+pub struct AuditExport {
+    /// Which.
+    #[command(flatten)]
+    pub filter: AuditFilter,
+    /// In which form
+    #[arg(long, value_enum, default_value = "jsonl")]
+    pub format: AuditFormat,
+}
+
+/// A form in which uses are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// One object a line, as `show --json` has them
+    Jsonl,
+    /// Logs of OpenTelemetry: OTLP in JSON
+    Otel,
+}
 
 /// `downbeat audit verify`
 #[derive(Debug, Args)]

@@ -1,0 +1,73 @@
+//! `downbeat audit export`: uses and refusals for other programs, one JSON object a line: ours, or the logs of OpenTelemetry
+//! (OTLP in JSON, a line for each run, as its file exporter writes it).
+
+use downbeat_journal::RunSummary;
+use serde_json::{Value, json};
+
+use super::uses::{self, Entry, What};
+use crate::arguments::{AuditExport, AuditFormat};
+use crate::exit::{Exit, Fault};
+use crate::place::Place;
+use crate::talk;
+
+/// Severities of the data model of OpenTelemetry's logs: INFO, WARN.
+const INFO: (u8, &str) = (9, "INFO");
+const WARN: (u8, &str) = (13, "WARN");
+
+pub(crate) fn export(place: &Place, arguments: &AuditExport) -> Result<Exit, Fault> {
+    let journal = place.observe()?;
+    uses::each(&journal, &arguments.filter, |run, entries| match arguments.format {
+        AuditFormat::Jsonl => entries.iter().try_for_each(|entry| talk::put_json(&entry.json().to_string())),
+        AuditFormat::Otel => talk::put_json(&logs(run, &entries).to_string()),
+    })?;
+    Ok(Exit::Success)
+}
+
+/// A run's entries as one `ExportLogsServiceRequest`.
+fn logs(run: &RunSummary, entries: &[Entry]) -> Value {
+    let resource = [attribute("service.name", "downbeat"), attribute("downbeat.workflow", &run.workflow)];
+    json!({ "resourceLogs": [{
+        "resource": { "attributes": resource },
+        "scopeLogs": [{
+            "scope": { "name": "downbeat.audit", "version": env!("CARGO_PKG_VERSION") },
+            "logRecords": entries.iter().map(log).collect::<Vec<_>>(),
+        }],
+    }] })
+}
+
+fn log(entry: &Entry) -> Value {
+    // 64-bit numbers are texts in the JSON form of protocol buffers.
+    let nanoseconds = (u128::from(entry.at.0) * 1_000_000).to_string();
+    let (severity, word, by) = match &entry.what {
+        What::Used(used) => (INFO, "used", attribute("downbeat.grant", &used.grant)),
+        What::Refused(refusal) => (WARN, "was refused", attribute("downbeat.hint", &refusal.hint)),
+    };
+    let what = entry.told();
+    let count = match &entry.what {
+        What::Used(used) => used.count,
+        What::Refused(_) => 1,
+    };
+    json!({
+        "timeUnixNano": nanoseconds,
+        "observedTimeUnixNano": nanoseconds,
+        "severityNumber": severity.0,
+        "severityText": severity.1,
+        "body": { "stringValue": format!("{} {word} {}: {what}", entry.step, entry.capability()) },
+        "attributes": [
+            attribute("downbeat.run", &entry.run.0),
+            attribute("downbeat.step", &entry.step),
+            { "key": "downbeat.attempt", "value": { "intValue": entry.attempt.to_string() } },
+            attribute("downbeat.plugin", &entry.plugin),
+            attribute("downbeat.component", entry.component.as_str()),
+            attribute("downbeat.capability", entry.capability()),
+            attribute("downbeat.what", &what),
+            { "key": "downbeat.count", "value": { "intValue": count.to_string() } },
+            { "key": "downbeat.refused", "value": { "boolValue": matches!(entry.what, What::Refused(_)) } },
+            by,
+        ],
+    })
+}
+
+fn attribute(key: &str, value: &str) -> Value {
+    json!({ "key": key, "value": { "stringValue": value } })
+}

@@ -1,0 +1,180 @@
+//! `downbeat audit report`: of each step what its component wants, what it is granted, what of that its attempts used and
+//! what they were refused in the latest runs; and so which grants can be taken away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
+use downbeat_workflow::event::Event;
+use downbeat_workflow::plan::{Plan, StepNo};
+use downbeat_workflow::scope::Scopes;
+use serde_json::{Value, json};
+
+use super::uses::{self, Plans, What};
+use crate::arguments::AuditReport;
+use crate::exit::{Exit, Fault};
+use crate::place::Place;
+use crate::talk;
+
+/// A step of the plan, and what became of its grants.
+#[derive(Default)]
+struct Step {
+    name: String,
+    plugin: String,
+    /// Capabilities, each with the component's reason.
+    wants: Vec<(String, String)>,
+    /// Each as it is written, with how often it was used.
+    grants: Vec<(String, u64)>,
+    /// What was refused, with the line that would allow it, and how often.
+    refused: BTreeMap<(String, String, String), u64>,
+    /// In how many runs it was executed.
+    runs: usize,
+}
+
+impl Step {
+    /// Grants that nothing used, in runs that executed the step. What a program does with directories is not seen.
+    fn unused(&self) -> impl Iterator<Item = &str> {
+        let is_known = self.runs > 0;
+        let starts_programs = self.grants.iter().any(|(grant, count)| grant.starts_with("process") && *count > 0);
+        let seen =
+            move |grant: &str| !(starts_programs && (grant.starts_with("files") || grant.starts_with("workspace")));
+        self.grants
+            .iter()
+            .filter(move |(grant, count)| is_known && *count == 0 && seen(grant))
+            .map(|(grant, _)| grant.as_str())
+    }
+}
+
+pub(crate) fn report(place: &Place, arguments: &AuditReport) -> Result<Exit, Fault> {
+    let journal = place.observe()?;
+    let filter = RunFilter { state: StateFilter::Any, workflow: arguments.workflow.clone(), limit: None };
+    let all = journal.runs(&filter).map_err(Fault::engine)?;
+    let workflows: BTreeSet<String> = all.iter().map(|run| run.workflow.clone()).collect();
+    if let (Some(name), true) = (&arguments.workflow, workflows.is_empty()) {
+        let fault = Fault::new(Exit::Usage, format!("there is no run of a workflow `{name}`"));
+        return Err(fault.hint("`downbeat list` shows the runs, with the names of their workflows"));
+    }
+    let mut plans = Plans { journal: &journal, known: Default::default() };
+    for workflow in workflows {
+        let runs: Vec<&RunSummary> =
+            all.iter().filter(|run| run.workflow == workflow).take(arguments.runs.max(1)).collect();
+        let steps = steps(&journal, &mut plans, &runs)?;
+        match arguments.json {
+            true => talk::put_json(&json(&workflow, runs.len(), &steps).to_string())?,
+            false => talk::put(&text(&workflow, runs.len(), &steps))?,
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The steps of the latest run's plan that run a component, with what became of their grants in all of these runs. A step of an
+/// earlier plan is the same one if it has the same name and plugin.
+fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Result<Vec<Step>, Fault> {
+    let Some(latest) = runs.first() else { return Ok(Vec::new()) };
+    let plan = plans.of(latest)?;
+    let mut steps: Vec<Step> = plan
+        .steps
+        .iter()
+        .filter_map(|step| {
+            let uses = step.uses()?;
+            let plugin = &plan.plugins[uses.plugin.index()];
+            let wants = plugin.component.description.wants.iter();
+            Some(Step {
+                name: step.name.clone(),
+                plugin: plugin.name.clone(),
+                wants: wants.map(|want| (want.capability.clone(), want.reason.clone())).collect(),
+                grants: uses.grants.items().map(|grant| (grant.to_string(), 0)).collect(),
+                ..Step::default()
+            })
+        })
+        .collect();
+    for run in runs {
+        let plan = plans.of(run)?;
+        let find = |plan: &Plan, no: StepNo| {
+            let (name, plugin) = (&plan.step(no).name, plan.step(no).uses()?.plugin);
+            let plugin = &plan.plugins[plugin.index()].name;
+            steps.iter().position(|step| step.name == *name && step.plugin == *plugin)
+        };
+        let mut found = Vec::new();
+        uses::of_run(journal, run, &plan, |entry| found.extend(find(&plan, entry.no).map(|step| (step, entry.what))))?;
+        let mut executed = BTreeSet::new();
+        let mut scopes = Scopes::new(&plan);
+        let counted = journal.replay(&run.id, 0, |record| {
+            scopes.take_in(&plan, &record.event);
+            if let Event::AttemptStarted { step, .. } = record.event
+                && let Some((_, no)) = scopes.find(step)
+            {
+                executed.extend(find(&plan, no));
+            }
+        });
+        counted.map_err(Fault::engine)?;
+        for step in executed {
+            steps[step].runs += 1;
+        }
+        for (step, what) in found {
+            let step = &mut steps[step];
+            match what {
+                What::Used(used) => {
+                    let grant = step.grants.iter_mut().find(|(grant, _)| *grant == used.grant);
+                    // One that is not granted any more is no news.
+                    grant.into_iter().for_each(|(_, count)| *count += used.count);
+                }
+                What::Refused(refusal) => {
+                    *step.refused.entry((refusal.capability, refusal.wanted, refusal.hint)).or_default() += 1;
+                }
+            }
+        }
+    }
+    Ok(steps)
+}
+
+fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
+    let mut text = format!("{workflow}: the latest {}\n", count(runs as u64, "run"));
+    for step in steps {
+        let _ = writeln!(
+            text,
+            "\n  {} (plugin {}, executed in {})",
+            step.name,
+            step.plugin,
+            count(step.runs as u64, "run")
+        );
+        for (capability, reason) in &step.wants {
+            let _ = writeln!(text, "    wants    {capability}: {reason}");
+        }
+        for (grant, used) in &step.grants {
+            let used = if *used == 0 { "never used".to_owned() } else { format!("used {}", count(*used, "time")) };
+            let _ = writeln!(text, "    granted  {grant}: {used}");
+        }
+        for ((capability, wanted, hint), times) in &step.refused {
+            let _ =
+                writeln!(text, "    refused  {capability}: {wanted}, {}; {hint} would allow it", count(*times, "time"));
+        }
+        for grant in step.unused() {
+            let _ = writeln!(text, "    you can take `{grant}` away from step `{}`", step.name);
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
+    let step = |step: &Step| {
+        let refused = step.refused.iter().map(|((capability, wanted, hint), count)| {
+            json!({ "capability": capability, "wanted": wanted, "hint": hint, "count": count })
+        });
+        json!({
+            "step": step.name,
+            "plugin": step.plugin,
+            "runs": step.runs,
+            "wants": step.wants.iter().map(|(capability, reason)| json!({ "capability": capability, "reason": reason })).collect::<Vec<_>>(),
+            "grants": step.grants.iter().map(|(grant, used)| json!({ "grant": grant, "used": used })).collect::<Vec<_>>(),
+            "refused": refused.collect::<Vec<_>>(),
+            "unused": step.unused().collect::<Vec<_>>(),
+        })
+    };
+    json!({ "workflow": workflow, "runs": runs, "steps": steps.iter().map(step).collect::<Vec<_>>() })
+}
+
+fn count(number: u64, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+}
