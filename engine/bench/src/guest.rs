@@ -22,6 +22,29 @@ pub(crate) fn component() -> Result<Vec<u8>> {
     wat::parse_str(include_str!("../guest/echo.wat")).context("guest/echo.wat is no component")
 }
 
+/// The same guest, looking at the clock and drawing a number first.
+pub(crate) fn using() -> Result<Vec<u8>> {
+    let imports = r#"
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock (export "now" (func (result u64)))))
+  (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+  (alias export $clock "now" (func $now))
+  (alias export $random "get-random-u64" (func $draw))
+  (core func $now_lowered (canon lower (func $now)))
+  (core func $draw_lowered (canon lower (func $draw)))
+  (core module $guest
+    (import "host" "now" (func $now (result i64)))
+    (import "host" "draw" (func $draw (result i64)))"#;
+    let given = r#"(core instance $host (export "now" (func $now_lowered)) (export "draw" (func $draw_lowered)))
+  (core instance $guest (instantiate $guest (with "host" (instance $host))))"#;
+    let uses = "(drop (call $now)) (drop (call $draw)) ";
+    let first = "(if (i32.eq (local.get $input_len) (i32.const 2))";
+    let text = include_str!("../guest/echo.wat")
+        .replace("\n  (core module $guest", imports)
+        .replace("(core instance $guest (instantiate $guest))", given)
+        .replace(first, &format!("{uses}{first}"));
+    wat::parse_str(text).context("the guest that uses something is no component")
+}
+
 /// Writes the component into a folder, and gives its path.
 pub(crate) fn write_component(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("echo.wasm");

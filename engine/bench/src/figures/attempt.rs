@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use downbeat_sandbox::{Call, End, Observer, Plugin, Sandbox};
+use downbeat_workflow::capability::Grants;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 
@@ -58,6 +59,10 @@ pub(super) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(workshop: &'a Workshop) -> Result<Attempts<'a>> {
+        Attempts::of(workshop, &workshop.component, Grants::default())
+    }
+
+    pub(super) fn of(workshop: &'a Workshop, component: &Path, grants: Grants) -> Result<Attempts<'a>> {
         let call = Call {
             run: "1jn7w80-zzzzzz".into(),
             workflow: "chain".into(),
@@ -66,17 +71,21 @@ impl<'a> Attempts<'a> {
             idempotency_key: "1jn7w80-zzzzzz/s1".into(),
             input: Json::parse(guest::input())?,
             timeout: Some(Duration::from_secs(60)),
-            grants: Arc::default(),
+            grants: Arc::new(grants),
             limits: Arc::default(),
             directory: Arc::from(Path::new("/")),
             workspace: "/".into(),
         };
-        Ok(Attempts { sandbox: &workshop.sandbox, plugin: workshop.sandbox.load(&workshop.component)?, call })
+        Ok(Attempts { sandbox: &workshop.sandbox, plugin: workshop.sandbox.load(component)?, call })
     }
 
     /// How long one of so many took, in microseconds.
     pub(super) async fn micros_each(&self, attempts: u32) -> Result<f64> {
-        let observer: Arc<dyn Observer> = Arc::new(Nobody);
+        self.micros_seen(attempts, Arc::new(Nobody)).await
+    }
+
+    /// The same with somebody who watches.
+    pub(super) async fn micros_seen(&self, attempts: u32, observer: Arc<dyn Observer>) -> Result<f64> {
         let started = Instant::now();
         for _ in 0..attempts {
             let ended = self.sandbox.attempt(&self.plugin, self.call.clone(), observer.clone(), pending()).await;
