@@ -111,6 +111,7 @@ impl wit::Host for State {
             .await
             .ok();
         }
+        self.reach.uses.clock += u64::from(self.reach.grants.clock);
         let elapsed = if self.reach.grants.clock { started.elapsed().as_micros().div_ceil(1_000) as u64 } else { 0 };
         let (stdout, stdout_dropped) = ended.stdout.take();
         let (stderr, stderr_dropped) = ended.stderr.take();

@@ -299,6 +299,7 @@ impl State {
     }
 
     fn sleep(&mut self, ns: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.reach.uses.clock += u64::from(self.reach.grants.clock);
         if !self.reach.grants.clock {
             self.virtual_ns = self.virtual_ns.saturating_add(ns);
         }
