@@ -54,6 +54,8 @@ const LIMITS: &[(&str, &[Row])] = &[
             Row::Const("backtrace", "sandbox/src/failure.rs", "BACKTRACE_MAX", Unit::Bytes),
             Row::Const("connecting, unless the guest says", "sandbox/src/host/http.rs", "CONNECT_TIMEOUT", Unit::Span),
             Row::Const("an HTTP answer, unless the guest says", "sandbox/src/host/http.rs", "READ_TIMEOUT", Unit::Span),
+            Row::Const("a secret", "workflow/src/secret.rs", "SECRET_BYTES_MAX", Unit::Bytes),
+            Row::Const("telling a secret", "sandbox/src/secrets.rs", "COMMAND_MAX", Unit::Span),
             Row::Const("a time-out's exactness", "sandbox/src/engine.rs", "TICK", Unit::Span),
         ],
     ),

@@ -679,6 +679,7 @@ impl<P: Perform> Driver<P> {
             attempt,
             idempotency_key: self.run.idempotency_key(step),
             input,
+            seed: self.run.seed(),
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Order {
     pub idempotency_key: String,
     /// The step's input.
     pub input: Json,
+    /// The run's seed.
+    pub seed: u64,
 }
 
 /// Why a plan can't be performed; for a person.

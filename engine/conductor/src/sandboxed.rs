@@ -210,6 +210,7 @@ impl Perform for Sandboxed {
             attempt,
             idempotency_key,
             input: order.input,
+            seed: order.seed,
             timeout: step.timeout,
             grants: step.grants.clone(),
             limits: step.limits.clone(),

@@ -21,7 +21,9 @@ use crate::engine::TICK;
 use crate::failure;
 use crate::host::log::Log;
 use crate::plugin::Plugin;
+use crate::replace::Replacer;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::store::{self, Setup, State};
 
 /// What to run, for whom, and within which bounds. Cheap to clone.
@@ -39,6 +41,8 @@ pub struct Call {
     pub idempotency_key: Arc<str>,
     /// The step's input.
     pub input: Json,
+    /// Of the run: what the texts that stand for secrets are made of, beside its id.
+    pub seed: u64,
     /// Of this attempt. Without one, the limit `time-ms` applies.
     pub timeout: Option<Duration>,
     /// What the attempt may reach.
@@ -113,13 +117,24 @@ impl Sandbox {
         let _running = self.ticker.run();
         let started = Instant::now();
         let timeout = call.timeout.unwrap_or(Duration::from_millis(call.limits.time_ms));
-        let log = Arc::new(Log::new(observer, call.limits.log));
         let mut usage = Usage { bytes_in: call.input.as_str().len() as u64, ..Usage::default() };
+        let secrets = match self.secrets(&call, cancelled.as_mut()).await {
+            Ok(secrets) => secrets,
+            Err(end) => {
+                usage.wall_us = started.elapsed().as_micros() as u64;
+                return Ended { end, usage };
+            }
+        };
+        if !secrets.list.is_empty() {
+            call.input = secrets.reveal(&call.grants, call.input);
+        }
+        let log = Arc::new(Log::new(observer, call.limits.log).blotting(secrets.redactor.clone()));
         let setup = Setup {
             host: self.host.clone(),
             grants: call.grants.clone(),
             limits: call.limits.clone(),
             log: log.clone(),
+            secrets,
             directory: call.directory.clone(),
             workspace: std::mem::take(&mut call.workspace),
             started,
@@ -164,11 +179,29 @@ impl Sandbox {
             Raced::Cancelled => End::Cancelled,
         };
         account(&mut usage, &mut store, &log);
+        // As it is now: another attempt may have read a secret meanwhile.
+        let end = match self.host.vault.redactor() {
+            Some(redactor) => blotted(end, &mut usage, &redactor),
+            None => end,
+        };
         // The Store goes first: what it still holds (a program, a connection) is part of the attempt.
         drop(store);
         usage.cpu_us = cpu.as_micros() as u64;
         usage.wall_us = started.elapsed().as_micros() as u64;
         Ended { end, usage }
+    }
+
+    /// What the attempt is granted of secrets, or how it ends without them.
+    async fn secrets(&self, call: &Call, cancelled: Pin<&mut impl Future<Output = ()>>) -> Result<Secrets, End> {
+        let vault = &self.host.vault;
+        if call.grants.secrets.is_empty() {
+            return Ok(Secrets { redactor: vault.redactor(), ..Secrets::default() });
+        }
+        tokio::select! {
+            biased;
+            opened = vault.open(&call.grants, &call.directory, &call.run, call.seed) => opened.map_err(End::Failed),
+            () = cancelled => Err(End::Cancelled),
+        }
     }
 
     /// A place in the pool, or `None` if the caller lost patience.
@@ -236,6 +269,25 @@ async fn race<T>(
         timer.as_mut().poll(cx).map(|()| Raced::TimedOut)
     })
     .await
+}
+
+/// The end without secrets, also those that the guest came by in another way than by a grant.
+fn blotted(end: End, usage: &mut Usage, redactor: &Replacer) -> End {
+    let clean = |text: String| redactor.text(&text).into_owned();
+    for refusal in &mut usage.refusals {
+        refusal.wanted = clean(std::mem::take(&mut refusal.wanted));
+        refusal.hint = clean(std::mem::take(&mut refusal.hint));
+    }
+    match end {
+        End::Succeeded(output) => End::Succeeded(redactor.json(output)),
+        End::Failed(failure) => End::Failed(Failure {
+            message: clean(failure.message),
+            details: failure.details.map(|details| redactor.json(details)),
+            backtrace: failure.backtrace.map(clean),
+            ..failure
+        }),
+        End::Cancelled => End::Cancelled,
+    }
 }
 
 fn account(usage: &mut Usage, store: &mut Store<State>, log: &Log) {

@@ -7,6 +7,7 @@ pub(crate) mod items;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod progress;
+mod secrets;
 pub(crate) mod wasi;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings;
+use crate::secrets::Vault;
 use crate::store::State;
 use artifacts::Artifacts;
 use process::Spawner;
@@ -26,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) spawner: Spawner,
     /// Where each program gets a directory of its own.
     pub(crate) scratch: PathBuf,
+    /// The secrets that were read.
+    pub(crate) vault: Vault,
     /// What no grant may reach. Absolute.
     pub(crate) reserved: Arc<[PathBuf]>,
 }
@@ -36,6 +40,7 @@ impl Host {
             artifacts: Artifacts::new(artifacts),
             spawner: Spawner::start()?,
             scratch,
+            vault: Vault::default(),
             reserved: reserved.into(),
         })
     }

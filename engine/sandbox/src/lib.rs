@@ -44,6 +44,12 @@ mod reach;
 
 mod directory;
 
+mod secrets;
+
+mod redact;
+
+mod replace;
+
 mod surroundings;
 
 mod host;

@@ -28,6 +28,7 @@ use crate::bulk::{self, Bulk};
 use crate::engine::{SLOTS_MAX, TABLES_PER_SLOT};
 use crate::host::log::Log;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::store::{self, Setup, State};
 use crate::{failure, host, text};
 use downbeat_workflow::log::Level;
@@ -287,6 +288,7 @@ impl Sandbox {
             grants: Arc::new(Grants::default()),
             limits: limits.clone(),
             log: log.clone(),
+            secrets: Secrets::default(),
             directory: Arc::from(Path::new("/")),
             workspace: PathBuf::new(),
             started: Instant::now(),

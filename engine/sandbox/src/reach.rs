@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use downbeat_workflow::capability::{Capability, FileGrant, Grants};
 use downbeat_workflow::event::Refusal;
-use downbeat_workflow::permission::{self, Command, Denied, Granted, Reason, Request, Use};
+use downbeat_workflow::permission::{self, Carried, Command, Denied, Granted, Place, Reason, Request, Use};
 
 use crate::directory::{Barred, Directory};
+use crate::secrets::Secrets;
 use crate::text;
 use crate::used::{Recorded, Uses};
 
@@ -37,6 +38,8 @@ pub(crate) struct Reach {
     /// Those that become known while others are waited for.
     pub(crate) refused_later: Later,
     pub(crate) uses: Uses,
+    /// What it is granted of secrets, with their values.
+    pub(crate) secrets: Secrets,
 }
 
 /// Refusals of what goes on beside the guest: a request knows only when it is about to connect.
@@ -66,8 +69,9 @@ impl Reach {
         workspace: PathBuf,
         reserved: Arc<[PathBuf]>,
     ) -> Reach {
-        let (refused_later, uses) = (Later::default(), Uses::default());
-        Reach { grants, directory, workspace, reserved, refusals: Vec::new(), refused_later, uses }
+        let (refusals, refused_later) = (Vec::new(), Later::default());
+        let (uses, secrets) = (Uses::default(), Secrets::default());
+        Reach { grants, directory, workspace, reserved, refusals, refused_later, uses, secrets }
     }
 
     /// Whether the grants cover this use. If not, the refusal is on record.
@@ -79,13 +83,13 @@ impl Reach {
     /// What the grants cover is about to leave the engine: ready once that is on record. It must not happen before.
     pub(crate) fn leaves(&mut self, granted: Granted, what: &str) -> Recorded {
         let grant = granted.grant(&self.grants).map_or_else(String::new, |grant| grant.to_string());
-        self.uses.leaves(granted.capability.word(), what, grant)
+        self.uses.leaves(granted.capability.word(), &self.secrets.blotted(what), grant)
     }
 
     /// What the grants cover was used, within the engine.
     pub(crate) fn stays(&mut self, granted: Granted, what: &str) {
         let grant = granted.grant(&self.grants).map_or_else(String::new, |grant| grant.to_string());
-        self.uses.stays(granted.capability.word(), what, &grant);
+        self.uses.stays(granted.capability.word(), &self.secrets.blotted(what), &grant);
     }
 
     fn denied(&mut self, wanted: &Use<'_>, denied: &Denied<'_>) -> Refusal {
@@ -98,6 +102,7 @@ impl Reach {
                 let write = if *write { ", write = true" } else { "" };
                 self.refuse("files", path, &format!("files = [{{ path = {}{write} }}]", text::toml_string(path)))
             }
+            (Use::Secret(carried), reason) => self.refuse_secret(carried, reason),
             (Use::Whole(capability), _) => self.refuse_switch(capability.word(), capability.word()),
         };
         match denied.withheld {
@@ -129,15 +134,22 @@ impl Reach {
         }
     }
 
+    fn refuse_secret(&mut self, carried: &Carried<'_>, reason: Reason<'_>) -> Refusal {
+        let host = written_host(carried.tls, carried.host, carried.port);
+        let (place, key) = match carried.place {
+            Place::Header(name) => (format!("the header {name}"), format!("header = {}", text::toml_string(name))),
+            Place::Body => ("the body".to_owned(), "body = true".to_owned()),
+            Place::Query => ("the query".to_owned(), "query = true".to_owned()),
+            Place::Path => ("the path".to_owned(), "path = true".to_owned()),
+        };
+        let key = if reason == Reason::InTheOpen { format!("{key}, insecure = true") } else { key };
+        let (name, at) = (text::toml_string(carried.name), text::toml_string(&text::bounded(&host, WANTED_MAX)));
+        let wanted = format!("{} in {place} of a request to {host}", carried.name);
+        self.refuse("secrets", &wanted, &format!("secrets = [{{ name = {name}, host = {at}, {key} }}]"))
+    }
+
     fn refuse_request(&mut self, request: &Request<'_>, reason: Reason<'_>) -> Refusal {
-        let host = match request.host.contains(':') {
-            true => format!("[{}]", request.host.trim_matches(['[', ']'])),
-            false => request.host.to_owned(),
-        };
-        let host = match request.port == permission::default_port(request.tls) {
-            true => host,
-            false => format!("{host}:{}", request.port),
-        };
+        let host = written_host(request.tls, request.host, request.port);
         let granted = text::toml_string(&text::bounded(&host, WANTED_MAX));
         match reason {
             Reason::Method => {
@@ -245,11 +257,12 @@ fn refusal(capability: &str, wanted: &str, grant: &str) -> Refusal {
 
 /// Grants and one more, as they are written; without it if it is empty.
 fn written(grants: &Grants, grant: &str) -> String {
-    let lists: [(&str, Vec<String>); 4] = [
+    let lists: [(&str, Vec<String>); 5] = [
         ("process", grants.process.iter().map(ToString::to_string).collect()),
         ("files", grants.files.iter().map(ToString::to_string).collect()),
         ("http", grants.http.iter().map(ToString::to_string).collect()),
         ("env", grants.env.iter().map(|name| text::toml_string(name)).collect()),
+        ("secrets", grants.secrets.iter().map(ToString::to_string).collect()),
     ];
     let (new, value) = grant.split_once(" = ").unwrap_or((grant, ""));
     let mut written = Vec::new();
@@ -270,6 +283,15 @@ fn written(grants: &Grants, grant: &str) -> String {
         }
     }
     written.join(", ")
+}
+
+/// A host as it is granted: without the port that goes without saying.
+fn written_host(tls: bool, host: &str, port: u16) -> String {
+    let host = match host.contains(':') {
+        true => format!("[{}]", host.trim_matches(['[', ']'])),
+        false => host.to_owned(),
+    };
+    if port == permission::default_port(tls) { host } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]

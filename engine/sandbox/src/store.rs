@@ -22,6 +22,7 @@ use crate::host::wasi::Within;
 use crate::host::{Host, wasi};
 use crate::meter::Meter;
 use crate::reach::Reach;
+use crate::secrets::Secrets;
 
 /// Bytes that one call may carry from the guest to the host: a log line, a blob, a program's input. The host copies a
 /// message before it can look at it, so this bounds what a guest makes the host allocate. Larger blobs are written piece
@@ -65,6 +66,7 @@ pub(crate) struct Setup {
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) log: Arc<Log>,
+    pub(crate) secrets: Secrets,
     pub(crate) directory: Arc<Path>,
     pub(crate) workspace: PathBuf,
     pub(crate) started: Instant,
@@ -93,6 +95,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         http: WasiHttpCtx::new(),
     };
     state.reach.uses.observer = Some(state.log.observer()).filter(|observer| observer.audits());
+    state.reach.secrets = setup.secrets;
     state.table.set_max_capacity(HANDLES_MAX);
     wasi::prepare(&mut state)?;
     let mut store = Store::new(engine, state);

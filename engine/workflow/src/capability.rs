@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::description::Want;
+use crate::secret::SecretGrant;
 
 /// What the workflow lets a step reach, already narrowed to what its component wants. Empty by default: nothing is
 /// ambient.
@@ -38,6 +39,9 @@ pub struct Grants {
     /// The run's own directory, shared by the run's steps: `/workspace` in the guest, the working directory of programs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub workspace: bool,
+    /// What it may have of secrets, and where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretGrant>,
     /// Protections without which no native program of the step is started: what a policy requires.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<Protection>,
@@ -66,11 +70,13 @@ pub enum Capability {
     Artifacts,
     /// The run's own directory.
     Workspace,
+    /// What is put into requests, programs' variables and inputs in place of secrets.
+    Secrets,
 }
 
 impl Capability {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Capability; 8] = [
+    pub const ALL: [Capability; 9] = [
         Capability::Process,
         Capability::Files,
         Capability::Http,
@@ -79,6 +85,7 @@ impl Capability {
         Capability::Random,
         Capability::Artifacts,
         Capability::Workspace,
+        Capability::Secrets,
     ];
 
     /// Those that are granted as a whole, by `true`.
@@ -96,6 +103,7 @@ impl Capability {
             Capability::Random => "random",
             Capability::Artifacts => "artifacts",
             Capability::Workspace => "workspace",
+            Capability::Secrets => "secrets",
         }
     }
 
@@ -143,6 +151,8 @@ pub enum Grant {
     Http(HttpGrant),
     /// One of `env`.
     Env(String),
+    /// One of `secrets`.
+    Secrets(SecretGrant),
     /// `clock`, `random`, `artifacts` or `workspace`.
     Whole(Capability),
 }
@@ -155,6 +165,7 @@ impl Grant {
             Grant::Files(_) => Capability::Files,
             Grant::Http(_) => Capability::Http,
             Grant::Env(_) => Capability::Env,
+            Grant::Secrets(_) => Capability::Secrets,
             Grant::Whole(capability) => *capability,
         }
     }
@@ -169,6 +180,7 @@ impl fmt::Display for Grant {
             Grant::Files(file) => write!(f, "{word} = [{file}]"),
             Grant::Http(host) => write!(f, "{word} = [{host}]"),
             Grant::Env(name) => write!(f, "{word} = [{}]", quoted(name)),
+            Grant::Secrets(secret) => write!(f, "{word} = [{secret}]"),
             Grant::Whole(_) => write!(f, "{word} = true"),
         }
     }
@@ -186,6 +198,7 @@ impl Grants {
             "random" => self.random,
             "artifacts" => self.artifacts,
             "workspace" => self.workspace,
+            "secrets" => !self.secrets.is_empty(),
             _ => false,
         }
     }
@@ -196,8 +209,9 @@ impl Grants {
         let files = self.files.iter().cloned().map(Grant::Files);
         let http = self.http.iter().cloned().map(Grant::Http);
         let env = self.env.iter().cloned().map(Grant::Env);
+        let secrets = self.secrets.iter().cloned().map(Grant::Secrets);
         let wholes = Capability::WHOLE.into_iter().filter(|whole| self.has(whole.word())).map(Grant::Whole);
-        process.chain(files).chain(http).chain(env).chain(wholes)
+        process.chain(files).chain(http).chain(env).chain(wholes).chain(secrets)
     }
 
     /// Takes an item away. Of a variable also what single programs have of it.
@@ -211,6 +225,7 @@ impl Grants {
                 let lists = self.process.iter_mut().filter_map(|program| program.env.as_mut());
                 lists.for_each(|env| env.retain(|known| known != taken));
             }
+            Grant::Secrets(taken) => self.secrets.retain(|known| known != taken),
             Grant::Whole(Capability::Clock) => self.clock = false,
             Grant::Whole(Capability::Random) => self.random = false,
             Grant::Whole(Capability::Artifacts) => self.artifacts = false,
@@ -225,6 +240,7 @@ impl Grants {
             Capability::Files => self.files.get(at).cloned().map(Grant::Files),
             Capability::Http => self.http.get(at).cloned().map(Grant::Http),
             Capability::Env => self.env.get(at).cloned().map(Grant::Env),
+            Capability::Secrets => self.secrets.get(at).cloned().map(Grant::Secrets),
             whole => self.has(whole.word()).then_some(Grant::Whole(whole)),
         }
     }
@@ -242,6 +258,7 @@ impl Grants {
             ("clock", self.clock, "the time is another one each time"),
             ("random", self.random, "it is another number each time"),
             ("artifacts", self.artifacts, "a blob that the answer names may be gone by then"),
+            ("secrets", !self.secrets.is_empty(), "an answer that a secret has to do with is not kept for others"),
         ];
         impure.into_iter().find(|(_, is_granted, _)| *is_granted).map(|(name, _, reason)| (name, reason))
     }

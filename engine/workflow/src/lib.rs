@@ -46,6 +46,7 @@ pub mod rule;
 pub mod run;
 mod schema;
 pub mod scope;
+pub mod secret;
 pub mod spec;
 pub mod text;
 pub mod units;

@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use std::path::{Component, Path};
 
 use crate::capability::{Capability, FileGrant, Grant, Grants, HttpGrant, ProgramGrant, Withheld};
+use crate::secret::SecretGrant;
 
 /// Something that an attempt is about to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub enum Use<'u> {
     },
     /// See a variable of the engine's environment.
     Env(&'u str),
+    /// Put the value of a secret into a request.
+    Secret(Carried<'u>),
     /// What is granted as a whole: `clock`, `random`, `artifacts`, `workspace`.
     Whole(Capability),
 }
@@ -57,6 +60,34 @@ pub struct Request<'u> {
     pub method: &'u str,
     /// The path as it will be sent, percent signs and all, without the query.
     pub path: &'u str,
+}
+
+/// A secret that a request is to carry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Carried<'u> {
+    /// Its name.
+    pub name: &'u str,
+    /// Whether the request is `https`.
+    pub tls: bool,
+    /// The request's host, as in [`Request`].
+    pub host: &'u str,
+    /// Its port.
+    pub port: u16,
+    /// Where in the request it is.
+    pub place: Place<'u>,
+}
+
+/// A part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'u> {
+    /// The header of this name, in lower case.
+    Header(&'u str),
+    /// The body.
+    Body,
+    /// The query of the address.
+    Query,
+    /// The path of the address.
+    Path,
 }
 
 /// Says yes, and which grant it was.
@@ -103,6 +134,10 @@ pub enum Reason<'g> {
     Variable(&'g str),
     /// The program is granted, and not in this directory.
     Directory,
+    /// The secret may go to the host, and not in this part of a request.
+    Place,
+    /// The secret may go to the host, and not where others can read it on the way.
+    InTheOpen,
 }
 
 /// Whether these grants cover this use.
@@ -112,6 +147,7 @@ pub fn decide<'g>(grants: &'g Grants, wanted: &Use<'g>) -> Result<Granted, Denie
         Use::Http(request) => (Capability::Http, first(&grants.http, |grant| http(grant, request))),
         Use::Files { path, write } => (Capability::Files, first(&grants.files, |grant| file(grant, path, *write))),
         Use::Env(name) => (Capability::Env, first(&grants.env, |granted| named(granted == name))),
+        Use::Secret(carried) => (Capability::Secrets, first(&grants.secrets, |grant| carries(grant, carried))),
         Use::Whole(capability) => (*capability, named(grants.has(capability.word())).map(|()| 0)),
     };
     match found {
@@ -292,6 +328,28 @@ fn http<'g>(grant: &HttpGrant, request: &Request<'_>) -> Result<(), Reason<'g>> 
     }
 }
 
+fn carries<'g>(grant: &'g SecretGrant, carried: &Carried<'_>) -> Result<(), Reason<'g>> {
+    let Carried { name, tls, host, port, place } = *carried;
+    named(grant.name == name && grant.host.as_ref().is_some_and(|granted| reaches(granted, tls, host, port)))?;
+    let is_place = match place {
+        Place::Header(header) => grant.header.as_deref() == Some(header),
+        Place::Body => grant.body,
+        Place::Query => grant.query,
+        Place::Path => grant.path,
+    };
+    if !is_place {
+        return Err(Reason::Place);
+    }
+    if tls || grant.insecure || is_this_machine(host) { Ok(()) } else { Err(Reason::InTheOpen) }
+}
+
+/// Whether nobody else can be on the way to a host: addresses of loopback, and the name for them.
+fn is_this_machine(host: &str) -> bool {
+    let host = unbracketed(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 /// Whether a granted host (`host`, `host:port`, `host:*`, with IPv6 addresses in brackets) is the one of a request.
 fn reaches(granted: &str, tls: bool, host: &str, port: u16) -> bool {
     let (granted, granted_port) = split(granted);
@@ -370,6 +428,7 @@ fn withheld<'g>(grants: &'g Grants, capability: Capability, wanted: &Use<'_>) ->
         (Grant::Env(granted), Use::Env(name)) => granted == name,
         (Grant::Http(grant), Use::Http(request)) => reaches(&grant.host, request.tls, request.host, request.port),
         (Grant::Files(grant), Use::Files { path, .. }) => is_below(&grant.path, path),
+        (Grant::Secrets(grant), Use::Secret(carried)) => grant.name == carried.name,
         (Grant::Whole(_), Use::Whole(_)) => true,
         _ => false,
     };

@@ -286,7 +286,7 @@ impl Judge<'_> {
             let seen = mentions(old.plan(), planned, false).into_iter().find_map(|mention| match mention {
                 Mention::Input(name) => inputs.get(name).cloned(),
                 Mention::AllInputs => inputs.first().cloned(),
-                Mention::Step(_) => None,
+                Mention::Step(_) | Mention::Secret(_) => None,
             });
             if let Some(name) = seen {
                 return Some(Why::Input(name));

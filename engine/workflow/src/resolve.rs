@@ -16,19 +16,23 @@ mod exclusion;
 mod grant;
 mod graph;
 mod list;
+mod secret;
 mod step;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::description::Component;
 use crate::diagnostic::{Collector, Diagnostic, allow, near_or_all};
 use crate::plan::{BodyId, Concurrency, Join, Output, Plan, PluginId, PoolId, Rest, StepNo, WhenBusy};
-use crate::rule::{Certainty, Expression, Fault, Guard, Known, Local, Mention, StepKnown, Template, Tree, infer};
+use crate::rule::{
+    Certainty, Expression, Fault, Guard, Known, Local, Mention, SecretKnown, StepKnown, Template, Tree, infer,
+};
 use crate::schema::{Kinds, Type};
-use crate::spec::{ConcurrencySpec, Place, Source, Spanned, Spec, ValueKind};
+use crate::secret::SecretSource;
+use crate::spec::{ConcurrencySpec, GrantSpec, Place, Source, Spanned, Spec, ValueKind};
 
 use body::Frame;
 use declared::Declared;
@@ -135,12 +139,14 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
         pool_ids,
         frames: Vec::new(),
         locals: Vec::new(),
-        out,
         used: Used::default(),
         guards: Vec::new(),
         suggestions: Cell::new(0),
         is_list: false,
         is_among: false,
+        secrets: secret::declared(spec, &mut out),
+        granted: None,
+        out,
     };
     let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
     let outputs = resolver.body(body, &spec.steps, &spec.outputs, owner);
@@ -198,6 +204,10 @@ struct Resolver<'a, 'd, 'f> {
     is_list: bool,
     /// Whether the `until` of a `foreach` is.
     is_among: bool,
+    /// The sources of `[secrets]`; `None` of what is declared wrongly.
+    secrets: HashMap<&'a str, Option<SecretSource>>,
+    /// The grants of the step whose `with` is looked at, which alone may mention secrets.
+    granted: Option<&'a GrantSpec>,
 }
 
 /// The types of what only items or rounds have.
@@ -214,6 +224,7 @@ struct Used<'a> {
     plugins: HashSet<&'a str>,
     pools: HashSet<&'a str>,
     signals: HashSet<&'a str>,
+    secrets: HashSet<&'a str>,
     /// Names that mean a step here and another one further out, and have been told.
     hidden: HashSet<String>,
     /// All inputs as a whole are.
@@ -252,6 +263,7 @@ impl<'a> Resolver<'a, '_, '_> {
             suggestions: &self.suggestions,
             is_list: self.is_list,
             is_among: self.is_among,
+            granted: self.granted,
         }
     }
 
@@ -265,6 +277,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 },
                 Mention::AllInputs => self.used.all_inputs = true,
                 Mention::Step(name) => self.doubt_name(name, expression, place),
+                Mention::Secret(name) => self.used.any |= !self.secrets.contains_key(name),
             }
         }
         let (found, faults) = infer(expression, &self.here(), &self.guards);
@@ -332,6 +345,9 @@ impl<'a> Resolver<'a, '_, '_> {
         for (name, _) in spec.signals.iter().filter(|(name, _)| !self.used.signals.contains(name.get_ref().as_str())) {
             self.out.push(unused("signal", name));
         }
+        for (name, _) in spec.secrets.iter().filter(|(name, _)| !self.used.secrets.contains(name.get_ref().as_str())) {
+            self.out.push(unused("secret", name).label("granted to no step"));
+        }
         for short in spec.for_short.iter().filter(|short| !short.is_used) {
             self.out.push(unused(short.kind, &short.name));
         }
@@ -366,6 +382,7 @@ struct Here<'h, 'a> {
     suggestions: &'h Cell<usize>,
     is_list: bool,
     is_among: bool,
+    granted: Option<&'a GrantSpec>,
 }
 
 impl<'a> Here<'_, 'a> {
@@ -414,6 +431,20 @@ impl<'a> Known<'a> for Here<'_, 'a> {
 
     fn is_list(&self) -> bool {
         self.is_list
+    }
+
+    fn secret(&self, name: &str) -> SecretKnown {
+        let declared = self.spec.secrets.iter().any(|(known, _)| known.get_ref() == name);
+        if !declared && !self.spec.left_out.contains(&("secrets", name.to_owned())) {
+            let known = self.spec.secrets.iter().map(|(known, _)| known.get_ref().as_str());
+            return SecretKnown::Missing { hint: self.similar_or_all(name, known) };
+        }
+        let Some(granted) = self.granted else { return SecretKnown::Elsewhere };
+        let mut grants = granted.secrets.iter().flat_map(|list| list.get_ref());
+        match grants.any(|grant| grant.name.get_ref() == name && (grant.host.is_some() || grant.is_revealed())) {
+            true => SecretKnown::Granted,
+            false => SecretKnown::Withheld,
+        }
     }
 
     fn hint_at_step(&self, name: &str) -> Option<String> {

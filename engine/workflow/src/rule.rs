@@ -30,7 +30,7 @@ pub(crate) use function::regex;
 pub(crate) use scan::{TokenKind, Tokens};
 pub use template::Template;
 pub(crate) use template::{Hole, Part, Text, Tree, TreeKind, hole_end};
-pub(crate) use typing::{Certainty, Guard, Known, StepKnown, guards, infer};
+pub(crate) use typing::{Certainty, Guard, Known, SecretKnown, StepKnown, guards, infer};
 
 use crate::event::Failure;
 use crate::json::Json;
@@ -55,6 +55,7 @@ const SAW_BYTES_MAX: usize = 1 << 10;
 /// | `previous` | within `repeat`: what the round before answered, null in the first |
 /// | `run.id` | the run's id |
 /// | `workflow.name`, `workflow.directory` | the workflow's name and its absolute folder |
+/// | `secrets.NAME` | the text that stands for a secret in this run |
 pub trait Scope {
     /// The run's inputs: an object.
     fn inputs(&self) -> &serde_json::Value;
@@ -78,6 +79,10 @@ pub trait Scope {
     fn workflow_name(&self) -> &str;
     /// The workflow's absolute folder.
     fn workflow_directory(&self) -> &str;
+    /// The text that stands for a secret; `None` outside of runs.
+    fn secret(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A finished step, as rules see it.

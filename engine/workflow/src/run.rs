@@ -438,6 +438,11 @@ impl Run {
         &self.id
     }
 
+    /// What everything random about it is drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The scopes that it has opened, and its steps.
     pub fn scopes(&self) -> &Scopes {
         &self.places

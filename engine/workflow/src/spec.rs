@@ -71,6 +71,8 @@ pub struct Spec {
     pub pools: Entries<PoolSpec>,
     /// `[signals]`.
     pub signals: Entries<SignalSpec>,
+    /// `[secrets]`.
+    pub secrets: Entries<SecretSpec>,
     /// `[steps.NAME]`, then `[always.NAME]`.
     pub steps: Entries<StepSpec>,
     /// `[outputs]`.
@@ -148,6 +150,21 @@ pub struct ConcurrencySpec {
 pub struct SignalSpec {
     /// `keep`.
     pub keep: Option<Spanned<bool>>,
+}
+
+/// One of `[secrets]`: where its value is read from.
+#[derive(Clone, Debug, Default)]
+pub struct SecretSpec {
+    /// `env`.
+    pub env: Option<Spanned<String>>,
+    /// `file`.
+    pub file: Option<Spanned<String>>,
+    /// `command`: a program and its arguments.
+    pub command: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `credential`.
+    pub credential: Option<Spanned<String>>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
 }
 
 /// One of `[steps.NAME]` or `[always.NAME]`, or a step's `undo`.
@@ -354,6 +371,56 @@ pub struct GrantSpec {
     pub artifacts: Option<Spanned<bool>>,
     /// `workspace`.
     pub workspace: Option<Spanned<bool>>,
+    /// `secrets`.
+    pub secrets: Option<Spanned<Vec<SecretGrantSpec>>>,
+}
+
+/// One of `grant.secrets`.
+#[derive(Clone, Debug)]
+pub struct SecretGrantSpec {
+    /// `name`.
+    pub name: Spanned<String>,
+    /// `host`.
+    pub host: Option<Spanned<String>>,
+    /// `header`.
+    pub header: Option<Spanned<String>>,
+    /// `body`.
+    pub body: Option<Spanned<bool>>,
+    /// `query`.
+    pub query: Option<Spanned<bool>>,
+    /// `path`.
+    pub path: Option<Spanned<bool>>,
+    /// `insecure`.
+    pub insecure: Option<Spanned<bool>>,
+    /// `reveal`.
+    pub reveal: Option<Spanned<bool>>,
+    /// `env`.
+    pub env: Option<Spanned<String>>,
+    /// Whether some of it had to be left out of this mirror.
+    pub(crate) incomplete: bool,
+}
+
+impl SecretGrantSpec {
+    /// A grant that says nothing but of which secret.
+    pub(crate) fn of(name: Spanned<String>) -> SecretGrantSpec {
+        SecretGrantSpec {
+            name,
+            host: None,
+            header: None,
+            body: None,
+            query: None,
+            path: None,
+            insecure: None,
+            reveal: None,
+            env: None,
+            incomplete: false,
+        }
+    }
+
+    /// Whether the component sees the value.
+    pub(crate) fn is_revealed(&self) -> bool {
+        self.reveal.as_ref().is_some_and(|reveal| *reveal.get_ref())
+    }
 }
 
 /// One of `grant.process`: a table, or a program that stands for it.

@@ -70,6 +70,7 @@ impl<'a> Attempts<'a> {
             attempt: 1,
             idempotency_key: "1jn7w80-zzzzzz/s1".into(),
             input: Json::parse(guest::input())?,
+            seed: 1,
             timeout: Some(Duration::from_secs(60)),
             grants: Arc::new(grants),
             limits: Arc::default(),

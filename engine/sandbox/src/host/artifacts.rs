@@ -18,6 +18,7 @@ use wasmtime::component::Resource;
 use crate::bindings::downbeat::step::artifacts as wit;
 use crate::bindings::downbeat::step::types::Refusal;
 use crate::reach::Reach;
+use crate::replace::Pieces;
 use crate::store::{MESSAGE_MAX, State};
 
 /// What one `read` gives at most, as `wit/artifacts.wit` promises.
@@ -150,7 +151,7 @@ impl Stored {
 
 /// The resource `writer`. Empty while a write is under way, and after one that failed.
 #[allow(unreachable_pub)] // The generated bindings re-export it.
-pub struct Writer(Option<Blob>);
+pub struct Writer(Option<(Blob, Pieces)>);
 
 /// The resource `reader`. Empty while a read is under way, and after one that failed.
 #[allow(unreachable_pub)] // The generated bindings re-export it.
@@ -223,10 +224,13 @@ impl wit::Host for State {
             Ok(store) => store,
             Err(fault) => return Ok(Err(fault)),
         };
-        let create = store.clone();
+        let (create, redactor) = (store.clone(), self.log.redactor().cloned());
         let written = blocking(move || {
             let mut blob = create.create()?;
-            blob.write(&data)?;
+            match redactor {
+                Some(redactor) => blob.write(&redactor.bytes(&data))?,
+                None => blob.write(&data)?,
+            }
             Ok(blob)
         });
         match written.await {
@@ -257,24 +261,30 @@ impl wit::HostWriter for State {
             Err(fault) => return Ok(Err(fault)),
         };
         match blocking(move || store.create()).await {
-            Ok(blob) => Ok(Ok(self.table.push(Writer(Some(blob)))?)),
+            Ok(blob) => {
+                let pieces = Pieces::new(self.log.redactor().cloned());
+                Ok(Ok(self.table.push(Writer(Some((blob, pieces))))?))
+            }
             Err(fault) => Ok(Err(fault)),
         }
     }
 
     async fn write(&mut self, writer: Resource<Writer>, data: Vec<u8>) -> wasmtime::Result<Result<(), Fault>> {
         let limit = self.limits.artifact;
-        let Some(mut blob) = self.table.get_mut(&writer)?.0.take() else { return Ok(Err(broken())) };
+        let Some((mut blob, mut pieces)) = self.table.get_mut(&writer)?.0.take() else { return Ok(Err(broken())) };
         if let Err(fault) = within(blob.size.saturating_add(data.len() as u64), limit) {
             return Ok(Err(fault));
         }
         let written = blocking(move || {
-            blob.write(&data)?;
-            Ok(blob)
+            let mut written = Ok(());
+            pieces.push(&data, |bytes| {
+                written = std::mem::replace(&mut written, Ok(())).and_then(|()| blob.write(bytes))
+            });
+            written.map(|()| (blob, pieces))
         });
         match written.await {
-            Ok(blob) => {
-                self.table.get_mut(&writer)?.0 = Some(blob);
+            Ok(writing) => {
+                self.table.get_mut(&writer)?.0 = Some(writing);
                 Ok(Ok(()))
             }
             Err(fault) => Ok(Err(fault)),
@@ -282,9 +292,18 @@ impl wit::HostWriter for State {
     }
 
     async fn finish(&mut self, writer: Resource<Writer>) -> wasmtime::Result<Result<String, Fault>> {
-        let Some(blob) = self.table.delete(writer)?.0 else { return Ok(Err(broken())) };
+        let Some((mut blob, mut pieces)) = self.table.delete(writer)?.0 else { return Ok(Err(broken())) };
         let store = self.host.artifacts.clone();
-        Ok(self.keep(store, blob).await)
+        // What was held back as the beginning of a secret.
+        let written = blocking(move || {
+            let mut written = Ok(());
+            pieces.finish(|bytes| written = blob.write(bytes));
+            written.map(|()| blob)
+        });
+        match written.await {
+            Ok(blob) => Ok(self.keep(store, blob).await),
+            Err(fault) => Ok(Err(fault)),
+        }
     }
 
     fn drop(&mut self, writer: Resource<Writer>) -> wasmtime::Result<()> {

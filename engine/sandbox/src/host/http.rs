@@ -29,6 +29,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
+use crate::host::secrets;
 use crate::reach::{Later, Reach};
 use crate::store::State;
 
@@ -73,10 +74,14 @@ impl WasiHttpHooks for Reach {
             Ok(granted) => {
                 let recorded = self.leaves(granted, &told(&request));
                 let way = Way { grants: self.grants.clone(), item: granted.item, refused: self.refused_later.clone() };
-                Box::new(async move {
-                    recorded.await;
-                    send(request, target, options.unwrap_or_default(), way, System).await
-                })
+                let to = secrets::Destination { tls: target.tls, host: &target.host, port: target.port };
+                match secrets::put_in(self, request, to) {
+                    Ok(request) => Box::new(async move {
+                        recorded.await;
+                        send(request, target, options.unwrap_or_default(), way, System).await
+                    }),
+                    Err(error) => Box::new(async { Err(error) }),
+                }
             }
         }
     }
@@ -121,12 +126,14 @@ fn normal(host: &str) -> String {
 }
 
 async fn send(
-    mut request: http::Request<WasiBody>,
+    request: http::Request<WasiBody>,
     target: Target,
     options: RequestOptions,
     way: Way,
     resolver: impl Resolve,
 ) -> Result<Sent, Error> {
+    let blotting = secrets::blotting(&request);
+    let mut request = secrets::whole(request).await?;
     let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let connection =
         timeout(connect_timeout, connect(&target, &way, &resolver)).await.map_err(|_| Error::ConnectionTimeout)??;
@@ -158,6 +165,7 @@ async fn send(
     };
     let between_bytes = options.between_bytes_timeout.unwrap_or(READ_TIMEOUT);
     let response = response.map(|body| Answer::new(body, between_bytes).boxed_unsync());
+    let response = secrets::blotted(response, blotting);
     let rest = async move { if closed { Ok(()) } else { connection.await.map_err(of_hyper) } };
     Ok((response, Box::new(rest)))
 }

@@ -32,6 +32,9 @@ impl wit::Host for State {
             return Ok(());
         }
         self.appended = Appended { count: before + parsed.len() as u32, bytes };
+        if let Some(redactor) = self.log.redactor() {
+            parsed = parsed.into_iter().map(|item| redactor.json(item)).collect();
+        }
         let kept = self.log.observer().items(before, parsed);
         kept.await;
         Ok(())

@@ -1,6 +1,7 @@
 //! The interface `log`, and the one place where an attempt's lines are made visible, counted and bounded: the guest's
 //! messages, its standard output and error, and the output of its native programs all come through here.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use downbeat_workflow::log::Level;
 
 use crate::attempt::Observer;
 use crate::bindings::downbeat::step::log as wit;
+use crate::replace::{Pieces, Replacer};
 use crate::store::State;
 use crate::text;
 
@@ -37,8 +39,10 @@ pub(crate) struct Log {
     /// Bytes and lines that were kept.
     kept: AtomicU64,
     lines: AtomicU64,
-    stdout: Mutex<Lines>,
-    stderr: Mutex<Lines>,
+    stdout: Mutex<(Pieces, Lines)>,
+    stderr: Mutex<(Pieces, Lines)>,
+    /// Blots secrets out of all that comes.
+    redactor: Option<Arc<Replacer>>,
     /// The latest lines of level `error` and of standard error.
     trouble: Mutex<VecDeque<String>>,
 }
@@ -51,10 +55,29 @@ impl Log {
             offered: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             lines: AtomicU64::new(0),
-            stdout: Mutex::new(Lines::new(Level::Info)),
-            stderr: Mutex::new(Lines::new(Level::Warn)),
+            stdout: Mutex::new((Pieces::new(None), Lines::new(Level::Info))),
+            stderr: Mutex::new((Pieces::new(None), Lines::new(Level::Warn))),
+            redactor: None,
             trouble: Mutex::default(),
         }
+    }
+
+    /// The same, with secrets blotted out.
+    pub(crate) fn blotting(mut self, redactor: Option<Arc<Replacer>>) -> Log {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.get_mut().unwrap_or_else(PoisonError::into_inner).0 = Pieces::new(redactor.clone());
+        }
+        Log { redactor, ..self }
+    }
+
+    /// What blots secrets out of all that the attempt says.
+    pub(crate) fn redactor(&self) -> Option<&Arc<Replacer>> {
+        self.redactor.as_ref()
+    }
+
+    /// A text without secrets.
+    pub(crate) fn blotted<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.redactor.as_ref().map_or(Cow::Borrowed(text), |redactor| redactor.text(text))
     }
 
     /// Keeps one line, or as much of it as the limit still takes. A line counts its bytes and one more for its end, so
@@ -86,9 +109,12 @@ impl Log {
     fn message(&self, level: Level, message: &str) {
         if level == Level::Error {
             let last: Vec<&str> = message.lines().rev().take(TROUBLE_LINES).collect();
-            last.into_iter().rev().for_each(|line| self.in_trouble(line));
+            last.into_iter().rev().for_each(|line| self.in_trouble(&self.blotted(self.near(line, TROUBLE_LINE_MAX))));
         }
-        let mut rest = message;
+        // What there is no room for is not looked through either.
+        let whole = self.near(message, usize::try_from(self.room()).unwrap_or(usize::MAX));
+        let blotted = self.blotted(whole);
+        let mut rest = &*blotted;
         while self.room() > 0
             && let Some(line) = rest.split_inclusive('\n').next()
         {
@@ -96,21 +122,34 @@ impl Log {
             let line = line.strip_suffix('\n').unwrap_or(line);
             self.line(level, line.strip_suffix('\r').unwrap_or(line));
         }
-        if !rest.is_empty() {
-            let unfinished = u64::from(!rest.ends_with('\n'));
-            self.offered.fetch_add(rest.len() as u64 + unfinished, Ordering::Relaxed);
+        let unseen = rest.len() + message.len() - whole.len();
+        if unseen > 0 {
+            let unfinished = u64::from(!message.ends_with('\n'));
+            self.offered.fetch_add(unseen as u64 + unfinished, Ordering::Relaxed);
         }
+    }
+
+    /// The beginning of a text that shows what so many bytes of it are without secrets; all of it if there are none to be
+    /// blotted out.
+    fn near<'t>(&self, text: &'t str, bytes: usize) -> &'t str {
+        let Some(redactor) = &self.redactor else { return text };
+        &text[..text.floor_char_boundary(bytes.saturating_add(redactor.longest()))]
     }
 
     /// A piece of the guest's standard output or error.
     pub(crate) fn stream(&self, stream: Stream, bytes: &[u8]) {
-        self.pieces(stream).push(bytes, |level, line| self.spoken(stream, level, line));
+        let mut streamed = self.pieces(stream);
+        let (pieces, lines) = &mut *streamed;
+        pieces.push(bytes, |clean| lines.push(clean, |level, line| self.spoken(stream, level, line)));
     }
 
     /// Lets go of unfinished lines. To be called when the attempt has ended.
     pub(crate) fn flush(&self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.pieces(stream).flush(|level, line| self.spoken(stream, level, line));
+            let mut streamed = self.pieces(stream);
+            let (pieces, lines) = &mut *streamed;
+            pieces.finish(|clean| lines.push(clean, |level, line| self.spoken(stream, level, line)));
+            lines.flush(|level, line| self.spoken(stream, level, line));
         }
     }
 
@@ -158,7 +197,7 @@ impl Log {
         self.observer.clone()
     }
 
-    fn pieces(&self, stream: Stream) -> MutexGuard<'_, Lines> {
+    fn pieces(&self, stream: Stream) -> MutexGuard<'_, (Pieces, Lines)> {
         let lines = match stream {
             Stream::Stdout => &self.stdout,
             Stream::Stderr => &self.stderr,

@@ -42,6 +42,7 @@ use crate::native::pids::Group;
 use crate::native::session::{self, Census, FIRST_LOOK, LOOK};
 use crate::native::{self, Confinement, System};
 use crate::reach::{Reach, WORKSPACE};
+use crate::replace::{Pieces, Replacer};
 use crate::store::State;
 use crate::text;
 
@@ -82,6 +83,7 @@ impl wit::Host for State {
             memory: self.limits.process_memory,
             processes: self.limits.processes,
             timeout: ready.timeout,
+            redactor: self.log.redactor().cloned(),
         };
         let children = self.children.get_or_insert_with(|| Arc::new(Children::default())).clone();
         let host = self.host.clone();
@@ -246,6 +248,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         .env("TMPDIR", scratch.path())
         .envs(variables.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(command.environment)
+        .envs(reach.secrets.environment(&reach.grants))
         .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -608,6 +611,8 @@ struct Bounds {
     memory: u64,
     processes: u64,
     timeout: Option<Duration>,
+    /// Blots secrets out of what it writes.
+    redactor: Option<Arc<Replacer>>,
 }
 
 /// Why a program was killed that would have gone on.
@@ -661,8 +666,8 @@ impl Running {
             let pumps = async {
                 tokio::join!(
                     feed(into, &stdin),
-                    pump(out, &mut stdout, Level::Info, log),
-                    pump(err, &mut stderr, Level::Warn, log)
+                    pump(out, &mut stdout, Level::Info, log, Pieces::new(bounds.redactor.clone())),
+                    pump(err, &mut stderr, Level::Warn, log, Pieces::new(bounds.redactor.clone()))
                 );
             };
             tokio::pin!(pumps);
@@ -819,16 +824,26 @@ async fn feed(into: Option<ChildStdin>, data: &[u8]) {
     }
 }
 
-async fn pump(from: Option<impl AsyncRead + Unpin>, tail: &mut Tail, level: Level, log: Option<&Log>) {
+async fn pump(
+    from: Option<impl AsyncRead + Unpin>,
+    tail: &mut Tail,
+    level: Level,
+    log: Option<&Log>,
+    mut pieces: Pieces,
+) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; PIPE];
     let mut lines = Lines::new(level);
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        tail.push(&buffer[..read]);
+    let mut take = |bytes: &[u8]| {
+        tail.push(bytes);
         if let Some(log) = log {
-            lines.push(&buffer[..read], |level, line| log.line(level, line));
+            lines.push(bytes, |level, line| log.line(level, line));
         }
+    };
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        pieces.push(&buffer[..read], &mut take);
     }
+    pieces.finish(&mut take);
     if let Some(log) = log {
         lines.flush(|level, line| log.line(level, line));
     }

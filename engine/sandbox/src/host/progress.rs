@@ -10,6 +10,7 @@ const MESSAGE_MAX: usize = 1024;
 
 impl wit::Host for State {
     fn report(&mut self, done: u64, total: Option<u64>, message: String) {
+        let message = self.log.blotted(&message);
         let message = text::bounded(&message, MESSAGE_MAX);
         self.log.observer().progress(done, total, &text::visible(&message, false));
     }

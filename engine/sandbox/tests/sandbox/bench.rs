@@ -70,6 +70,7 @@ impl Bench {
             attempt: 1,
             idempotency_key: "\"key-1\"".into(),
             input: Json::parse("{}").unwrap(),
+            seed: 1,
             timeout: None,
             grants: Arc::default(),
             limits: Arc::default(),

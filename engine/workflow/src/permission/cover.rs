@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use super::{argument_fits, is_below, is_public, split, unbracketed};
 use crate::capability::{FileGrant, Grant, HttpGrant, ProgramGrant};
+use crate::secret::SecretGrant;
 
 /// Whether everything that `narrow` allows is allowed by `wide` as well.
 pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
@@ -19,6 +20,7 @@ pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
         }
         (Grant::Http(wide), Grant::Http(narrow)) => covers_http(wide, narrow),
         (Grant::Env(wide), Grant::Env(narrow)) => fits(wide, narrow),
+        (Grant::Secrets(wide), Grant::Secrets(narrow)) => covers_secret(wide, narrow),
         (Grant::Whole(wide), Grant::Whole(narrow)) => wide == narrow,
         _ => false,
     }
@@ -36,6 +38,7 @@ pub fn overlaps(one: &Grant, other: &Grant) -> bool {
         }
         (Grant::Http(one), Grant::Http(other)) => overlaps_http(one, other),
         (Grant::Env(one), Grant::Env(other)) => fits(one, other) || fits(other, one),
+        (Grant::Secrets(one), Grant::Secrets(other)) => overlaps_secret(one, other),
         (Grant::Whole(one), Grant::Whole(other)) => one == other,
         _ => false,
     }
@@ -171,6 +174,56 @@ fn overlaps_http(one: &HttpGrant, other: &HttpGrant) -> bool {
     port && methods && path && (host_fits(one_host, other_host) || host_fits(other_host, one_host))
 }
 
+/// A wider one without a source means any, one without a place in requests any of them, and one that says nothing at all of
+/// where the value may be, any host: what a component is not revealed, and no program has.
+fn covers_secret(wide: &SecretGrant, narrow: &SecretGrant) -> bool {
+    let host = match (&wide.host, &narrow.host) {
+        (_, None) => true,
+        (None, Some(_)) => wide.env.is_none() && !wide.reveal,
+        (Some(wide), Some(narrow)) => covers_http(&anywhere(wide), &anywhere(narrow)),
+    };
+    let is_any_place = wide.header.is_none() && !wide.body && !wide.query && !wide.path;
+    let header = match (&wide.header, &narrow.header) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(wide), Some(narrow)) => fits(&wide.to_ascii_lowercase(), narrow),
+    };
+    let places = header && (wide.body || !narrow.body) && (wide.query || !narrow.query) && (wide.path || !narrow.path);
+    let env = match (&wide.env, &narrow.env) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(wide), Some(narrow)) => fits(wide, narrow),
+    };
+    fits(&wide.name, &narrow.name)
+        && is_of(wide, narrow)
+        && host
+        && (is_any_place || places)
+        && (wide.insecure || !narrow.insecure)
+        && (wide.reveal || !narrow.reveal)
+        && env
+}
+
+/// What is said of neither may be the same.
+fn overlaps_secret(one: &SecretGrant, other: &SecretGrant) -> bool {
+    let hosts = match (&one.host, &other.host) {
+        (Some(one), Some(other)) => overlaps_http(&anywhere(one), &anywhere(other)),
+        _ => true,
+    };
+    let names = fits(&one.name, &other.name) || fits(&other.name, &one.name);
+    names && hosts && (is_of(one, other) || is_of(other, one))
+}
+
+/// Whether it comes from the kind of source that is meant.
+fn is_of(wide: &SecretGrant, narrow: &SecretGrant) -> bool {
+    let word = |grant: &SecretGrant| grant.source.as_ref().map(crate::secret::SecretSource::word);
+    wide.source.is_none() || word(wide) == word(narrow)
+}
+
+/// A secret's host, whatever it leads to: that is for the grant of `http` beside it.
+fn anywhere(host: &str) -> HttpGrant {
+    HttpGrant { private: true, ..host.into() }
+}
+
 fn host_fits(pattern: &str, host: &str) -> bool {
     same_host(pattern, host) || fits(&pattern.to_ascii_lowercase(), &host.to_ascii_lowercase())
 }
@@ -253,6 +306,39 @@ mod tests {
         assert!(!covers(&program("git", &["fetch", "*"]), &program("git", &["fetch", "**"])));
         assert!(covers(&Grant::Whole(Capability::Clock), &Grant::Whole(Capability::Clock)));
         assert!(!covers(&Grant::Whole(Capability::Clock), &Grant::Whole(Capability::Random)));
+    }
+
+    #[test]
+    fn a_secret_is_covered_with_its_source_and_in_its_places() {
+        use crate::secret::SecretSource;
+        let secret = |name: &str, set: &dyn Fn(&mut SecretGrant)| {
+            let mut grant = SecretGrant { name: name.into(), ..SecretGrant::default() };
+            set(&mut grant);
+            Grant::Secrets(grant)
+        };
+        let sent = secret("hook", &|grant| {
+            grant.source = Some(SecretSource::Command(vec!["vault".into()]));
+            grant.host = Some("hooks.example.org".into());
+            grant.header = Some("authorization".into());
+        });
+        let revealed = secret("hook", &|grant| grant.reveal = true);
+        let to = |host: &str| secret("*", &|grant| grant.host = Some(host.into()));
+        let any = secret("*", &|_| ());
+        for wide in [&any, &to("*.example.org"), &to("hooks.example.org"), &sent] {
+            assert!(covers(wide, &sent), "{wide}");
+            assert!(!covers(wide, &revealed), "{wide}");
+        }
+        for narrower in [
+            to("elsewhere.org"),
+            secret("other", &|_| ()),
+            secret("*", &|grant| grant.reveal = true),
+            secret("*", &|grant| (grant.host, grant.body) = (Some("*.example.org".into()), true)),
+            secret("*", &|grant| grant.source = Some(SecretSource::Env("*".into()))),
+        ] {
+            assert!(!covers(&narrower, &sent), "{narrower}");
+        }
+        let commands = secret("*", &|grant| grant.source = Some(SecretSource::Command(Vec::new())));
+        assert!(overlaps(&commands, &sent) && overlaps(&any, &revealed) && !overlaps(&to("elsewhere.org"), &sent));
     }
 
     #[test]

@@ -175,11 +175,20 @@ fn add(grants: &mut Grants, allowed: Allowed) {
         Allowed::One(Grant::Files(file)) => grants.files.push(file),
         Allowed::One(Grant::Http(host)) => grants.http.push(host),
         Allowed::One(Grant::Env(name)) => grants.env.push(name),
+        Allowed::One(Grant::Secrets(secret)) => grants.secrets.push(secret),
         Allowed::One(Grant::Whole(whole)) | Allowed::All(whole) => match whole.word() {
             "process" => grants.process.push("*".into()),
             "files" => grants.files.push(crate::capability::FileGrant { path: "/".into(), write: true }),
             "http" => grants.http.push("*:*".into()),
             "env" => grants.env.push("*".into()),
+            "secrets" => grants.secrets.push(crate::secret::SecretGrant {
+                name: "*".into(),
+                host: Some("*:*".into()),
+                insecure: true,
+                reveal: true,
+                env: Some("*".into()),
+                ..crate::secret::SecretGrant::default()
+            }),
             "clock" => grants.clock = true,
             "random" => grants.random = true,
             "artifacts" => grants.artifacts = true,

@@ -367,6 +367,19 @@ fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
         (Grant::Process(pattern), Grant::Process(grant)) => {
             (grant.network || !pattern.network) && (grant.daemons || !pattern.daemons)
         }
+        (Grant::Secrets(pattern), Grant::Secrets(grant)) => {
+            let places = [
+                (pattern.insecure, grant.insecure),
+                (pattern.reveal, grant.reveal),
+                (pattern.env.is_some(), grant.env.is_some()),
+                (pattern.host.is_some(), grant.host.is_some()),
+                (pattern.header.is_some(), grant.header.is_some()),
+                (pattern.body, grant.body),
+                (pattern.query, grant.query),
+                (pattern.path, grant.path),
+            ];
+            places.iter().all(|(forbidden, granted)| *granted || !forbidden)
+        }
         _ => true,
     }
 }

@@ -6,6 +6,7 @@ use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope, Signer};
 use crate::capability::{Capability, FileGrant, Grant, HttpGrant, ProgramGrant, Protection};
 use crate::description::Digest;
 use crate::diagnostic::Diagnostic;
+use crate::secret::{SecretGrant, SecretSource};
 use crate::spec::fields::{Fields, wrong_type};
 use crate::spec::{Entries, Source, Value, ValueKind, document};
 
@@ -27,9 +28,11 @@ const LIMITS: &[&str] = &[
     "processes",
     "timeout",
 ];
-const CAPABILITIES: &[&str] = &["process", "files", "http", "env", "clock", "random", "artifacts", "workspace"];
+const CAPABILITIES: &[&str] =
+    &["process", "files", "http", "env", "clock", "random", "artifacts", "workspace", "secrets"];
 const PROGRAM: &[&str] = &["program", "args", "env", "directory", "digest", "network", "daemons", "read"];
 const DIRECTORY: &[&str] = &["path", "write"];
+const SECRET: &[&str] = &["name", "source", "host", "header", "body", "query", "path", "insecure", "reveal", "env"];
 const HOST: &[&str] = &["host", "methods", "path", "private"];
 
 pub(super) fn policy(source: Source) -> Result<Policy, (Source, Vec<Diagnostic>)> {
@@ -234,6 +237,11 @@ impl Reader {
             Capability::Files => self.directory(value).map(Grant::Files),
             Capability::Http if is_text => Some(Grant::Http(self.fields.string("http", value)?.as_str().into())),
             Capability::Http => self.host(value).map(Grant::Http),
+            Capability::Secrets if is_text => {
+                let name = self.fields.string("secrets", value)?;
+                Some(Grant::Secrets(SecretGrant { name, ..SecretGrant::default() }))
+            }
+            Capability::Secrets => self.secret(value).map(Grant::Secrets),
             _ => Some(Grant::Env(self.fields.string("env", value)?)),
         }
     }
@@ -271,6 +279,52 @@ impl Reader {
         }
         let path = self.fields.needed("an item of `files`", "path", value.span.clone(), path, before)?;
         Some(FileGrant { path, write })
+    }
+
+    fn secret(&mut self, value: &Value) -> Option<SecretGrant> {
+        let before = self.fields.out.error_count();
+        let mut grant = SecretGrant::default();
+        let mut name = None;
+        let entries = table("secrets", value, &mut self.fields)?;
+        for (key, _, value) in self.fields.known("an item of `secrets`", SECRET, entries) {
+            match key {
+                "name" => name = self.fields.string(key, value),
+                "source" => grant.source = self.source(value),
+                "host" => grant.host = self.fields.string(key, value),
+                "header" => grant.header = self.fields.string(key, value),
+                "env" => grant.env = self.fields.string(key, value),
+                flag => {
+                    let is_set = self.fields.boolean(key, value).unwrap_or_default();
+                    match flag {
+                        "body" => grant.body = is_set,
+                        "query" => grant.query = is_set,
+                        "path" => grant.path = is_set,
+                        "insecure" => grant.insecure = is_set,
+                        _ => grant.reveal = is_set,
+                    }
+                }
+            }
+        }
+        grant.name = self.fields.needed("an item of `secrets`", "name", value.span.clone(), name, before)?;
+        Some(grant)
+    }
+
+    /// A kind of source: what it is called stands for all of them.
+    fn source(&mut self, value: &Value) -> Option<SecretSource> {
+        let word = self.fields.string("source", value)?;
+        let found = match word.as_str() {
+            "env" => SecretSource::Env("*".into()),
+            "file" => SecretSource::File("*".into()),
+            "command" => SecretSource::Command(vec!["*".into()]),
+            "credential" => SecretSource::Credential("*".into()),
+            _ => {
+                let message = format!("no secret comes from `{word}`");
+                let found = Diagnostic::error("secret-source", value.span.clone(), message).label("unknown source");
+                self.fields.out.push(found.hint("it is `env`, `file`, `command` or `credential`"));
+                return None;
+            }
+        };
+        Some(found)
     }
 
     fn host(&mut self, value: &Value) -> Option<HttpGrant> {

@@ -44,6 +44,7 @@ fn place(spec: &GrantSpec, grant: &str) -> Option<Range<usize>> {
         "clock" => spec.clock.as_ref().map(Spanned::span),
         "random" => spec.random.as_ref().map(Spanned::span),
         "artifacts" => spec.artifacts.as_ref().map(Spanned::span),
+        "secrets" => spec.secrets.as_ref().map(Spanned::span),
         _ => None,
     }
 }

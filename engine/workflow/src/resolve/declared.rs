@@ -85,6 +85,7 @@ impl<'a> Declared<'a> {
             names(kind, spec.for_short.iter().filter(|short| short.kind == kind).map(|short| &short.name), out);
         }
         names("signal", spec.signals.iter().map(|(name, _)| name), out);
+        names("secret", spec.secrets.iter().map(|(name, _)| name), out);
         let inputs = spec.inputs.iter().map(|(name, input)| (name.get_ref().as_str(), declared_input(input, out)));
         let mut declared = Declared {
             timeout_ms,

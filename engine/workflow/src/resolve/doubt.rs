@@ -178,6 +178,7 @@ impl<'a> Resolver<'a, '_, '_> {
         mentions.any(|mention| match mention {
             Mention::Input(name) => !self.is_bound(name),
             Mention::AllInputs | Mention::Step(_) => true,
+            Mention::Secret(_) => false,
         })
     }
 
@@ -382,8 +383,8 @@ fn secrets(key: Option<&str>, value: &Value, out: &mut Collector) {
             if let Some(what) = credential(key, text) {
                 let message = format!("{what} is written out: whoever reads the file or the journal has it");
                 let found = Diagnostic::warning("plain-secret", value.span.clone(), message).label("in plain text");
-                let hint = "let the program read it where the machine keeps it: a variable that `grant = { env = [\"NAME\"] }` \
-                     hands on, or a file";
+                let hint = "declare where the machine keeps it, `[secrets.token]` `env = \"TOKEN\"`, and grant it: the value is put \
+                     in place of `${secrets.token}` on the way out, or given to programs";
                 out.push(found.hint(hint));
             }
         }

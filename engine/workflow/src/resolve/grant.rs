@@ -65,6 +65,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         workspace: flag(&spec.workspace) && wants("workspace"),
         require: Vec::new(),
         withheld: Vec::new(),
+        secrets: Vec::new(), // judged once the hosts are known: `secret`
     };
     match component {
         Some(component) => narrowed(granted, &component.description.wants, at, out),
@@ -312,7 +313,7 @@ fn no_hole(text: &str) -> Result<(), &'static str> {
 }
 
 /// `host`, `host:port`, `host:*`; IPv6 addresses in brackets.
-fn destination(text: &str) -> Result<(), &'static str> {
+pub(super) fn destination(text: &str) -> Result<(), &'static str> {
     if text.contains("://") || text.contains('/') {
         return Err("write the host alone, or `host:port`, without a scheme and a path");
     }

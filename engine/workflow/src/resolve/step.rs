@@ -8,7 +8,7 @@ use super::draft::beside;
 use super::grant::grants;
 use super::graph::Owner;
 use super::{Locals, RULE, Resolver, diagnostic, unknown};
-use crate::capability::Limits;
+use crate::capability::{Grants, Limits};
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::json::Json;
 use crate::plan::{
@@ -218,17 +218,29 @@ impl<'a> Resolver<'a, '_, '_> {
 
     fn uses(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Use {
         let plugin = self.plugin(name, spec);
+        self.granted = Some(&spec.grant);
         let with = self.with(name, spec);
+        self.granted = None;
         let component = spec.plugin.as_ref().and_then(|plugin| self.declared.plugin(plugin.get_ref()));
         let component = component.map(|plugin| &plugin.component);
+        let mut grants = grants(&spec.grant, component, name.span(), &mut self.out);
+        self.secret_grants(spec, &mut grants);
         Use {
             plugin: plugin.and_then(|id| self.plugin_ids.get(id.index()).copied()).unwrap_or(PluginId(0)),
             with,
             pool: self.pool(spec),
             limits: limits(&spec.limit, &mut self.out),
-            grants: grants(&spec.grant, component, name.span(), &mut self.out),
+            grants,
             cache: false,
         }
+    }
+
+    /// What it is granted of secrets, beside its hosts.
+    fn secret_grants(&mut self, spec: &'a StepSpec, grants: &mut Grants) {
+        let named = spec.grant.secrets.iter().flat_map(|list| list.get_ref());
+        self.used.secrets.extend(named.map(|grant| grant.name.get_ref().as_str()));
+        let left_out = |name: &str| self.spec.left_out.contains(&("secrets", name.to_owned()));
+        grants.secrets = super::secret::grants(&spec.grant, &self.secrets, left_out, &grants.http, &mut self.out);
     }
 
     /// Its place in the plan.

@@ -88,6 +88,10 @@ impl<'s> Evaluation<'s> {
             Kind::Literal(value) => Ok(Cow::Borrowed(value)),
             Kind::Inputs => Ok(Cow::Borrowed(self.scope.inputs())),
             Kind::Run | Kind::Workflow | Kind::Step(_) => self.whole(part),
+            Kind::Secret(name) => match self.scope.secret(name) {
+                Some(placeholder) => Ok(Cow::Owned(placeholder.into())),
+                None => Err(self.fault(part, format!("the secret `{name}` means nothing here"))),
+            },
             Kind::Local(local, outer) => match self.scope.local(*local, *outer) {
                 Some(value) => Ok(Cow::Borrowed(value)),
                 None => Err(self.fault(part, format!("there is no `{}` here", local.path(*outer)))),

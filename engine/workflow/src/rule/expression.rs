@@ -34,7 +34,8 @@ pub const EXPRESSION_NESTING_MAX: usize = 16;
 pub const LOOP_NESTING_MAX: usize = 2;
 
 /// The names that expressions start from.
-const ROOTS: &[&str] = &["inputs", "steps", "run", "workflow", "item", "index", "previous", "outer", "items"];
+const ROOTS: &[&str] =
+    &["inputs", "steps", "run", "workflow", "secrets", "item", "index", "previous", "outer", "items"];
 
 pub(super) const LOOPS: &[&str] = &["all", "exists", "exists_one", "filter", "map"];
 
@@ -131,6 +132,8 @@ pub(super) enum Kind {
     Local(Local, u8),
     /// `steps.NAME`.
     Step(Box<str>),
+    /// `secrets.NAME`: the text that stands for it.
+    Secret(Box<str>),
     /// The variable of the loop so many levels out.
     Variable(usize),
     /// `x.name` or `x["name"]`.
@@ -305,10 +308,10 @@ impl Expression {
         paths
     }
 
-    /// Whether a part of it is `run`, and whether one is `has(…)`.
+    /// Whether a part of it is known to runs alone (`run`, a secret's placeholder), and whether one is `has(…)`.
     pub(super) fn asks(&self) -> (bool, bool) {
         let any = |is: &dyn Fn(&Kind) -> bool| self.root().any(is);
-        (any(&|kind| matches!(kind, Kind::Run)), any(&|kind| matches!(kind, Kind::Has(_))))
+        (any(&|kind| matches!(kind, Kind::Run | Kind::Secret(_))), any(&|kind| matches!(kind, Kind::Has(_))))
     }
 
     /// The inputs and steps that it mentions.
@@ -326,12 +329,14 @@ pub(crate) enum Mention<'a> {
     AllInputs,
     /// `steps.NAME`.
     Step(&'a str),
+    /// `secrets.NAME`.
+    Secret(&'a str),
 }
 
 impl Expr {
     pub(super) fn is_path(&self) -> bool {
         match &self.kind {
-            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(..) | Kind::Step(_) => true,
+            Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(..) | Kind::Step(_) | Kind::Secret(_) => true,
             Kind::Member(of, _) => of.is_path(),
             Kind::Index(of, index) => of.is_path() && matches!(index.kind, Kind::Literal(_)),
             _ => false,
@@ -342,6 +347,7 @@ impl Expr {
         match &self.kind {
             Kind::Inputs => Some(Mention::AllInputs),
             Kind::Step(name) => Some(Mention::Step(name)),
+            Kind::Secret(name) => Some(Mention::Secret(name)),
             Kind::Member(of, name) if matches!(of.kind, Kind::Inputs) => Some(Mention::Input(name)),
             Kind::Member(of, _) | Kind::Index(of, _) => of.mention(),
             _ => None,
@@ -367,6 +373,7 @@ impl Expr {
             | Kind::Workflow
             | Kind::Local(..)
             | Kind::Step(_)
+            | Kind::Secret(_)
             | Kind::Variable(_) => vec![],
             Kind::List(items) | Kind::Call(_, items) => items.iter().collect(),
             Kind::Object(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
@@ -389,12 +396,14 @@ fn path(text: &str) -> Option<Expr> {
     let mut tokens = Tokens::from(text, 0).take(EXPRESSION_TOKENS_MAX + 1);
     let first = tokens.next()?;
     let mut here = Expr { span: first.span.clone(), kind: Kind::Inputs };
-    let mut step_wanted = false;
+    // What the name behind `steps` or `secrets` makes.
+    let mut wanted: Option<fn(Box<str>) -> Kind> = None;
     match &text[first.span.clone()] {
         "inputs" => (),
         "run" => here.kind = Kind::Run,
         "workflow" => here.kind = Kind::Workflow,
-        "steps" => step_wanted = true,
+        "steps" => wanted = Some(Kind::Step),
+        "secrets" => wanted = Some(Kind::Secret),
         name => here.kind = Kind::Local(Local::named(name)?, 0),
     }
     for count in 1.. {
@@ -421,19 +430,27 @@ fn path(text: &str) -> Option<Expr> {
         };
         let span = here.span.start..end;
         here = match name {
-            Value::String(name) if step_wanted => {
-                step_wanted = false;
-                Expr { span, kind: Kind::Step(name.into()) }
-            }
-            Value::String(name) => Expr { span, kind: Kind::Member(Box::new(here), name.into()) },
-            _ if step_wanted => return None,
+            Value::String(name) => match wanted.take() {
+                Some(kind) => Expr { span, kind: kind(name.into()) },
+                None => Expr { span, kind: Kind::Member(Box::new(here), name.into()) },
+            },
+            _ if wanted.is_some() => return None,
             index => {
                 let index = Expr { span: part.span, kind: Kind::Literal(index) };
                 Expr { span, kind: Kind::Index(Box::new(here), Box::new(index)) }
             }
         };
     }
-    (!step_wanted).then_some(here)
+    wanted.is_none().then_some(here)
+}
+
+/// What a name behind `steps` or `secrets` makes.
+fn named_part(root: &str) -> Option<fn(Box<str>) -> Kind> {
+    match root {
+        "steps" => Some(Kind::Step),
+        "secrets" => Some(Kind::Secret),
+        _ => None,
+    }
 }
 
 fn is_triple(literal: &str) -> bool {
@@ -659,11 +676,11 @@ impl Lowering<'_> {
             Cel::Select(select) => {
                 let field = self.token_after(token.end);
                 if let Cel::Ident(root) = &select.operand.expr
-                    && root == "steps"
+                    && let Some(kind) = named_part(root)
                     && !self.variables.contains(root)
                 {
                     let start = self.token(&select.operand).start;
-                    return Expr { span: start..field.end, kind: Kind::Step(select.field.as_str().into()) };
+                    return Expr { span: start..field.end, kind: kind(select.field.as_str().into()) };
                 }
                 if let Some((root, outer)) = self.outer(&select.operand)
                     && select.field != "outer"
@@ -750,6 +767,10 @@ impl Lowering<'_> {
             "outer" => {
                 let fault = Fault::new("rule-name", span.clone(), "`outer` has to be followed by what is meant of it");
                 self.fault(fault.hint("write `outer.item`, `outer.index` or `outer.previous`"))
+            }
+            "secrets" => {
+                let fault = Fault::new("rule-name", span.clone(), "`secrets` has to be followed by a secret's name");
+                self.fault(fault.hint("write `secrets.NAME` or `secrets[\"NAME\"]`"))
             }
             "steps" => {
                 let fault = Fault::new("rule-name", span.clone(), "`steps` has to be followed by a step's name");

@@ -50,8 +50,12 @@ impl Expression {
 impl Expression {
     /// What it comes to if it looks at nothing of a run at all. `None` also if it can't be evaluated, which is told elsewhere.
     pub(crate) fn constant(&self) -> Option<Value> {
-        let looks =
-            |kind: &Kind| matches!(kind, Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(..) | Kind::Step(_));
+        let looks = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::Inputs | Kind::Run | Kind::Workflow | Kind::Local(..) | Kind::Step(_) | Kind::Secret(_)
+            )
+        };
         match self.root().any(&looks) {
             true => None,
             false => self.evaluate(&Nothing).ok().map(|value| value.into_owned()),

@@ -28,6 +28,8 @@ pub(crate) trait Known<'s> {
     fn hint_at_step(&self, name: &str) -> Option<String>;
     /// What may end the waiting of a step, of [`WAYS`]; `None` if it does not wait, or if more is known of it than is seen here.
     fn ways(&self, step: &str) -> Option<Vec<&'static str>>;
+    /// A secret, seen from here.
+    fn secret(&self, name: &str) -> SecretKnown;
 }
 
 /// What may end a step's waiting, as its answer says `by` what; then what a condition makes sure of by asking for that.
@@ -55,6 +57,21 @@ fn step_of_output(part: &Expr) -> Option<&str> {
         },
         _ => None,
     }
+}
+
+/// What is known of a secret, seen from the place of an expression.
+pub(crate) enum SecretKnown {
+    /// There is no such secret.
+    Missing {
+        /// What may have been meant.
+        hint: Option<String>,
+    },
+    /// This is no place for secrets.
+    Elsewhere,
+    /// The step is not granted it, or for something else than its input.
+    Withheld,
+    /// It is known by its placeholder.
+    Granted,
 }
 
 /// What is known of a step, seen from the place of an expression.
@@ -238,6 +255,7 @@ impl<'s> Typing<'_, 's> {
                 Some((.., Certainty::Open)) => Type::of_schema(&OPEN_STEP),
                 Some(_) => Type::of_schema(&STEP),
             },
+            Kind::Secret(name) => self.secret(part, name),
             Kind::Variable(depth) => {
                 let at = self.variables.len().checked_sub(depth + 1);
                 at.and_then(|at| self.variables.get(at)).cloned().unwrap_or(Type::ANY)
@@ -348,6 +366,27 @@ impl<'s> Typing<'_, 's> {
             }
         }
         None
+    }
+
+    fn secret(&mut self, part: &Expr, name: &str) -> Type<'s> {
+        let fault = |code: &'static str, message: String| Fault::new(code, part.span.clone(), message);
+        let fault = match self.known.secret(name) {
+            SecretKnown::Granted => return Type::of_kinds(Kinds::TEXT),
+            SecretKnown::Missing { hint } => {
+                let hint = hint.unwrap_or_else(|| format!("declare it: `[secrets.{name}]` `env = \"NAME\"`"));
+                fault("unknown-secret", format!("there is no secret `{name}`")).label("unknown secret").hint(hint)
+            }
+            SecretKnown::Elsewhere => fault("secret-place", format!("the secret `{name}` means nothing here"))
+                .label("no place for a secret")
+                .hint("it is known to `with` of a step with `use` that is granted it, and to nothing else"),
+            SecretKnown::Withheld => {
+                let grant = format!("secrets = [{{ name = \"{name}\", host = \"HOST\", header = \"authorization\" }}]");
+                fault("secret-place", format!("the step is not granted the secret `{name}` for what it sends"))
+                    .label("would stay a placeholder")
+                    .hint(format!("add `{grant}` to its `grant`"))
+            }
+        };
+        self.fault(fault)
     }
 
     /// The type of a failure, if there may be one.

@@ -201,9 +201,18 @@ impl Scope for Seen<'_> {
     fn workflow_directory(&self) -> &str {
         self.workflow().1
     }
+
+    fn secret(&self, name: &str) -> Option<String> {
+        Some(self.run.placeholder(name))
+    }
 }
 
 impl Run {
+    /// The text that stands for a secret in this run.
+    pub fn placeholder(&self, name: &str) -> String {
+        crate::secret::placeholder(&self.id.0, self.seed, name)
+    }
+
     /// A step that has come to its end.
     pub(super) fn view(&self, step: StepId) -> Option<StepView<'_>> {
         let life = &self.steps[step.index()];

@@ -26,6 +26,7 @@ pub(super) enum Table {
     Pool,
     Concurrency,
     Signal,
+    Secret,
     Step,
     Undo,
     Wait,
@@ -38,6 +39,7 @@ pub(super) enum Table {
     File,
     Program,
     Host,
+    SecretGrant,
     Defaults,
 }
 
@@ -85,13 +87,14 @@ enum Shape {
 
 impl Table {
     /// All of them.
-    pub(super) const ALL: [Table; 19] = [
+    pub(super) const ALL: [Table; 21] = [
         Table::Workflow,
         Table::Input,
         Table::Plugin,
         Table::Pool,
         Table::Concurrency,
         Table::Signal,
+        Table::Secret,
         Table::Step,
         Table::Undo,
         Table::Wait,
@@ -104,6 +107,7 @@ impl Table {
         Table::File,
         Table::Program,
         Table::Host,
+        Table::SecretGrant,
         Table::Defaults,
     ];
 
@@ -116,6 +120,7 @@ impl Table {
             Table::Pool => "a pool",
             Table::Concurrency => "`concurrency`",
             Table::Signal => "a signal",
+            Table::Secret => "a secret",
             Table::Step => "a step",
             Table::Undo => "`undo`",
             Table::Wait => "`wait`",
@@ -128,6 +133,7 @@ impl Table {
             Table::File => "a grant of `files`",
             Table::Program => "a grant of `process`",
             Table::Host => "a grant of `http`",
+            Table::SecretGrant => "a grant of `secrets`",
             Table::Defaults => "`[defaults]`",
         }
     }
@@ -141,6 +147,7 @@ impl Table {
             Table::Pool => POOL,
             Table::Concurrency => CONCURRENCY,
             Table::Signal => SIGNAL,
+            Table::Secret => SECRET,
             Table::Step => STEP.get_or_init(|| [&WORK[..2], STEP_ALONE, &WORK[2..]].concat()),
             Table::Undo => UNDO.get_or_init(|| [&WORK[..2], &STEP_ALONE[..1], &WORK[2..]].concat()),
             Table::Wait => WAIT,
@@ -153,6 +160,7 @@ impl Table {
             Table::File => FILE,
             Table::Program => PROGRAM,
             Table::Host => HOST,
+            Table::SecretGrant => SECRET_GRANT,
             Table::Defaults => DEFAULTS.get_or_init(|| {
                 let keys = WORK.iter().filter(|key| DEFAULT_NAMES.contains(&key.name));
                 // What holds without them is said with the step.
@@ -180,7 +188,8 @@ impl Table {
             Table::Undo => &[],
             Table::Foreach => &[],
             Table::Repeat => &["max"],
-            Table::Step | Table::Signal | Table::Wait => &[],
+            Table::Step | Table::Signal | Table::Secret | Table::Wait => &[],
+            Table::SecretGrant => &["name"],
             Table::Join => &["at-least"],
             Table::Retry => &["attempts"],
             Table::Limit | Table::Grant | Table::Defaults => &[],
@@ -196,6 +205,7 @@ impl Table {
             Table::Pool => "pool",
             Table::Concurrency => "concurrency",
             Table::Signal => "signal",
+            Table::Secret => "secret",
             Table::Step => "step",
             Table::Undo => "undo",
             Table::Wait => "wait",
@@ -208,6 +218,7 @@ impl Table {
             Table::File => "file",
             Table::Program => "program",
             Table::Host => "host",
+            Table::SecretGrant => "secret-grant",
             Table::Defaults => "defaults",
         }
     }
@@ -411,6 +422,12 @@ const WORKFLOW: &[Key] = &[
         Shape::Named(&Shape::Table(Table::Signal)),
         r#"{"go": {"keep": false}}"#,
         "What may be sent to a run from outside, and is waited for by steps.",
+    ),
+    key(
+        "secrets",
+        Shape::Named(&Shape::Table(Table::Secret)),
+        r#"{"webhook": {"env": "WEBHOOK_TOKEN"}}"#,
+        "Credentials by name, each with the one source that the engine reads it from. A step has what its `grant` says.",
     ),
     key(
         "vars",
@@ -705,6 +722,45 @@ const GRANT: &[Key] = &[
     key("artifacts", Shape::Boolean, "true", "The store of blobs, by digest.").by_default(|| false.into()),
     key("workspace", Shape::Boolean, "true", "The run's own directory, shared by its steps.")
         .by_default(|| false.into()),
+    key(
+        "secrets",
+        Shape::List(&Shape::Table(Table::SecretGrant)),
+        r#"[{"name": "webhook", "host": "hooks.example.org", "header": "authorization"}]"#,
+        "What the step may have of `[secrets]`, and where: the component has a placeholder, the value is put in on the way out.",
+    ),
+];
+
+const SECRET: &[Key] = &[
+    key("env", Shape::Text, r#""TOKEN""#, "A variable of the engine's environment."),
+    key("file", Shape::Text, r#""/etc/downbeat/token""#, "A file; a relative path starts at the workflow's folder."),
+    key(
+        "command",
+        Shape::List(&Shape::Text),
+        r#"["vault", "read", "-field=token", "secret/release"]"#,
+        "A program that the engine runs, and its arguments: what it writes to its standard output.",
+    ),
+    key("credential", Shape::Text, r#""token""#, "A credential that systemd gives the engine's unit."),
+];
+
+const SECRET_GRANT: &[Key] = &[
+    key("name", Shape::Text, r#""webhook""#, "One of `[secrets]`."),
+    key(
+        "host",
+        Shape::Text,
+        r#""hooks.example.org""#,
+        "Where requests may carry it: as in `http`, which has to grant the host as well.",
+    ),
+    key("header", Shape::Text, r#""authorization""#, "In this header of requests to `host`."),
+    key("body", Shape::Boolean, "true", "In the body of requests to `host`.").by_default(|| false.into()),
+    key("query", Shape::Boolean, "true", "In the query of the address of requests to `host`.")
+        .by_default(|| false.into()),
+    key("path", Shape::Boolean, "true", "In the path of the address of requests to `host`.")
+        .by_default(|| false.into()),
+    key("insecure", Shape::Boolean, "true", "Also without `https`; to this machine itself that is always so.")
+        .by_default(|| false.into()),
+    key("reveal", Shape::Boolean, "true", "The component sees the value itself, in its input.")
+        .by_default(|| false.into()),
+    key("env", Shape::Text, r#""TOKEN""#, "Native programs have it in this variable."),
 ];
 
 const FILE: &[Key] = &[
@@ -773,6 +829,7 @@ mod tests {
             Table::Pool => "[pools.a]\nsize = 1\n",
             Table::Concurrency => "[concurrency]\ngroup = \"g\"\n",
             Table::Signal => "[signals.a]\n",
+            Table::Secret => "[secrets.a]\n",
             Table::Step => "[steps.a]\n",
             Table::Undo => "[steps.a.undo]\n",
             Table::Wait => "[steps.a.wait]\n",
@@ -785,6 +842,7 @@ mod tests {
             Table::File => "[[steps.a.grant.files]]\npath = \"p\"\n",
             Table::Program => "[[steps.a.grant.process]]\nprogram = \"p\"\n",
             Table::Host => "[[steps.a.grant.http]]\nhost = \"h\"\n",
+            Table::SecretGrant => "[[steps.a.grant.secrets]]\nname = \"n\"\n",
             Table::Defaults => "[defaults]\n",
         };
         // A key that the opening has already is replaced by the one to be tried.

@@ -39,7 +39,7 @@ impl Printer<'_> {
             let path = name(key.get_ref());
             match path.as_str() {
                 "steps" | "always" => self.steps(&mut text, &path, table),
-                "inputs" | "signals" => {
+                "inputs" | "signals" | "secrets" => {
                     for (key, item) in in_order(table) {
                         self.section(&mut text, &format!("{path}.{}", name(key.get_ref())), item);
                     }

@@ -27,7 +27,6 @@ const LATER: &[(Table, &str)] = &[
     (Table::Plugin, "digest"),
     (Table::Step, "emit"),
     (Table::Step, "cache"),
-    (Table::Grant, "secrets"),
     (Table::Grant, "events"),
 ];
 
@@ -239,6 +238,7 @@ impl Reader {
                 "plugins" => spec.plugins = self.entries("plugins", value, Reader::plugin),
                 "pools" => spec.pools = self.entries("pools", value, Reader::pool),
                 "signals" => spec.signals = self.entries("signals", value, Reader::signal),
+                "secrets" => spec.secrets = self.entries("secrets", value, Reader::secret),
                 "steps" => spec.steps = self.entries("steps", value, Reader::step),
                 "always" => always = self.entries("always", value, Reader::step),
                 "outputs" => spec.outputs = self.entries("outputs", value, |reader, _, value| reader.value(value, 1)),
@@ -348,6 +348,23 @@ impl Reader {
             }
         }
         Some(signal)
+    }
+
+    fn secret(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<SecretSpec> {
+        let table = self.table(name.get_ref(), "a table such as `{ env = \"TOKEN\" }`", value)?;
+        let mut secret = SecretSpec::default();
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::Secret, table) {
+            match key.get_ref().as_ref() {
+                "env" => secret.env = self.string("env", value),
+                "file" => secret.file = self.string("file", value),
+                "command" => secret.command = self.strings("command", value),
+                "credential" => secret.credential = self.string("credential", value),
+                word => unread(word),
+            }
+        }
+        secret.incomplete = self.out.error_count() > before;
+        Some(secret)
     }
 
     fn step(&mut self, name: &Key<'_>, value: &Item<'_>) -> Option<StepSpec> {
@@ -644,6 +661,7 @@ impl Reader {
                 "random" => grant.random = self.boolean("random", value),
                 "artifacts" => grant.artifacts = self.boolean("artifacts", value),
                 "workspace" => grant.workspace = self.boolean("workspace", value),
+                "secrets" => grant.secrets = self.list("secrets", value, Reader::secret_grant),
                 word => unread(word),
             }
         }
@@ -724,6 +742,33 @@ impl Reader {
             self.out.push(missing_key(Table::File, "path", value.span()));
         }
         Some(FileSpec { path: path?, write })
+    }
+
+    fn secret_grant(&mut self, value: &Item<'_>) -> Option<SecretGrantSpec> {
+        let expected =
+            "an array of tables such as `{ name = \"token\", host = \"api.example.org\", header = \"authorization\" }`";
+        let table = self.table("secrets", expected, value)?;
+        let empty = Spanned::new(value.span(), String::new());
+        let (mut name, mut grant) = (None, SecretGrantSpec::of(empty));
+        let before = self.out.error_count();
+        for (key, value) in self.known(Table::SecretGrant, table) {
+            match key.get_ref().as_ref() {
+                "name" => name = self.string("name", value),
+                "host" => grant.host = self.string("host", value),
+                "header" => grant.header = self.string("header", value),
+                "body" => grant.body = self.boolean("body", value),
+                "query" => grant.query = self.boolean("query", value),
+                "path" => grant.path = self.boolean("path", value),
+                "insecure" => grant.insecure = self.boolean("insecure", value),
+                "reveal" => grant.reveal = self.boolean("reveal", value),
+                "env" => grant.env = self.string("env", value),
+                word => unread(word),
+            }
+        }
+        if name.is_none() && self.out.error_count() == before {
+            self.out.push(missing_key(Table::SecretGrant, "name", value.span()));
+        }
+        Some(SecretGrantSpec { name: name?, incomplete: self.out.error_count() > before, ..grant })
     }
 
     // What follows knows TOML's types, and nothing of the language.

@@ -1,6 +1,7 @@
 //! The receiver: where the webhook of a chat would be. The body of each request becomes one line of the messages file,
 //! written before the sender hears that it has arrived. A message whose `Idempotency-Key` has been seen is acknowledged and
-//! not written again: a sender that was interrupted may safely send twice.
+//! not written again: a sender that was interrupted may safely send twice. Who does not send the token in `authorization` is
+//! sent away.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -15,6 +16,9 @@ use crate::state;
 
 /// A message, or its headers, in bytes at most. Slack takes 40,000 characters.
 const MESSAGE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What senders have to know. A stand-in as well: a platform's token is no part of its program.
+const TOKEN: &str = include_str!("../token");
 
 /// How long a sender may be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +51,7 @@ fn receive(mut sender: &TcpStream, file: &mut impl Write, seen: &mut HashSet<Str
     sender.set_read_timeout(Some(PATIENCE))?;
     sender.set_write_timeout(Some(PATIENCE))?;
     let status = match Message::read(&mut BufReader::new(sender)) {
+        Ok(message) if message.token.as_deref() != Some(TOKEN.trim_end()) => "401 Unauthorized",
         Ok(message) => match message.key.filter(|_| seen.len() < KEYS_MAX) {
             Some(key) if seen.contains(&key) => "200 OK",
             key => {
@@ -68,6 +73,8 @@ struct Message {
     /// The body. Line breaks have become spaces, which in JSON means the same.
     line: String,
     key: Option<String>,
+    /// What stands behind `Bearer`.
+    token: Option<String>,
 }
 
 impl Message {
@@ -76,7 +83,7 @@ impl Message {
         if !line(&mut head)?.starts_with("POST ") {
             return Err(invalid("only POST is understood here"));
         }
-        let (mut length, mut chunked, mut key) = (0, false, None);
+        let (mut length, mut chunked, mut key, mut token) = (0, false, None, None);
         loop {
             let header = line(&mut head)?;
             if header.is_empty() {
@@ -88,12 +95,13 @@ impl Message {
                 "content-length" => length = value.parse().map_err(|_| invalid("the length is no number"))?,
                 "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
                 "idempotency-key" => key = Some(value.to_owned()),
+                "authorization" => token = value.strip_prefix("Bearer ").map(str::to_owned),
                 _ => {}
             }
         }
         let body = if chunked { read_chunks(reader)? } else { read_exactly(reader, length)? };
         let body = String::from_utf8(body).map_err(|_| invalid("the body is no text"))?;
-        Ok(Message { line: body.trim().replace(['\r', '\n'], " "), key })
+        Ok(Message { line: body.trim().replace(['\r', '\n'], " "), key, token })
     }
 }
 
@@ -149,14 +157,17 @@ mod tests {
     #[test]
     fn a_body_becomes_one_line() {
         let message = read("POST / HTTP/1.1\r\nContent-Length: 13\r\n\r\n{\n  \"a\": 1\n}\n").unwrap();
-        assert_eq!(message, Message { line: "{   \"a\": 1 }".to_owned(), key: None });
+        assert_eq!(message, Message { line: "{   \"a\": 1 }".to_owned(), key: None, token: None });
     }
 
     #[test]
     fn a_body_may_come_in_chunks() {
-        let request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k1\r\n\r\n\
+        let request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k1\r\nAuthorization: Bearer t\r\n\r\n\
                        3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
-        assert_eq!(read(request).unwrap(), Message { line: "abcde".to_owned(), key: Some("k1".to_owned()) });
+        assert_eq!(
+            read(request).unwrap(),
+            Message { line: "abcde".to_owned(), key: Some("k1".to_owned()), token: Some("t".to_owned()) }
+        );
     }
 
     #[test]
@@ -173,20 +184,23 @@ mod tests {
     }
 
     #[test]
-    fn a_message_with_a_key_is_kept_once() {
+    fn a_message_with_a_key_is_kept_once_and_one_without_the_token_not_at_all() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let sender = thread::spawn(move || {
-            for _ in 0..2 {
+            for (token, status) in
+                [("guessed", "401 Unauthorized"), (TOKEN.trim_end(), "200 OK"), (TOKEN.trim_end(), "200 OK")]
+            {
                 let mut stream = TcpStream::connect(address).unwrap();
-                stream.write_all(b"POST / HTTP/1.1\r\nIdempotency-Key: k\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+                let head = format!("POST / HTTP/1.1\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: k\r\n");
+                write!(stream, "{head}Content-Length: 2\r\n\r\nhi").unwrap();
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).unwrap();
-                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
             }
         });
         let (mut file, mut seen) = (Vec::new(), HashSet::new());
-        for _ in 0..2 {
+        for _ in 0..3 {
             receive(&listener.accept().unwrap().0, &mut file, &mut seen).unwrap();
         }
         sender.join().unwrap();
