@@ -278,6 +278,9 @@ fn blotted(end: End, usage: &mut Usage, redactor: &Replacer) -> End {
         refusal.wanted = clean(std::mem::take(&mut refusal.wanted));
         refusal.hint = clean(std::mem::take(&mut refusal.hint));
     }
+    for used in &mut usage.used {
+        used.what = clean(std::mem::take(&mut used.what));
+    }
     match end {
         End::Succeeded(output) => End::Succeeded(redactor.json(output)),
         End::Failed(failure) => End::Failed(Failure {

@@ -95,6 +95,7 @@ pub(crate) fn build(engine: &Engine, setup: Setup) -> Result<Store<State>, Failu
         http: WasiHttpCtx::new(),
     };
     state.reach.uses.observer = Some(state.log.observer()).filter(|observer| observer.audits());
+    state.reach.uses.redactor = state.log.redactor().cloned();
     state.reach.secrets = setup.secrets;
     state.table.set_max_capacity(HANDLES_MAX);
     wasi::prepare(&mut state)?;

@@ -2,6 +2,7 @@
 //! record of its own, which is on the disk before it happens; what stays within is counted and told with the attempt's
 //! end. Nothing is done here for an attempt that uses nothing.
 
+use std::borrow::Cow;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use downbeat_workflow::event::Used;
 
 use crate::attempt::Observer;
+use crate::replace::Replacer;
 use crate::text;
 
 /// Uses of one attempt that have a record of their own; what comes after is counted by grant. Each costs a commit, and a
@@ -29,6 +31,8 @@ pub(crate) type Recorded = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Uses {
     /// Who keeps records; without it nothing is noted at all.
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Blots out secrets that the guest was shown.
+    pub(crate) redactor: Option<Arc<Replacer>>,
     recorded: u32,
     told: Vec<Used>,
     /// Looks at the real clocks, and numbers drawn: guests do either in loops.
@@ -42,7 +46,7 @@ impl Uses {
         match &self.observer {
             Some(observer) if self.recorded < USES_RECORDED_MAX => {
                 self.recorded += 1;
-                observer.used(Used { capability: capability.to_owned(), what: kept(what), grant, count: 1 })
+                observer.used(Used { capability: capability.to_owned(), what: self.kept(what), grant, count: 1 })
             }
             Some(_) => {
                 self.count(capability, "", grant);
@@ -60,7 +64,7 @@ impl Uses {
     }
 
     fn count(&mut self, capability: &str, what: &str, grant: String) {
-        let what = kept(what);
+        let what = self.kept(what);
         let is_it =
             |used: &&mut Used, what: &str| used.capability == capability && used.grant == grant && used.what == what;
         if let Some(known) = self.told.iter_mut().find(|used| is_it(used, &what)) {
@@ -83,10 +87,16 @@ impl Uses {
         }
         told
     }
-}
 
-fn kept(what: &str) -> String {
-    text::visible(&text::bounded(what, WHAT_MAX), false).into_owned()
+    /// A text of the guest's without secrets.
+    pub(crate) fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.redactor.as_ref().map_or(Cow::Borrowed(text), |redactor| redactor.text(text))
+    }
+
+    /// Cut only when it is clean: the beginning of a secret would not be known for one.
+    fn kept(&self, what: &str) -> String {
+        text::visible(&text::bounded(&self.clean(what), WHAT_MAX), false).into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +138,18 @@ mod tests {
         assert_eq!((count("process", ""), count("clock", "")), (Some(3), Some(7)));
         assert_eq!(count("files", "read 1"), Some(2 * USES_TOLD_MAX as u64 + 1));
         assert_eq!(told.iter().filter(|used| used.capability == "files").map(|used| used.count).sum::<u64>(), 256);
+    }
+
+    #[test]
+    fn a_secret_that_the_guest_was_shown_is_blotted_out_before_anything_is_cut() {
+        let seen = Arc::new(Seen::default());
+        let redactor = crate::redact::redactor([("key", "0123456789abcdef")]).map(Arc::new);
+        let mut uses = Uses { observer: Some(seen.clone()), redactor, ..Uses::default() };
+        drop(uses.leaves("process", "curl -u 0123456789abcdef", "curl".to_owned()));
+        let long = "x".repeat(WHAT_MAX - 8);
+        uses.stays("files", &format!("{long}0123456789abcdef"), "data");
+        assert_eq!(seen.0.lock().unwrap()[0].what, "curl -u [secret key]");
+        assert!(!uses.take()[0].what.contains("0123"));
     }
 
     #[test]

@@ -32,12 +32,16 @@ struct Step {
 }
 
 impl Step {
-    /// Grants that nothing used, in runs that executed the step. What a program does with directories is not seen.
+    /// Grants that nothing used, in runs that executed the step. What a program does with directories is not seen, nor what
+    /// anybody does with a secret that is shown to them.
     fn unused(&self) -> impl Iterator<Item = &str> {
         let is_known = self.runs > 0;
         let starts_programs = self.grants.iter().any(|(grant, count)| grant.starts_with("process") && *count > 0);
-        let seen =
-            move |grant: &str| !(starts_programs && (grant.starts_with("files") || grant.starts_with("workspace")));
+        let seen = move |grant: &str| match grant.split_once(" = ") {
+            Some(("files" | "workspace", _)) => !starts_programs,
+            Some(("secrets", secret)) => !secret.contains("reveal = ") && !secret.contains("env = "),
+            _ => true,
+        };
         self.grants
             .iter()
             .filter(move |(grant, count)| is_known && *count == 0 && seen(grant))

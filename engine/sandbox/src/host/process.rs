@@ -217,8 +217,9 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         directory: command.working_directory.as_deref(),
     };
     let granted = reach.ask(&Use::Program(wanted)).map_err(|refusal| Fault::Refused(refusal.into()))?;
-    let told = std::iter::once(&command.program).chain(&command.arguments).map(|word| shown(word));
-    let told = told.collect::<Vec<_>>().join(" ");
+    // Without secrets before it is quoted, which changes their letters.
+    let told = std::iter::once(&command.program).chain(&command.arguments);
+    let told = told.map(|word| shown(&reach.uses.clean(word)).into_owned()).collect::<Vec<_>>().join(" ");
     let grant = granted.item;
     let grants = reach.grants.clone();
     let allowed = &grants.process[grant];
