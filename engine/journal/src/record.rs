@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_success_is_written_as_serde_writes_it() {
         let refusal = Refusal { capability: "http".into(), wanted: "a\"b".into(), hint: "grant = { }".into() };
-        let usage = Usage { wall_us: 1, log_bytes: 2, refusals: vec![refusal], ..Usage::default() };
+        let usage = Usage { wall_us: 1, log_bytes: 2, refusals: [refusal].into(), ..Usage::default() };
         for (output, usage) in [(r#"{"a": [1.50, "\u00e9\n"]}"#, usage), ("null", Usage::default())] {
             let output = Json::parse(output).unwrap();
             let event = Event::AttemptSucceeded { step: StepId(7), attempt: 3, output, usage };

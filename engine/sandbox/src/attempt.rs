@@ -297,8 +297,8 @@ fn account(usage: &mut Usage, store: &mut Store<State>, log: &Log) {
     let state = store.data_mut();
     usage.memory_peak = state.meter.memory.peak;
     usage.table_elements_peak = state.meter.tables.peak;
-    usage.refusals = state.reach.take_refusals();
-    usage.used = state.reach.uses.take();
+    usage.refusals = state.reach.take_refusals().into();
+    usage.used = state.reach.uses.take().into();
     (usage.log_bytes, usage.log_dropped) = log.totals();
 }
 

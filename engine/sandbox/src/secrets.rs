@@ -186,8 +186,8 @@ fn text(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Unread> {
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     match text.len() {
         0 => Err(Unread::Empty),
-        ..SECRET_BYTES_MIN => Err(Unread::TooShort),
-        ..=SECRET_BYTES_MAX => Ok(Zeroizing::new(text.to_owned())),
+        1..SECRET_BYTES_MIN => Err(Unread::TooShort),
+        SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(Zeroizing::new(text.to_owned())),
         _ => Err(Unread::TooLong),
     }
 }

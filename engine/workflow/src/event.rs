@@ -608,13 +608,14 @@ pub struct Usage {
     /// What is to be told of native programs, if there is anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Box<Programs>>,
-    /// Capabilities that the guest asked for and was refused, each once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub refusals: Vec<Refusal>,
+    /// Capabilities that the guest asked for and was refused, each once. Slices, so that an event takes no more room than need
+    /// be: every turn moves some.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub refusals: Box<[Refusal]>,
     /// Capabilities that it used and that have no records of their own: what stays within the engine, and what came after
     /// as many as an attempt may have.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub used: Vec<Used>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub used: Box<[Used]>,
 }
 
 /// A capability that was used.

@@ -412,8 +412,8 @@ mod tests {
                 processes_peak: 1,
                 unprotected: vec![Protection::Files],
             })),
-            refusals: vec![refusal],
-            used: vec![used.clone()],
+            refusals: [refusal].into(),
+            used: [used.clone()].into(),
         };
         let failure = |kind| Failure {
             kind,

@@ -46,12 +46,13 @@ fn one_of_each() -> Vec<Event> {
             processes_peak: 2,
             unprotected: vec![Protection::Files, Protection::Network],
         })),
-        refusals: vec![Refusal {
+        refusals: [Refusal {
             capability: "files".to_owned(),
             wanted: "/etc/\"passwd\"\n".to_owned(),
             hint: "grant = { files = [\"/etc\"] }".to_owned(),
-        }],
-        used: vec![used("", 3), used("PATH", 1)],
+        }]
+        .into(),
+        used: [used("", 3), used("PATH", 1)].into(),
     };
     let failure = |kind| Failure {
         kind,

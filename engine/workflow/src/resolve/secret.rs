@@ -95,8 +95,8 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// What a step is granted of the secrets that are declared. `http` are its hosts.
-pub(super) fn grants<'a>(
-    spec: &'a GrantSpec,
+pub(super) fn grants(
+    spec: &GrantSpec,
     declared: &HashMap<&str, Option<SecretSource>>,
     left_out: impl Fn(&str) -> bool,
     http: &[HttpGrant],
