@@ -61,7 +61,8 @@ fn ends(bench: &Bench) -> Vec<(String, String)> {
     let events = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = |event: Value| (text(&event["step"]), text(&event["event"]));
-    let is_end = |(_, event): &(String, String)| !matches!(&event[..], "attempt-started" | "run-created");
+    let is_end =
+        |(_, event): &(String, String)| !matches!(&event[..], "attempt-started" | "capability-used" | "run-created");
     events.map(told).filter(is_end).collect()
 }
 

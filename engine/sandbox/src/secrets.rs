@@ -304,7 +304,7 @@ mod tests {
         check(file("long"), Err(Unread::TooLong)).await;
         check(file("missing"), Err(Unread::NoFile)).await;
         check(file("."), Err(Unread::NotAFile)).await;
-        check(SecretSource::Env("DOWNBEAT_NO_SUCH_VARIABLE".into()), Err(Unread::NoVariable)).await;
+        check(SecretSource::Env("NO_SUCH_VARIABLE".into()), Err(Unread::NoVariable)).await;
         let run = |words: &[&str]| SecretSource::Command(words.iter().map(|word| (*word).to_owned()).collect());
         check(run(&["no-such-program-anywhere"]), Err(Unread::NoProgram)).await;
         check(run(&["yes", "an endless secret"]), Err(Unread::TooLong)).await;
