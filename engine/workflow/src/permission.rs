@@ -358,14 +358,23 @@ fn reaches(granted: &str, tls: bool, host: &str, port: u16) -> bool {
         Some("*") => true,
         Some(text) => !text.starts_with('+') && text.parse() == Ok(port),
     };
+    if !is_port {
+        return false;
+    }
     let (granted, host) = (unbracketed(granted), unbracketed(host));
     // Addresses by what they are, so that `::1` and `0:0::1` are the same.
-    let is_host = match (granted.parse::<IpAddr>(), host.parse::<IpAddr>()) {
-        (Ok(granted), Ok(host)) => granted == host,
-        (Err(_), Err(_)) => !granted.is_empty() && granted != "*" && granted.eq_ignore_ascii_case(host),
+    match (address(granted), address(host)) {
+        (Some(granted), Some(host)) => granted == host,
+        (None, None) => !granted.is_empty() && granted != "*" && granted.eq_ignore_ascii_case(host),
         _ => false,
-    };
-    is_port && is_host
+    }
+}
+
+/// The address that a host is, if it is one. Most are names, which are told without a parser: an IPv4 address begins with a
+/// digit, an IPv6 address has a colon.
+fn address(host: &str) -> Option<IpAddr> {
+    let may_be = host.starts_with(|first: char| first.is_ascii_digit()) || host.contains(':');
+    may_be.then(|| host.parse().ok()).flatten()
 }
 
 /// The port of a request that names none.
