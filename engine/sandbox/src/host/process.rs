@@ -702,8 +702,9 @@ impl Running {
         // number is still its own.
         let mut left = 0;
         if !self.leaves_daemons {
-            let session = self.pid;
-            left = tokio::task::spawn_blocking(move || session::kill(session)).await.unwrap_or(0);
+            let (session, group) = (self.pid, self.group.clone());
+            let kill = move || session::kill(session, group.as_deref());
+            left = tokio::task::spawn_blocking(kill).await.unwrap_or(0);
         }
         self.kill();
         let (status, cpu) = reap(self.pid)?;
@@ -732,7 +733,7 @@ impl Drop for Running {
         let leaves_daemons = self.leaves_daemons;
         let reaper = move || {
             if !leaves_daemons {
-                session::kill(pid);
+                session::kill(pid, group.as_deref());
             }
             children.count(reap(pid).map_or(Duration::ZERO, |(_, cpu)| cpu));
             if let Some(scratch) = scratch {

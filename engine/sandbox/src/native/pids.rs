@@ -102,7 +102,13 @@ impl Group {
         done(unsafe { libc::write(self.members.as_raw_fd(), THIS.as_ptr().cast(), THIS.len()) } as i64)
     }
 
-    /// Whether a process was refused.
+    /// From now on none of it makes another: what is left can be killed without a race. An error means that there is no group
+    /// any more.
+    pub(crate) fn close(&self) {
+        fs::write(self.folder.join("pids.max"), "0").ok();
+    }
+
+    /// Whether a process was refused, if it is not closed.
     pub(crate) fn was_full(&self) -> bool {
         let events = fs::read_to_string(self.folder.join("pids.events")).unwrap_or_default();
         events.lines().any(|line| line.strip_prefix("max ").is_some_and(|count| count != "0"))

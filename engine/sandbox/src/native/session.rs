@@ -19,7 +19,8 @@ pub(crate) const LOOK: Duration = Duration::from_millis(100);
 pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// How long the processes of a program are killed again and again that make new ones meanwhile. Whoever is killed makes
-/// none, and looking takes less time than starting a process, so that few rounds do.
+/// none, and looking takes less time than starting a process, so that few rounds do; where a group counts them
+/// (`pids.rs`), none makes another from the first round on.
 const KILL: Duration = Duration::from_secs(2);
 
 /// How long those that are about to end may take when the program itself has ended, before they count as left behind: the
@@ -64,31 +65,36 @@ use here::{private_memory, sessions};
 
 #[cfg(target_os = "linux")]
 mod here {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::time::Instant;
 
     use rustix::io::Errno;
     use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal};
 
     use super::{KILL, LINGER};
+    use crate::native::pids::Group;
 
     fn processes() -> impl Iterator<Item = Pid> {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
     }
 
-    /// `None` as well of those who have none that could be named from here: the kernel's own, and those of containers.
-    fn session_of(process: Pid) -> Option<Pid> {
+    /// A process that is no more.
+    struct Gone;
+
+    /// `None` of those who have none that could be named from here: the kernel's own, and those of containers.
+    fn session_of(process: Pid) -> Result<Option<Pid>, Gone> {
         // SAFETY: takes a number and gives one.
         #[allow(unsafe_code)]
         let session = unsafe { libc::getsid(process.as_raw_nonzero().get()) };
-        (session > 0).then(|| Pid::from_raw(session)).flatten()
+        let is_gone = session < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+        if is_gone { Err(Gone) } else { Ok(Pid::from_raw(session.max(0))) }
     }
 
     pub(super) fn sessions() -> HashMap<Pid, Vec<Pid>> {
         let mut sessions: HashMap<Pid, Vec<Pid>> = HashMap::new();
         for process in processes() {
-            if let Some(session) = session_of(process) {
+            if let Ok(Some(session)) = session_of(process) {
                 sessions.entry(session).or_default().push(process);
             }
         }
@@ -96,20 +102,52 @@ mod here {
     }
 
     /// Kills all of a session, and says how many there were beside its leader. The leader's number is its own until it is
-    /// reaped: to be called before that.
-    pub(crate) fn kill(session: Pid) -> usize {
+    /// reaped: to be called before that. `group` is what counts the session's processes.
+    pub(crate) fn kill(session: Pid, group: Option<&Group>) -> usize {
         let deadline = Instant::now() + KILL;
-        let members = || processes().filter(|process| *process != session && session_of(*process) == Some(session));
-        let alive = || members().filter(|member| !is_dead(*member)).count();
+        let alive = || Look::at(session).members.iter().filter(|member| !is_dead(**member)).count();
         let mut left = alive();
         if left > 0 {
             std::thread::sleep(LINGER);
             left = alive();
         }
+        group.map(Group::close);
         // Those of its group at once: none of them makes another meanwhile.
         kill_process_group(session, Signal::KILL).ok();
-        while members().filter(|member| end(*member, session)).count() > 0 && Instant::now() < deadline {}
+        // Who was alive when the processes were listed and is dead when looked at may have made another in between, which
+        // is not listed. So it is over when all that were listed are there, and of the session only those who were dead
+        // the last time.
+        let mut dead = HashSet::new();
+        while Instant::now() < deadline {
+            let look = Look::at(session);
+            let killed = look.members.iter().filter(|member| end(**member, session)).count();
+            if killed == 0 && look.is_whole && look.members.is_subset(&dead) {
+                break;
+            }
+            dead = look.members;
+        }
         left
+    }
+
+    /// The processes of a session beside its leader.
+    struct Look {
+        members: HashSet<Pid>,
+        /// Whether each process of the machine was there still when it was asked for its session.
+        is_whole: bool,
+    }
+
+    impl Look {
+        fn at(session: Pid) -> Look {
+            let mut look = Look { members: HashSet::new(), is_whole: true };
+            for process in processes().filter(|process| *process != session) {
+                match session_of(process) {
+                    Ok(of) if of == Some(session) => drop(look.members.insert(process)),
+                    Ok(_) => (),
+                    Err(Gone) => look.is_whole = false,
+                }
+            }
+            look
+        }
     }
 
     /// Kills a process if it is alive and of the session still; whether it was.
@@ -121,7 +159,7 @@ mod here {
             Err(Errno::NOSYS) => None,
             Err(_) => return false,
         };
-        if session_of(process) != Some(session) || is_dead(process) {
+        if !matches!(session_of(process), Ok(of) if of == Some(session)) || is_dead(process) {
             return false;
         }
         match held {
@@ -149,7 +187,7 @@ mod here {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn kill(session: Pid) -> usize {
+pub(crate) fn kill(session: Pid, _: Option<&crate::native::pids::Group>) -> usize {
     rustix::process::kill_process_group(session, rustix::process::Signal::KILL).ok();
     0
 }
