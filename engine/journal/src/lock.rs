@@ -3,6 +3,10 @@
 //!
 //! The lock is the system's (`flock`, `LockFileEx`): it ends with the process, however that dies, so there is no stale
 //! lock to break. It guards who decides; SQLite's own locks guard the file.
+//!
+//! On Unix a process that is being started shares what its maker has open until it executes its program, and so keeps the
+//! lock for a moment that its maker held. Who lets go therefore gives the lock back for all of them, and of one who died
+//! the moment is waited for.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,6 +20,11 @@ use downbeat_workflow::event::RunId;
 /// ([`holder`]) has it for some ten microseconds; ten milliseconds outlast a dozen of them, and nobody notices.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often it is tried where the process is gone that signed it: what that process was starting has it, until it executes
+/// its program or ends. A busy machine takes some ten milliseconds for that. It may also be held in another container,
+/// whose processes have no numbers here.
+const TRIES_OF_GHOST: u32 = 500;
 
 /// Held as long as this lives.
 #[derive(Debug)]
@@ -50,16 +59,9 @@ impl DriverLock {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path).map_err(Refused::System)?;
-        let mut tries = 1;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tries < TRIES => std::thread::sleep(PAUSE),
-                // The pid is a courtesy: where it can't be read, the refusal stands without it.
-                Err(TryLockError::WouldBlock) => return Err(Refused::Held(signature(&mut file).pid)),
-                Err(TryLockError::Error(error)) => return Err(Refused::System(error)),
-            }
-            tries += 1;
+        if let Some(holder) = tried(&mut file, TRIES, File::try_lock).map_err(Refused::System)? {
+            // The pid is a courtesy: where it can't be read, the refusal stands without it.
+            return Err(Refused::Held(holder.pid));
         }
         let mut sign = || {
             file.set_len(0)?;
@@ -79,6 +81,13 @@ impl DriverLock {
     }
 }
 
+impl Drop for DriverLock {
+    fn drop(&mut self) {
+        // An error means that it is gone.
+        self.file.get_mut().unwrap_or_else(PoisonError::into_inner).unlock().ok();
+    }
+}
+
 /// Who holds the lock. Takes it for a moment, shared, to find out; [`DriverLock::take`] outlasts that.
 pub(crate) fn holder(path: &Path) -> io::Result<Option<Driver>> {
     let mut file = match File::open(path) {
@@ -86,17 +95,36 @@ pub(crate) fn holder(path: &Path) -> io::Result<Option<Driver>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(signature(&mut file))),
-        Err(TryLockError::Error(error)) => Err(error),
+    tried(&mut file, 1, File::try_lock_shared)
+}
+
+/// Tries to take the lock so often, and longer where whoever signed it is gone. Who holds it, if it is not to be had.
+fn tried(file: &mut File, tries: u32, lock: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Option<Driver>> {
+    let mut tried = 0;
+    loop {
+        match lock(file) {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::WouldBlock) => tried += 1,
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let holder = signature(file);
+        let tries = if holder.pid.is_some_and(is_gone) { TRIES_OF_GHOST } else { tries };
+        if tried >= tries {
+            return Ok(Some(holder));
+        }
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// Whether no process of this machine has this number, where that can be told by a file.
+fn is_gone(pid: u32) -> bool {
+    cfg!(target_os = "linux") && !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// What the holder wrote: its process id, then the runs that it drives, one a line.
 fn signature(file: &mut File) -> Driver {
     let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
     let mut lines = text.lines();
     let pid = lines.next().and_then(|line| line.trim().parse().ok());
     Driver { pid, runs: lines.map(|line| RunId(line.into())).collect() }
@@ -136,5 +164,36 @@ mod tests {
             drop(looking);
             assert!(taken.join().unwrap().is_ok());
         });
+    }
+
+    #[test]
+    fn what_was_being_started_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("driver.lock");
+        let lock = DriverLock::take(&path).unwrap();
+        // As a process has it between its making and its program.
+        let shared = lock.file.lock().unwrap().try_clone().unwrap();
+        drop(lock);
+        assert_eq!(holder(&path).unwrap(), None);
+        drop(shared);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn whoever_started_something_and_died_is_waited_for_and_whoever_lives_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("driver.lock");
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        for (pid, expected) in [(dead.id(), TRIES_OF_GHOST), (std::process::id(), 1)] {
+            std::fs::write(&path, format!("{pid}\n")).unwrap();
+            let tries = std::cell::Cell::new(0);
+            let never = |_: &File| {
+                tries.set(tries.get() + 1);
+                Err(TryLockError::WouldBlock)
+            };
+            let found = tried(&mut File::open(&path).unwrap(), 1, never).unwrap();
+            assert_eq!((found.unwrap().pid, tries.get()), (Some(pid), expected));
+        }
     }
 }
