@@ -159,13 +159,15 @@ impl Sandbox {
             children.account(&mut usage);
         }
         log.flush();
+        // As it is now: another attempt may have read a secret meanwhile.
+        let redactor = self.host.vault.redactor();
         let end = match raced {
             Raced::Guest(Ok(Ok(output))) => {
                 usage.bytes_out = output.len() as u64;
                 failure::of_output(output, &call.limits).map_or_else(End::Failed, End::Succeeded)
             }
             Raced::Guest(Ok(Err(failure))) => {
-                let failure = failure::of_guest(failure);
+                let failure = failure::of_guest(failure, redactor.as_deref());
                 // What the guest makes of a program that was stopped by a limit is its own words for that.
                 End::Failed(match store.data().exceeded {
                     Some(limit) => Failure { kind: FailureKind::Limit { limit: limit.into() }, ..failure },
@@ -179,9 +181,8 @@ impl Sandbox {
             Raced::Cancelled => End::Cancelled,
         };
         account(&mut usage, &mut store, &log);
-        // As it is now: another attempt may have read a secret meanwhile.
-        let end = match self.host.vault.redactor() {
-            Some(redactor) => blotted(end, &mut usage, &redactor),
+        let end = match &redactor {
+            Some(redactor) => blotted(end, &mut usage, redactor),
             None => end,
         };
         // The Store goes first: what it still holds (a program, a connection) is part of the attempt.

@@ -1,6 +1,7 @@
 //! Tells the ends of a guest apart: what it said itself, what the host had to stop, and what broke. The engine branches on
 //! the kind; the message is for a person; the backtrace is the guest's own, innermost frame first.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use wasmtime_wasi::I32Exit;
 use crate::attempt::failed;
 use crate::bindings::exports::downbeat::step::step;
 use crate::host::log::Log;
+use crate::replace::Replacer;
 use crate::store::{DeadlinePassed, HANDLES_MAX, MESSAGE_MAX};
 use crate::text;
 
@@ -27,13 +29,15 @@ const DETAILS_MAX: usize = 256 << 10;
 /// Bytes of a backtrace that are kept: some 150 frames. The innermost ones come first, and those tell.
 const BACKTRACE_MAX: usize = 16 << 10;
 
-/// The guest said itself that it failed.
-pub(crate) fn of_guest(failure: step::Failure) -> Failure {
+/// The guest said itself that it failed. What has to be blotted out of it is, before it is cut: the beginning of a secret would
+/// not be known for one.
+pub(crate) fn of_guest(failure: step::Failure, redactor: Option<&Replacer>) -> Failure {
     let (kind, message, details, retry_after_ms) = match failure {
         step::Failure::InvalidInput(p) => (FailureKind::InvalidInput, p.message, p.details, None),
         step::Failure::Transient(s) => (FailureKind::Transient, s.message, s.details, s.retry_after_ms),
         step::Failure::Permanent(p) => (FailureKind::Permanent, p.message, p.details, None),
     };
+    let message = redactor.map_or(Cow::Borrowed(&*message), |redactor| redactor.text(&message));
     let mut message = text::message(&message, MESSAGE_TEXT_MAX);
     let details = details.and_then(|details| match parse_details(details) {
         Ok(details) => Some(details),
@@ -174,13 +178,13 @@ mod tests {
 
     fn problem(details: &str) -> Failure {
         let details = Some(details.to_owned());
-        of_guest(step::Failure::Permanent(Problem { message: "no".into(), details }))
+        of_guest(step::Failure::Permanent(Problem { message: "no".into(), details }), None)
     }
 
     #[test]
     fn a_guests_failure_keeps_its_kind_details_and_delay() {
         let setback = Setback { message: "later\x1b".into(), details: None, retry_after_ms: Some(7) };
-        let failure = of_guest(step::Failure::Transient(setback));
+        let failure = of_guest(step::Failure::Transient(setback), None);
         assert_eq!((failure.kind, failure.retry_after_ms), (FailureKind::Transient, Some(7)));
         assert_eq!(failure.message, "later\\u{1b}");
         assert_eq!(problem(r#"{"a": 1}"#).details.unwrap().as_str(), r#"{"a": 1}"#);

@@ -100,6 +100,7 @@ impl Reach {
             (Use::Env(name), _) => self.refuse_name("env", name),
             (Use::Files { path, write }, _) => {
                 let write = if *write { ", write = true" } else { "" };
+                let path = &*self.uses.clean(path).into_owned();
                 self.refuse("files", path, &format!("files = [{{ path = {}{write} }}]", text::toml_string(path)))
             }
             (Use::Secret(carried), reason) => self.refuse_secret(carried, reason),
@@ -116,16 +117,17 @@ impl Reach {
     }
 
     fn refuse_program(&mut self, command: &Command<'_>, reason: Reason<'_>) -> Refusal {
-        let program = text::toml_string(&text::bounded(command.program, WANTED_MAX));
+        let program = text::toml_string(&text::bounded(&self.uses.clean(command.program), WANTED_MAX));
         match reason {
             Reason::Arguments => {
-                let args: Vec<String> = command.arguments.iter().map(|text| text::toml_string(text)).collect();
+                let args: Vec<String> =
+                    command.arguments.iter().map(|text| text::toml_string(&self.uses.clean(text))).collect();
                 let args = format!("{{ program = {program}, args = [{}] }}", args.join(", "));
                 let wanted = format!("{} {}", command.program, command.arguments.join(" "));
                 self.refuse("process", &wanted, &format!("process = [{args}]"))
             }
             Reason::Directory => {
-                let directory = command.directory.unwrap_or_default();
+                let directory = &*self.uses.clean(command.directory.unwrap_or_default()).into_owned();
                 let table = format!("{{ program = {program}, directory = {} }}", text::toml_string(directory));
                 let wanted = format!("{} in {directory}", command.program);
                 self.refuse("process", &wanted, &format!("process = [{table}]"))
@@ -137,7 +139,10 @@ impl Reach {
     fn refuse_secret(&mut self, carried: &Carried<'_>, reason: Reason<'_>) -> Refusal {
         let host = written_host(carried.tls, carried.host, carried.port);
         let (place, key) = match carried.place {
-            Place::Header(name) => (format!("the header {name}"), format!("header = {}", text::toml_string(name))),
+            Place::Header(name) => {
+                let name = self.uses.clean(name);
+                (format!("the header {name}"), format!("header = {}", text::toml_string(&name)))
+            }
             Place::Body => ("the body".to_owned(), "body = true".to_owned()),
             Place::Query => ("the query".to_owned(), "query = true".to_owned()),
             Place::Path => ("the path".to_owned(), "path = true".to_owned()),
@@ -153,11 +158,13 @@ impl Reach {
         let granted = text::toml_string(&text::bounded(&host, WANTED_MAX));
         match reason {
             Reason::Method => {
-                let table = format!("{{ host = {granted}, methods = [{}] }}", text::toml_string(request.method));
-                self.refuse("http", &format!("{} {host}", request.method), &format!("http = [{table}]"))
+                let method = self.uses.clean(request.method).into_owned();
+                let table = format!("{{ host = {granted}, methods = [{}] }}", text::toml_string(&method));
+                self.refuse("http", &format!("{method} {host}"), &format!("http = [{table}]"))
             }
             Reason::Path | Reason::UnclearPath => {
-                let path = text::bounded(request.path, WANTED_MAX);
+                let path = self.uses.clean(request.path).into_owned();
+                let path = text::bounded(&path, WANTED_MAX);
                 let wanted = format!("{host}{path}");
                 match reason {
                     Reason::Path => {
@@ -172,10 +179,12 @@ impl Reach {
         }
     }
 
-    /// Records and returns a refusal. `grant` is what is missing between the braces of `grant = { }`, as in
+    /// Records and returns a refusal, in words of the guest's that are blotted out before they are cut: the beginning of a secret would
+    /// not be known for one. `grant` is what is missing between the braces of `grant = { }`, as in
     /// `process = ["cargo"]`; the hint has what is granted already as well, since a key is written once.
     pub(crate) fn refuse(&mut self, capability: &str, wanted: &str, grant: &str) -> Refusal {
-        self.record(refusal(capability, wanted, &written(&self.grants, grant)))
+        let wanted = self.uses.clean(wanted).into_owned();
+        self.record(refusal(capability, &wanted, &written(&self.grants, grant)))
     }
 
     /// All that were recorded, each once.
@@ -193,7 +202,8 @@ impl Reach {
 
     /// A refusal whose grant is a list of names: `process = ["cargo"]`.
     pub(crate) fn refuse_name(&mut self, capability: &str, wanted: &str) -> Refusal {
-        let grant = format!("{capability} = [{}]", text::toml_string(&text::bounded(wanted, WANTED_MAX)));
+        let name = self.uses.clean(wanted).into_owned();
+        let grant = format!("{capability} = [{}]", text::toml_string(&text::bounded(&name, WANTED_MAX)));
         self.refuse(capability, wanted, &grant)
     }
 
