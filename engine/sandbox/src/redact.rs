@@ -1,6 +1,8 @@
 //! What has to be blotted out once a secret has been read: its value in the forms in which it turns up in logs, answers and
 //! error messages.
 //!
+//! White space counts for nothing in it: base64 that was wrapped into lines is base64 (`replace.rs`).
+//!
 //! This is the second line: a component that is not revealed a secret has nothing to tell. A component or a program that has
 //! the value and means to tell it can always find a form that is not here (reversed, say, or letter by letter).
 
@@ -20,7 +22,12 @@ pub(crate) fn redactor<'s>(secrets: impl IntoIterator<Item = (&'s str, &'s str)>
         let by: Arc<str> = format!("[secret {name}]").into();
         forms(value).into_iter().map(move |form| (form, by.clone()))
     });
-    Replacer::new(forms)
+    Replacer::folding(forms)
+}
+
+/// How much of a text there is to be blotted out, in bytes.
+pub(crate) fn dense(text: &str) -> usize {
+    text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count()
 }
 
 /// A value as it is, its lines, and encoded: as a string of JSON, in base64 (wherever in a longer text it begins), with
@@ -35,13 +42,16 @@ fn forms(value: &str) -> Vec<Zeroizing<Vec<u8>>> {
         forms.extend([STANDARD, URL_SAFE].map(|alphabet| base64_within(bytes, offset, alphabet)));
     }
     for upper in [true, false] {
+        // As RFC 3986 has it, as JavaScript's `encodeURIComponent`, and as those that escape whatever is no letter.
         forms.push(percent(value, upper, is_unreserved));
+        forms.push(percent(value, upper, |byte| is_unreserved(byte) || b"!'()*".contains(&byte)));
+        forms.push(percent(value, upper, |byte| byte.is_ascii_alphanumeric()));
         forms.push(bytes.iter().fold(String::new(), |hex, byte| hex + &hex_digits(*byte, upper)));
     }
     // As browsers' forms have it.
     forms.push(percent(value, true, |byte| is_unreserved(byte) || byte == b' ').replace(' ', "+"));
-    let forms = forms.into_iter().map(|form| Zeroizing::new(form.into_bytes()));
-    forms.filter(|form| form.len() >= PIECE_MIN).collect()
+    let forms = forms.into_iter().filter(|form| dense(form) >= PIECE_MIN);
+    forms.map(|form| Zeroizing::new(form.into_bytes())).collect()
 }
 
 /// As it stands between the quotes of a JSON string.
@@ -99,8 +109,15 @@ mod tests {
         check(value, "?a=pa%22ss%20w%2Frd%2B1&b", "?a=[secret key]&b");
         check(value, "?a=pa%22ss%20w%2frd%2b1&b", "?a=[secret key]&b");
         check(value, "a=pa%22ss+w%2Frd%2B1", "a=[secret key]");
+        check(
+            "(a_b-c!d*e)",
+            "%28a_b-c%21d%2Ae%29 (a_b-c!d*e) %28a%5Fb%2Dc%21d%2Ae%29",
+            "[secret key] [secret key] [secret key]",
+        );
+        check("(a_b/c!d*e)", "(a_b%2Fc!d*e)", "[secret key]");
         check(value, "70612273732077 2f", "70612273732077 2f");
         check(value, "7061227373 2f 706122737320772f72642b31", "7061227373 2f [secret key]");
+        check(value, "70 61 22 73 73\n20 77 2f 72 64\n2b 31\n", "[secret key]\n");
         check(value, "706122737320772F72642B31", "[secret key]");
     }
 
@@ -112,6 +129,25 @@ mod tests {
         check("hunter2-hunter2", "eHhodW50ZXIyLWh1bnRlcjI=", "eHh[secret key]I=");
         check("user>>>???", "dXNlcj4-Pj8_Pw==", "[secret key]w==");
         check("user>>>???", "dXNlcj4+Pj8/Pw==", "[secret key]w==");
+    }
+
+    #[test]
+    fn base64_is_found_in_lines_of_any_length() {
+        // `base64` wraps at 76 columns, `openssl base64` at 64, what comes by mail ends its lines with CRLF, and YAML indents.
+        let value = "0123456789".repeat(12);
+        let base64 = base64_within(value.as_bytes(), 0, STANDARD);
+        for (width, end) in [(76, "\n"), (64, "\n"), (76, "\r\n"), (60, "\n    "), (1, "\n"), (3, " ")] {
+            let lines = base64.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap());
+            let text = lines.map(|line| format!("{line}{end}")).collect::<String>();
+            check(&value, &format!("it is\n{text}so"), &format!("it is\n[secret key]{end}so"));
+        }
+        // Somewhere in what was encoded.
+        let all = base64_within(format!("{}{value}{value}!", "x".repeat(50)).as_bytes(), 0, STANDARD);
+        let text =
+            all.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>().join("\n");
+        let clean = redactor([("key", value.as_str())]).unwrap().text(&text).into_owned();
+        assert_eq!(clean.matches("[secret key]").count(), 2, "{clean}");
+        assert!(clean.len() < 120, "{clean}");
     }
 
     #[test]

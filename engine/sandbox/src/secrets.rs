@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::attempt::failed;
-use crate::redact::{json_string, redactor};
+use crate::redact::{dense, json_string, redactor};
 use crate::replace::Replacer;
 
 /// How long a command may take to tell a secret. A vault answers within a second, and its client tries again for some.
@@ -86,7 +86,9 @@ enum Unread {
     TimedOut,
     #[error("it is empty")]
     Empty,
-    #[error("it has less than {SECRET_BYTES_MIN} bytes: one so short would be blotted out of everything")]
+    #[error(
+        "it has less than {SECRET_BYTES_MIN} bytes, white space not counted: one so short would be blotted out of everything"
+    )]
     TooShort,
     #[error("it has more than {SECRET_BYTES_MAX} bytes")]
     TooLong,
@@ -186,8 +188,8 @@ fn text(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Unread> {
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     match text.len() {
         0 => Err(Unread::Empty),
-        1..SECRET_BYTES_MIN => Err(Unread::TooShort),
-        SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(Zeroizing::new(text.to_owned())),
+        1..=SECRET_BYTES_MAX if dense(text) < SECRET_BYTES_MIN => Err(Unread::TooShort),
+        1..=SECRET_BYTES_MAX => Ok(Zeroizing::new(text.to_owned())),
         _ => Err(Unread::TooLong),
     }
 }
@@ -271,6 +273,7 @@ mod tests {
         write("token", b"t0p-secret\n");
         write("windows", b"t0p-secret\r\n");
         write("short", b"1234567\n");
+        write("sparse", b"1 2 3 4 5 6 7\n");
         write("empty", b"\n");
         write("binary", b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe");
         write("long", &vec![b'x'; SECRET_BYTES_MAX + 1]);
@@ -299,6 +302,7 @@ mod tests {
     async fn what_is_no_secret_is_refused_in_words_that_have_nothing_of_it() {
         let file = |name: &str| SecretSource::File(name.into());
         check(file("short"), Err(Unread::TooShort)).await;
+        check(file("sparse"), Err(Unread::TooShort)).await;
         check(file("empty"), Err(Unread::Empty)).await;
         check(file("binary"), Err(Unread::NoText)).await;
         check(file("long"), Err(Unread::TooLong)).await;

@@ -13,7 +13,7 @@ use crate::capability::quoted;
 /// Bytes of the longest value: keys and certificates take some 10 KiB.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of the shortest value. 8: a value is blotted out wherever it turns up, and a shorter one turns up everywhere.
+/// Bytes of the shortest value, white space not counted. 8: a value is blotted out wherever it turns up, and a shorter one turns up everywhere.
 pub const SECRET_BYTES_MIN: usize = 8;
 
 /// What is hashed before anything else, so that no other hash of the engine is a placeholder.

@@ -41,6 +41,8 @@ pub(crate) struct Log {
     lines: AtomicU64,
     stdout: Mutex<(Pieces, Lines)>,
     stderr: Mutex<(Pieces, Lines)>,
+    /// The guest's messages, where there are secrets to be looked for: one may be cut by the end of a message.
+    messages: Mutex<Messages>,
     /// Blots secrets out of all that comes.
     redactor: Option<Arc<Replacer>>,
     /// The latest lines of level `error` and of standard error.
@@ -57,6 +59,7 @@ impl Log {
             lines: AtomicU64::new(0),
             stdout: Mutex::new((Pieces::new(None), Lines::new(Level::Info))),
             stderr: Mutex::new((Pieces::new(None), Lines::new(Level::Warn))),
+            messages: Mutex::new(Messages { pieces: Pieces::new(None), line: Vec::new(), level: Level::Info }),
             redactor: None,
             trouble: Mutex::default(),
         }
@@ -67,6 +70,7 @@ impl Log {
         for lines in [&mut self.stdout, &mut self.stderr] {
             lines.get_mut().unwrap_or_else(PoisonError::into_inner).0 = Pieces::new(redactor.clone());
         }
+        self.messages.get_mut().unwrap_or_else(PoisonError::into_inner).pieces = Pieces::new(redactor.clone());
         Log { redactor, ..self }
     }
 
@@ -108,13 +112,24 @@ impl Log {
 
     fn message(&self, level: Level, message: &str) {
         if level == Level::Error {
-            let last: Vec<&str> = message.lines().rev().take(TROUBLE_LINES).collect();
-            last.into_iter().rev().for_each(|line| self.in_trouble(&self.blotted(self.near(line, TROUBLE_LINE_MAX))));
+            // All of it, also what there is no room for: a secret that goes over many lines is known by the whole.
+            let blotted = self.blotted(message);
+            let last: Vec<&str> = blotted.lines().rev().take(TROUBLE_LINES).collect();
+            last.into_iter().rev().for_each(|line| self.in_trouble(line));
         }
-        // What there is no room for is not looked through either.
-        let whole = self.near(message, usize::try_from(self.room()).unwrap_or(usize::MAX));
-        let blotted = self.blotted(whole);
-        let mut rest = &*blotted;
+        let unseen = match &self.redactor {
+            Some(redactor) => self.looked_through(level, message, redactor.longest()),
+            None => self.as_it_is(level, message),
+        };
+        if unseen > 0 {
+            let unfinished = u64::from(!message.ends_with('\n'));
+            self.offered.fetch_add(unseen as u64 + unfinished, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps the lines of a message for which there is room; the number of bytes of the others.
+    fn as_it_is(&self, level: Level, message: &str) -> usize {
+        let mut rest = message;
         while self.room() > 0
             && let Some(line) = rest.split_inclusive('\n').next()
         {
@@ -122,18 +137,28 @@ impl Log {
             let line = line.strip_suffix('\n').unwrap_or(line);
             self.line(level, line.strip_suffix('\r').unwrap_or(line));
         }
-        let unseen = rest.len() + message.len() - whole.len();
-        if unseen > 0 {
-            let unfinished = u64::from(!message.ends_with('\n'));
-            self.offered.fetch_add(unseen as u64 + unfinished, Ordering::Relaxed);
-        }
+        rest.len()
     }
 
-    /// The beginning of a text that shows what so many bytes of it are without secrets; all of it if there are none to be
-    /// blotted out.
-    fn near<'t>(&self, text: &'t str, bytes: usize) -> &'t str {
-        let Some(redactor) = &self.redactor else { return text };
-        &text[..text.floor_char_boundary(bytes.saturating_add(redactor.longest()))]
+    /// The same where secrets are looked for, the longest of which takes so many bytes. What there is no room for is not looked
+    /// through either.
+    fn looked_through(&self, level: Level, message: &str, longest: usize) -> usize {
+        let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
+        let seen = match room {
+            0 => "",
+            _ => &message[..message.floor_char_boundary(room.saturating_add(longest))],
+        };
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.is_empty() {
+            messages.push(level, seen, |level, line| self.line(level, line));
+            if seen.len() < message.len() {
+                messages.pieces.cut();
+            }
+            if !seen.ends_with('\n') {
+                messages.push(level, "\n", |level, line| self.line(level, line));
+            }
+        }
+        message.len() - seen.len()
     }
 
     /// A piece of the guest's standard output or error.
@@ -151,6 +176,8 @@ impl Log {
             pieces.finish(|clean| lines.push(clean, |level, line| self.spoken(stream, level, line)));
             lines.flush(|level, line| self.spoken(stream, level, line));
         }
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.flush(|level, line| self.line(level, line));
     }
 
     fn spoken(&self, stream: Stream, level: Level, line: &str) {
@@ -216,6 +243,55 @@ fn is_panic(line: &str) -> bool {
 pub(crate) enum Stream {
     Stdout,
     Stderr,
+}
+
+/// The guest's messages, one after the other, on their way to becoming lines.
+struct Messages {
+    pieces: Pieces,
+    /// What has no line end yet.
+    line: Vec<u8>,
+    /// The level of the message with which that began.
+    level: Level,
+}
+
+impl Messages {
+    /// Hands over each line that `text` completes, at the level of the message in which it began.
+    fn push(&mut self, level: Level, text: &str, line: impl FnMut(Level, &str)) {
+        if self.line.is_empty() && !self.pieces.holds() {
+            self.level = level;
+        }
+        let Messages { pieces, line: unfinished, level: first } = self;
+        let mut line = lines_of(unfinished, first, level, line);
+        pieces.push(text.as_bytes(), |clean| line(clean));
+    }
+
+    fn flush(&mut self, mut line: impl FnMut(Level, &str)) {
+        let Messages { pieces, line: unfinished, level } = self;
+        let last = *level;
+        pieces.finish(|clean| lines_of(unfinished, level, last, &mut line)(clean));
+        if !unfinished.is_empty() {
+            line(*level, &String::from_utf8_lossy(&std::mem::take(unfinished)));
+        }
+    }
+}
+
+/// Takes pieces of messages and hands over the lines that they complete: the first at the level `first`, which is `level` from then on.
+fn lines_of(
+    unfinished: &mut Vec<u8>,
+    first: &mut Level,
+    level: Level,
+    mut line: impl FnMut(Level, &str),
+) -> impl FnMut(&[u8]) {
+    move |bytes| {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            unfinished.extend_from_slice(piece);
+            if let Some(whole) = unfinished.strip_suffix(b"\n") {
+                line(*first, &String::from_utf8_lossy(strip_return(whole)));
+                unfinished.clear();
+                *first = level;
+            }
+        }
+    }
 }
 
 /// Bytes on their way to becoming lines.
