@@ -306,6 +306,32 @@ fn what_was_granted_is_there_and_nothing_else() {
     assert_eq!(played.output("sets")["saw"]["refused"]["capability"], "env");
 }
 
+#[test]
+fn files_that_are_opened_listed_and_changed_are_on_record() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
+    bench.write("data/sub/file", "text");
+    let grant = r#"grant = { files = [{ path = "data", write = true }] }"#;
+    let played = play_on(
+        bench,
+        &[
+            ("lists", grant, r#"{ do = "list", path = "data" }"#),
+            ("lists_below", grant, r#"{ do = "list", path = "data/sub" }"#),
+            ("reads", grant, r#"{ do = "read-file", path = "data/sub/file" }"#),
+            ("writes", grant, r#"{ do = "write-file", path = "data/new" }"#),
+            ("plants", grant, r#"{ do = "plant", path = "data/nowhere", text = "x" }"#),
+        ],
+    );
+    let used = |step: &str| {
+        let used = played.ends[step]["usage"]["used"].as_array().cloned().unwrap_or_default();
+        used.iter().map(|used| used["what"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(used("lists").contains(&"list data".to_owned()), "{:?}", used("lists"));
+    assert!(used("lists_below").contains(&"list data/sub".to_owned()), "{:?}", used("lists_below"));
+    assert_eq!(used("reads"), ["read data/sub/file"]);
+    assert_eq!(used("writes"), ["write data/new"]);
+    assert_eq!(used("plants"), Vec::<String>::new(), "what failed is no use");
+}
+
 /// A grant is the directory that its author named: what one step puts in its place is not handed to another one, in this
 /// run or in a later one.
 #[test]

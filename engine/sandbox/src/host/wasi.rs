@@ -74,6 +74,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     random::add_to_linker::<_, Ours>(linker, |state| state)?;
     insecure::add_to_linker::<_, Ours>(linker, |state| state)?;
     open_at(linker)?;
+    lists(linker)?;
     changes(linker)?;
     linker.allow_shadowing(false);
     Ok(())
@@ -108,6 +109,27 @@ fn open_at(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                     Ok(file) => {
                         store.data_mut().opened(&file, within, writes);
                         Ok(file)
+                    }
+                    Err(error) => Err(error.downcast()?),
+                },))
+            })
+        },
+    )
+}
+
+/// Lists a directory that is open: the library's own, noted. What is looked at by name alone (`stat`) is not: runtimes look before
+/// they open, and before they don't.
+fn lists(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.instance(FILESYSTEM)?.func_wrap_async(
+        "[method]descriptor.read-directory",
+        |mut store: StoreContextMut<'_, State>, (at,): (Resource<Descriptor>,)| {
+            Box::new(async move {
+                let rep = at.rep();
+                let entries = store.data_mut().filesystem().read_directory(at).await;
+                Ok((match entries {
+                    Ok(entries) => {
+                        store.data_mut().uses_list(rep);
+                        Ok(entries)
                     }
                     Err(error) => Err(error.downcast()?),
                 },))
@@ -176,10 +198,21 @@ impl State {
     /// Notes that the guest has opened or changed what is there.
     fn uses_path(&mut self, within: Option<&Within>, writes: bool) {
         let Some(Within { granted, path }) = within else { return };
-        let verb = if writes { "write" } else { "read" };
+        self.notes(*granted, if writes { "write" } else { "read" }, path);
+    }
+
+    /// Notes that the guest has listed a directory that it has a handle of.
+    fn uses_list(&mut self, directory: u32) {
+        let Some(Within { granted, path }) = self.within.get(&directory) else { return };
+        let (granted, path) = (*granted, path.clone());
+        // Some open a directory by its own name before they list it.
+        self.notes(granted, "list", path.strip_suffix("/.").unwrap_or(&path));
+    }
+
+    fn notes(&mut self, granted: usize, verb: &str, path: &str) {
         // The granted directories come first, then the workspace.
-        let granted = match *granted < self.reach.grants.files.len() {
-            true => Granted { capability: Capability::Files, item: *granted },
+        let granted = match granted < self.reach.grants.files.len() {
+            true => Granted { capability: Capability::Files, item: granted },
             false => Granted { capability: Capability::Workspace, item: 0 },
         };
         self.reach.stays(granted, &format!("{verb} {path}"));
