@@ -92,3 +92,23 @@ pub fn hold(page: &str, talks: &[Talk]) {
     }
     assert!(wrong.is_empty(), "{page} is behind (DOWNBEAT_BLESS=1 brings it up to date):\n{wrong}");
 }
+
+/// The rows of the table of attacks below a heading of the rogue guest's README, cells as they are. Of several tables, the last.
+pub fn attacks(heading: &str) -> Vec<Vec<String>> {
+    let readme = std::fs::read_to_string(repository().join("tests/guests/rogue/README.md")).expect("it is there");
+    let section = readme.split(&format!("\n## {heading}\n")).nth(1).expect("it has the heading");
+    let section = section.split("\n## ").next().unwrap_or_default().trim_end();
+    let table = section.rsplit("\n\n").next().unwrap_or_default();
+    let row = |line: &str| {
+        let line = line.strip_prefix('|')?.strip_suffix('|')?;
+        Some(line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+    };
+    let rows: Vec<_> = table.lines().filter_map(row).skip(2).collect();
+    assert!(rows.len() > 10, "the table of {heading} is there");
+    rows
+}
+
+/// A cell without its backticks.
+pub fn unquoted(cell: &str) -> &str {
+    cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).unwrap_or(cell)
+}

@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 
+use downbeat_tests::page::attacks;
 use downbeat_tests::repository;
 
 const PAGE: &str = "docs/attacks.md";
@@ -121,6 +122,59 @@ const ROWS: &[(&str, &[Row])] = &[
                 "on record; refused where the protection is required",
                 "engine/sandbox/src/host/process.rs",
                 "a_protection_that_is_required_and_missing_keeps_the_program_from_starting",
+            ),
+        ],
+    ),
+    (
+        "Secrets, beside the table of the guest",
+        &[
+            (
+                "is sent over a connection that others can read",
+                "a placeholder is sent, but to this machine itself or where `insecure` is granted; on record",
+                "engine/sandbox/src/host/secrets.rs",
+                "elsewhere_and_in_the_open_it_stays_a_placeholder",
+            ),
+            (
+                "stands where a body is cut into pieces, in a header, a path or a query, and has quotes and line ends in it",
+                "written in the encoding of its place, and nowhere else",
+                "engine/sandbox/src/host/secrets.rs",
+                "a_body_has_the_value_in_its_own_encoding_wherever_it_is_cut",
+            ),
+            (
+                "a component that is revealed a value says it by each of its ways",
+                "blotted out",
+                "tests/tests/secrets.rs",
+                "what_a_component_is_revealed_is_blotted_out_of_all_that_it_says",
+            ),
+            (
+                "a program writes its variable to the workspace",
+                "it lies there, and nowhere else: files of a step are not looked through",
+                "tests/tests/secrets.rs",
+                "what_a_program_writes_to_the_workspace_is_not_looked_through_and_lies_nowhere_else",
+            ),
+            (
+                "is looked for in the journal, the log, blobs, an exported run, and all that commands print of it",
+                "it is in none",
+                "tests/tests/secrets.rs",
+                "what_is_kept_printed_exported_and_imported_of_a_run_has_no_value",
+            ),
+            (
+                "base64 in lines of any length, with any line ends and indentation, cut anywhere",
+                "blotted out",
+                "engine/sandbox/src/redact.rs",
+                "base64_is_found_in_lines_of_any_length",
+            ),
+            (
+                "a program begins to print it and goes on with white space without end",
+                "not held back beyond a bound",
+                "engine/sandbox/src/replace.rs",
+                "white_space_without_end_is_not_held_back",
+            ),
+            (
+                "the command that a secret is read from fails and prints it",
+                "its status is told, and nothing of what it wrote",
+                "engine/sandbox/src/secrets.rs",
+                "a_command_that_fails_tells_its_status_and_not_what_it_wrote",
             ),
         ],
     ),
@@ -339,29 +393,23 @@ const ROWS: &[(&str, &[Row])] = &[
     ),
 ];
 
-/// The tables of the guest's README: heading there, heading here, the test that plays it.
-const PLAYED: &[(&str, &str, &str)] = &[
+/// The tables of the guest's README: heading there, heading here, the test that plays it, and its file.
+const PLAYED: &[(&str, &str, &str, &str)] = &[
     (
         "Misbehaviour",
         "A step that misbehaves",
         "misbehaviour_is_stopped_told_apart_and_recorded_while_good_steps_complete",
+        "rogue.rs",
     ),
     (
         "Reaching for what was not granted",
         "A step that reaches for what was not granted",
         "what_was_not_granted_is_not_there_and_the_refusal_says_how_to_grant_it",
+        "rogue.rs",
     ),
-    ("Native programs", "A native program that misbehaves", "programs_are_kept_to_their_grants_and_limits"),
+    ("Native programs", "A native program that misbehaves", "programs_are_kept_to_their_grants_and_limits", "rogue.rs"),
+    ("Secrets", "A step that is after a secret", "a_value_goes_where_it_is_granted_and_nowhere_else", "secrets.rs"),
 ];
-
-/// The rows of a table of the README, cells as they are.
-fn table(heading: &str) -> Vec<Vec<String>> {
-    let readme = std::fs::read_to_string(repository().join(README)).unwrap();
-    let section = readme.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
-    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect();
-    let row = |line: &str| Some(cells(line.strip_prefix('|')?.strip_suffix('|')?));
-    section.lines().filter_map(row).skip(2).collect()
-}
 
 /// What a row of a played table comes to, in words.
 fn outcome(heading: &str, row: &[String]) -> String {
@@ -374,6 +422,7 @@ fn outcome(heading: &str, row: &[String]) -> String {
             "succeeded" => row[4].clone(),
             kind => format!("{kind}: {}", row[4]),
         },
+        "Secrets" => row[5].clone(),
         _ if row[3].is_empty() => format!("not there ({})", row[2]),
         _ => format!("refused, on record with {}", row[3]),
     }
@@ -389,19 +438,19 @@ fn the_page_of_attacks_is_what_the_tests_prove() {
          stands on.\n",
     );
     let mut count = 0;
-    for (heading, here, test) in PLAYED {
+    for (heading, here, test, file) in PLAYED {
         let _ = write!(
             page,
-            "\n## {here}\n\nPlayed by `{test}` in [rogue.rs](../tests/tests/rogue.rs); the inputs are in the \
+            "\n## {here}\n\nPlayed by `{test}` in [{file}](../tests/tests/{file}); the inputs are in the \
              [guest's README](../{README}).\n\n| attack | outcome |\n|---|---|\n"
         );
-        for row in table(heading) {
+        for row in attacks(heading) {
             let _ = writeln!(page, "| {} | {} |", row[0], outcome(heading, &row));
             count += 1;
         }
     }
     page.push_str("\n## A component that no compiler emits\n\n| attack | outcome | test |\n|---|---|---|\n");
-    for row in table("Hostile components") {
+    for row in attacks("Hostile components") {
         let _ = writeln!(page, "| {} | {} | {} |", row[0], row[1], row[2]);
         count += 1;
     }
@@ -426,10 +475,11 @@ fn the_page_of_attacks_is_what_the_tests_prove() {
 #[test]
 fn every_row_names_a_test_that_is_run() {
     let mut wrong = Vec::new();
-    let played = PLAYED.iter().map(|(heading, _, test)| (*heading, "tests/tests/rogue.rs", *test));
-    let named = ROWS.iter().flat_map(|(_, rows)| *rows).map(|(attack, _, file, test)| (*attack, *file, *test));
+    let played = PLAYED.iter().map(|(heading, _, test, file)| (*heading, format!("tests/tests/{file}"), *test));
+    let named =
+        ROWS.iter().flat_map(|(_, rows)| *rows).map(|(attack, _, file, test)| (*attack, (*file).to_owned(), *test));
     for (attack, file, test) in played.chain(named) {
-        let source = std::fs::read_to_string(repository().join(file)).unwrap_or_default();
+        let source = std::fs::read_to_string(repository().join(&file)).unwrap_or_default();
         let before = source.split_once(&format!("fn {test}()")).map(|(before, _)| before.to_owned());
         let attributes = before.as_deref().and_then(|before| before.rsplit("\n\n").next()).unwrap_or_default();
         let is_test = ["#[test]", "#[tokio::test"].iter().any(|test| attributes.contains(test));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use downbeat_tests::page::{attacks, unquoted};
 use downbeat_tests::{Bench, repository};
 use serde_json::Value;
 
@@ -77,20 +78,8 @@ impl Played {
 
 /// The rows of the table below a heading of the guest's README, cells without their backticks.
 fn table(heading: &str) -> Vec<Vec<String>> {
-    let readme = std::fs::read_to_string(repository().join("tests/guests/rogue/README.md")).unwrap();
-    let section = readme.split(&format!("\n## {heading}\n")).nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let cell = |cell: &str| {
-        let cell = cell.trim();
-        cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).unwrap_or(cell).to_owned()
-    };
-    let row = |line: &str| {
-        let line = line.strip_prefix('|')?.strip_suffix('|')?;
-        Some(line.split('|').map(cell).collect::<Vec<_>>())
-    };
-    let rows: Vec<_> = section.lines().filter_map(row).skip(2).collect();
-    assert!(rows.len() > 10, "the table of {heading} is there");
-    rows
+    let rows = attacks(heading).into_iter();
+    rows.map(|row| row.iter().map(|cell| unquoted(cell).to_owned()).collect()).collect()
 }
 
 /// Plays the rows of a table, each a step, beside three well-behaved steps in a row. `with` and `more` are columns; what

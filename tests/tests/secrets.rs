@@ -1,21 +1,24 @@
 //! Secrets: their values reach what they are granted to, and nothing that is kept of a run, shown of it or said by it has them,
-//! in no usual encoding, whatever a guest, a program or a server does with them. Each test is a sentence of the table of attacks.
+//! in no usual encoding, whatever a guest, a program or a server does with them. The table of the rogue guest's README is played here,
+//! row by row.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use downbeat_tests::page::{attacks, unquoted};
 use downbeat_tests::{Answer, Bench, repository};
+use regex::bytes::Regex;
 use serde_json::Value;
 
 /// With all that encodings change.
 const SECRET: &str = "t0p/s3cret+\"value\"";
 
 /// The same in the forms that are looked for, found with `base64`, `xxd -p` and a browser.
-const FORMS: [&str; 8] = [
+const FORMS: [&str; 15] = [
     SECRET,
     r#"t0p/s3cret+\"value\""#,
     "dDBwL3MzY3JldCsidmFsdWUi",
@@ -24,24 +27,36 @@ const FORMS: [&str; 8] = [
     "7430702f7333637265742b2276616c756522",
     "t0p%2Fs3cret%2B%22value%22",
     WORD,
+    LONG,
+    "lv1_pXq8/RkZ2+mT7wBn4\\\"Yc9Hs3Jd6Ff0Ga5Kv8Lq1Mz2Nx3Ob4Pc5Qd6Re7Sf8Tg9Uh0Vi1Wj2Xk3Yl4Zm5An6Bo7Cp8Dq9Er0Fs1Gt2Hu3Iv4Jw5Kx6",
+    "bHYxX3BYcTgvUmtaMittVDd3Qm40IlljOUhzM0pkNkZmMEdhNUt2OExxMU16Mk54M09iNFBjNVFkNlJlN1NmOFRnOVVoMFZpMVdqMlhrM1lsNFptNUFuNkJvN0NwOERxOUVyMEZzMUd0Mkh1M0l2NEp3NUt4N",
+    "x2MV9wWHE4L1JrWjIrbVQ3d0JuNCJZYzlIczNKZDZGZjBHYTVLdjhMcTFNejJOeDNPYjRQYzVRZDZSZTdTZjhUZzlVaDBWaTFXajJYazNZbDRabTVBbjZCbzdDcDhEcTlFcjBGczFHdDJIdTNJdjRKdzVLeD",
+    "sdjFfcFhxOC9Sa1oyK21UN3dCbjQiWWM5SHMzSmQ2RmYwR2E1S3Y4THExTXoyTngzT2I0UGM1UWQ2UmU3U2Y4VGc5VWgwVmkxV2oyWGszWWw0Wm01QW42Qm83Q3A4RHE5RXIwRnMxR3QySHUzSXY0Snc1S3g2",
+    "6c76315f705871382f526b5a322b6d543777426e34225963394873334a64364666304761354b76384c71314d7a324e78334f6234506335516436526537536638546739556830566931576a32586b33596c345a6d35416e36426f374370384471394572304673314774324875334976344a77354b7836",
+    "lv1_pXq8%2FRkZ2%2BmT7wBn4%22Yc9Hs3Jd6Ff0Ga5Kv8Lq1Mz2Nx3Ob4Pc5Qd6Re7Sf8Tg9Uh0Vi1Wj2Xk3Yl4Zm5An6Bo7Cp8Dq9Er0Fs1Gt2Hu3Iv4Jw5Kx6",
 ];
 
 /// One that a string of JSON has as it is.
 const WORD: &str = "open-sesame-9";
 
+/// One that is longer than a line of base64.
+const LONG: &str = "lv1_pXq8/RkZ2+mT7wBn4\"Yc9Hs3Jd6Ff0Ga5Kv8Lq1Mz2Nx3Ob4Pc5Qd6Re7Sf8Tg9Uh0Vi1Wj2Xk3Yl4Zm5An6Bo7Cp8Dq9Er0Fs1Gt2Hu3Iv4Jw5Kx6";
+
 fn bench() -> Bench {
     let bench = Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"));
-    bench.write("token", &format!("{SECRET}\n"));
-    bench.write("word", WORD);
+    bench.write("vault/key", &format!("{SECRET}\n"));
+    bench.write("vault/word", WORD);
+    bench.write("vault/long", LONG);
+    bench.write("vault/split", "first-line\r\nx-key: second-line");
     bench
 }
 
-/// Runs a workflow with the secret `key`, and holds everything that it left behind, and all that it and the commands which look
-/// at it print, against the forms of the value.
-fn play(bench: &Bench, steps: &str) -> Vec<Value> {
+/// Runs a workflow with these steps and the secrets of the vault.
+fn start(bench: &Bench, steps: &str) -> Answer {
     let plugins = repository().join("plugins");
     let head = format!(
-        "name = \"w\"\n[plugins]\nrogue = {:?}\nhttp = {:?}\n[secrets]\nkey.file = \"token\"\nword.file = \"word\"\n",
+        "name = \"w\"\n[plugins]\nrogue = {:?}\nhttp = {:?}\n[secrets]\n\
+         key.file = \"vault/key\"\nword.file = \"vault/word\"\nlong.file = \"vault/long\"\nsplit.file = \"vault/split\"\n",
         repository().join("tests/guests/rogue").display().to_string(),
         plugins.join("http").display().to_string(),
     );
@@ -52,33 +67,63 @@ fn play(bench: &Bench, steps: &str) -> Vec<Value> {
         .filter(|line| !["rogue", "http"].iter().any(|name| line.starts_with(name) && !used(name)))
         .collect();
     bench.write("w.toml", &format!("{}\n{steps}", head.join("\n")));
-    let answer = bench.run(&["run", "w.toml", "--json"]);
-    let mut said = vec![answer.stdout.clone(), answer.stderr.clone()];
-    for words in [
-        &["show", "last"][..],
-        &["explain", "last"],
-        &["logs", "last"],
-        &["plan", "w.toml"],
-        &["plan", "w.toml", "--json"],
-    ] {
-        let Answer { stdout, stderr, .. } = bench.run(words);
-        said.extend([stdout, stderr]);
-    }
-    for text in &said {
-        tells_nothing(text.as_bytes(), "what was printed");
-    }
-    files(&bench.path().join(".downbeat"), &mut |path, bytes| tells_nothing(bytes, &path.display().to_string()));
+    bench.run(&["run", "w.toml", "--json"])
+}
+
+fn events(answer: &Answer) -> Vec<Value> {
     let events: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.last().is_some_and(|event| event["event"] == "run-finished"), "{}", answer.stderr);
     events
 }
 
+/// The same, and holds everything that it left behind, and all that it and the commands which look at it print, against the forms
+/// of the values.
+fn play(bench: &Bench, steps: &str) -> Vec<Value> {
+    let answer = start(bench, steps);
+    tells_nothing(answer.stdout.as_bytes(), "the run");
+    tells_nothing(answer.stderr.as_bytes(), "the run");
+    for words in LOOKS {
+        let Answer { stdout, stderr, .. } = bench.run(words);
+        tells_nothing(stdout.as_bytes(), &words.join(" "));
+        tells_nothing(stderr.as_bytes(), &words.join(" "));
+    }
+    // What the engine keeps, and what was exported.
+    files(bench.path(), &mut |path, bytes| {
+        if !path.starts_with(bench.path().join("vault")) {
+            tells_nothing(bytes, &path.display().to_string());
+        }
+    });
+    events(&answer)
+}
+
+/// What shows something of a run, or of a workflow.
+const LOOKS: [&[&str]; 15] = [
+    &["show", "last"],
+    &["show", "last", "--json"],
+    &["explain", "last"],
+    &["explain", "last", "--json"],
+    &["logs", "last"],
+    &["logs", "last", "--json"],
+    &["list", "--json"],
+    &["plan", "w.toml"],
+    &["plan", "w.toml", "--json"],
+    &["graph", "last", "--format", "dot"],
+    &["audit", "show", "--json"],
+    &["audit", "report", "--json"],
+    &["audit", "export", "--format", "otel"],
+    &["export", "last", "--output", "run.downbeat"],
+    &["replay", "last"],
+];
+
+/// White space, also as it stands in a string of JSON, does not hide a value.
 fn tells_nothing(bytes: &[u8], whose: &str) {
-    for form in FORMS {
-        let found = bytes.windows(form.len()).position(|window| window == form.as_bytes());
-        let around =
-            |at: usize| String::from_utf8_lossy(&bytes[at.saturating_sub(200)..bytes.len().min(at + 200)]).into_owned();
-        assert!(found.is_none(), "{whose} has the secret as {form}: {}", around(found.unwrap_or_default()));
+    static WANTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(&FORMS.map(regex::escape).join("|")).unwrap());
+    static SPACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\[nrt]|\s").unwrap());
+    for bytes in [bytes, &SPACE.replace_all(bytes, &b""[..])] {
+        if let Some(found) = WANTED.find(bytes) {
+            let around = &bytes[found.start().saturating_sub(200)..bytes.len().min(found.end() + 200)];
+            panic!("{whose} has a secret: {}", String::from_utf8_lossy(around));
+        }
     }
 }
 
@@ -155,12 +200,186 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>) -> std::io::Result<
     reader.by_ref().take(length).read_to_end(&mut body)?;
     text.push_str(&String::from_utf8_lossy(&body));
     asked.lock().unwrap().push(text.clone());
+    let (mut head, mut text) = (format!("HTTP/1.1 200 OK\r\nx-echo: {echo}\r\n"), text);
+    match text.split(' ').nth(1).unwrap_or_default() {
+        "/base64" => text = base64(&echo),
+        "/lines" => {
+            let base64 = base64(&format!("{} {echo} and so on", "x".repeat(50)));
+            text = base64.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line) + "\n").collect();
+        }
+        "/redirect" => {
+            // The one value that is sent there.
+            let escaped = "t0p%2Fs3cret%2B%22value%22";
+            head = format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/?k={escaped}\r\n");
+        }
+        _ => (),
+    }
     // In two pieces, between which the value is cut.
     let cut = text.find("s3cret").map_or(0, |at| at + 3);
-    write!(stream, "HTTP/1.1 200 OK\r\nx-echo: {echo}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len())?;
+    write!(stream, "{head}content-length: {}\r\nconnection: close\r\n\r\n", text.len())?;
     stream.write_all(&text.as_bytes()[..cut])?;
     stream.flush()?;
     stream.write_all(&text.as_bytes()[cut..])
+}
+
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |three: &[u8]| {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(three.get(at).copied().unwrap_or(0)));
+        let digit = |at: usize| char::from(DIGITS[(bits >> (18 - 6 * at)) as usize & 63]);
+        (0..4).map(|at| if at <= three.len() { digit(at) } else { '=' }).collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(digits).collect()
+}
+
+/// What a row of the table is granted, by its word for it.
+fn granted(word: &str, port: u16) -> String {
+    let sends = |place: &str| {
+        format!(
+            r#"grant = {{ http = ["127.0.0.1:*"], process = ["sh"], workspace = true, artifacts = true, secrets = [
+                {{ name = "key", host = "127.0.0.1:{port}", {place} }},
+                {{ name = "split", host = "127.0.0.1:{port}", header = "x-split" }},
+            ] }}"#
+        )
+    };
+    match word {
+        "sends" => sends(r#"header = "authorization""#),
+        "posts" => sends("body = true"),
+        "other" => r#"needs = ["lends"]
+            grant = { http = ["127.0.0.1:*"] }"#
+            .to_owned(),
+        "files" => "needs = [\"lends\"]\ngrant = { files = [\"vault\"] }".to_owned(),
+        "has" => r#"grant = { workspace = true, artifacts = true, secrets = [
+                { name = "key", reveal = true }, { name = "long", reveal = true },
+            ] }"#
+            .to_owned(),
+        "runs" => r#"grant = { process = ["sh"], secrets = [
+                { name = "key", env = "TOKEN" }, { name = "long", env = "LONG" },
+            ] }"#
+            .to_owned(),
+        other => panic!("there is no grant called {other}"),
+    }
+}
+
+/// The placeholder of `key` in a run of its own.
+fn placeholder(bench: &Bench) -> String {
+    let events = play(
+        bench,
+        "[steps.lends]\nuse = \"rogue\"\nwith = { do = \"echo\", text = \"${secrets.key}\" }\n\
+         grant = { http = [\"127.0.0.1:1\"], secrets = [{ name = \"key\", host = \"127.0.0.1:1\", body = true }] }\n",
+    );
+    let text = end(&events, "lends")["output"]["input"]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("dbsecret-"), "{text}");
+    text
+}
+
+#[test]
+fn a_value_goes_where_it_is_granted_and_nowhere_else() {
+    let (bench, server, other) = (bench(), Server::start(), Server::start());
+    let old = placeholder(&bench);
+    let fill = |text: &str| {
+        let ports = text.replace("{port}", &server.port.to_string()).replace("{other}", &other.port.to_string());
+        ports.replace("{old}", &old)
+    };
+    let mut steps = format!(
+        "[steps.lends]\nuse = \"rogue\"\nwith = {{ do = \"echo\", text = \"${{secrets.key}}\" }}\n{}\n",
+        granted("sends", server.port)
+    );
+    let rows = attacks("Secrets");
+    for (index, row) in rows.iter().enumerate() {
+        let [_, with, grant, ..] = &row[..] else { panic!("{row:?}") };
+        let (with, grant) = (fill(unquoted(with)), granted(grant, server.port));
+        steps.push_str(&format!("[steps.row_{index}]\nuse = \"rogue\"\nwith = {with}\n{grant}\n"));
+    }
+    let events = play(&bench, &steps);
+    let logs = bench.run(&["logs", "last", "--json"]).stdout;
+    let logs: Vec<Value> = logs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut wrong = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let [attack, _, _, says, record, _] = &row[..] else { panic!("{row:?}") };
+        let step = format!("row_{index}");
+        let end = end(&events, &step);
+        let logged = logs.iter().filter(|line| line["step"] == *step).filter_map(|line| line["message"].as_str());
+        let (output, message) = (end["output"].to_string(), end["failure"]["message"].as_str().unwrap_or_default());
+        let said = [output.as_str(), message].into_iter().chain(logged).collect::<Vec<_>>().join("\n");
+        let refusals = end["usage"]["refusals"].as_array().cloned().unwrap_or_default();
+        let is_on_record = match unquoted(record) {
+            "" => refusals.iter().all(|refusal| refusal["capability"] != "secrets"),
+            record => refusals.iter().any(|refusal| refusal["wanted"].as_str().unwrap().contains(&fill(record))),
+        };
+        if !said.contains(&fill(unquoted(says))) || !is_on_record {
+            wrong.push(format!("{attack}: {said}: {refusals:?}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(!other.asked().is_empty());
+    for request in other.asked() {
+        tells_nothing(request.as_bytes(), "what the other server was sent");
+    }
+    let sent = server.asked().iter().filter(|request| request.contains(SECRET)).count();
+    let meant =
+        rows.iter().filter(|row| row[2] != "has" && row[1].contains("request") && row[3].contains("[secret")).count();
+    assert_eq!(sent, meant, "the granted server was sent the value, and only where it was to be");
+    assert!(server.asked().iter().all(|request| !request.contains("second-line")));
+    let mut kept = Vec::new();
+    files(&bench.path().join(".downbeat"), &mut |path, bytes| {
+        if path.ends_with("kept") {
+            kept.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+    });
+    assert!(matches!(&kept[..], [text] if text.starts_with("dbsecret-")), "{kept:?}");
+}
+
+#[test]
+fn what_a_program_writes_to_the_workspace_is_not_looked_through_and_lies_nowhere_else() {
+    let bench = bench();
+    let step = "[steps.a]\nuse = \"rogue\"\n\
+        with = { do = \"process\", program = \"sh\", args = [\"-c\", \"printf %s \\\"$TOKEN\\\" > kept; wc -c < kept\"], path = \"/workspace\" }\n\
+        grant = { process = [\"sh\"], workspace = true, secrets = [{ name = \"key\", env = \"TOKEN\" }] }\n\
+        [steps.b]\nuse = \"rogue\"\nneeds = [\"a\"]\nwith = { do = \"read-file\", path = \"/workspace/kept\" }\n\
+        grant = { workspace = true }\n";
+    let (mut lies, mut others) = (0, Vec::new());
+    let events = events(&start(&bench, step));
+    files(bench.path(), &mut |path, bytes| {
+        let is_there = bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+        match path.starts_with(bench.path().join("vault")) {
+            true => (),
+            false if path.ends_with("kept") => lies += usize::from(is_there),
+            false if is_there => others.push(path.display().to_string()),
+            false => (),
+        }
+    });
+    assert_eq!((lies, others), (1, Vec::new()));
+    assert_eq!(end(&events, "b")["output"]["saw"], "[secret key]", "another step reads it, and can't tell it");
+}
+
+#[test]
+fn what_is_kept_printed_exported_and_imported_of_a_run_has_no_value() {
+    let bench = bench();
+    let mut steps = String::new();
+    for (index, (way, form)) in
+        [("output", "plain"), ("error", "base64-76"), ("log", "halves"), ("blob", "hex"), ("item", "percent")]
+            .iter()
+            .enumerate()
+    {
+        steps.push_str(&format!(
+            "[steps.s{index}]\nuse = \"rogue\"\n\
+             with = {{ do = \"tell\", by = \"{way}\", as = \"{form}\", text = \"<${{secrets.long}}>\" }}\n\
+             grant = {{ artifacts = true, secrets = [{{ name = \"long\", reveal = true }}] }}\n"
+        ));
+    }
+    play(&bench, &steps);
+    let exported = std::fs::read(bench.path().join("run.downbeat")).unwrap();
+    let blotted = b"[secret long]";
+    assert!(exported.windows(blotted.len()).filter(|window| window == blotted).count() >= 5, "all of it is in there");
+    let imported = bench.run(&["--state", "elsewhere", "import", "run.downbeat"]);
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    for words in LOOKS.iter().filter(|words| words[0] != "export" && words[0] != "replay") {
+        let Answer { stdout, stderr, code } = bench.run(&[&["--state", "elsewhere"], *words].concat());
+        assert_eq!(code, 0, "{words:?}: {stderr}");
+        tells_nothing(format!("{stdout}{stderr}").as_bytes(), &words.join(" "));
+    }
+    files(&bench.path().join("elsewhere"), &mut |path, bytes| tells_nothing(bytes, &path.display().to_string()));
 }
 
 #[test]
@@ -293,7 +512,7 @@ echo "$TOKEN" >&2
 #[test]
 fn a_source_that_is_not_there_fails_the_step_and_is_named() {
     let bench = bench();
-    std::fs::remove_file(bench.path().join("token")).unwrap();
+    std::fs::remove_file(bench.path().join("vault/key")).unwrap();
     let events = play(
         &bench,
         "[steps.ask]\nuse = \"rogue\"\nwith = { do = \"echo\", text = \"${secrets.key}\" }\n\
@@ -301,7 +520,7 @@ fn a_source_that_is_not_there_fails_the_step_and_is_named() {
     );
     let failure = &end(&events, "ask")["failure"];
     assert_eq!(failure["kind"], "host");
-    assert_eq!(failure["message"], "the secret `key` can't be read from the file `token`: there is no such file");
+    assert_eq!(failure["message"], "the secret `key` can't be read from the file `vault/key`: there is no such file");
     assert_eq!(failure["details"]["secret"], "key");
 }
 

@@ -191,6 +191,8 @@ fn act(context: &Context, input: &Input<'_>) -> Result<String, Failure> {
             seen(input.text("address").to_socket_addrs().map(|found| found.count()))
         }
         "http" => seen(http_status(input.text("scheme"), input.text("address"))),
+        "request" => seen(request(input)),
+        "tell" => tell(input),
         "process" => run_process(input),
         "put" => seen(artifacts::put(message().as_bytes()).map_err(|error| format!("{error:?}"))),
         "put-big" => seen(put_big(input.number("bytes", 1 << 30)).map_err(|error| format!("{error:?}"))),
@@ -235,6 +237,100 @@ fn trap() -> ! {
     core::arch::wasm32::unreachable();
     #[cfg(not(target_arch = "wasm32"))]
     std::process::abort();
+}
+
+/// Tells a text that it should keep to itself, in the form `as`, by the way `by`.
+fn tell(input: &Input<'_>) -> Result<String, Failure> {
+    let pieces = told(input.text("as"), input.text("text"));
+    let whole = pieces.concat();
+    match input.text("by") {
+        "output" => return saw(whole.into()),
+        "key" => return Ok(format!(r#"{{"saw":{{{}:1}}}}"#, Value::from(whole))),
+        "error" => return Err(permanent(padding(input.number("bytes", 0)) + &whole)),
+        "panic" => panic!("{whole}"),
+        "log" => pieces.iter().for_each(|piece| log::write(log::Level::Warn, piece)),
+        "log-error" => {
+            pieces.iter().for_each(|piece| log::write(log::Level::Error, piece));
+            trap();
+        }
+        "print" => {
+            use std::io::Write as _;
+            let mut out = std::io::stdout();
+            let print = |piece: &String| out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+            return seen(pieces.iter().try_for_each(print).map(|()| "printed"));
+        }
+        "progress" => progress::report(0, None, &whole),
+        "item" => return seen(items::append(&[Value::from(whole).to_string()]).map(|()| 1).map_err(|e| format!("{e:?}"))),
+        "blob" => return seen(blob(&pieces).map_err(|error| format!("{error:?}"))),
+        "file" => return seen(std::fs::write(input.text("path"), whole).map(|()| "written")),
+        "program" => {
+            let command = process::Command {
+                program: padding(input.number("bytes", 0)) + &whole,
+                arguments: Vec::new(),
+                environment: Vec::new(),
+                working_directory: None,
+                stdin: Vec::new(),
+                timeout_ms: None,
+                log_output: false,
+            };
+            return seen(process::run(&command).map(|_| "ran").map_err(|error| format!("{error:?}")));
+        }
+        other => return Err(invalid(format!("nothing is told by `{other}`"))),
+    }
+    saw(Value::Null)
+}
+
+/// The forms in which something is told, in the pieces in which it is.
+fn told(form: &str, text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let wrapped = |text: String, width: usize, end: &str| {
+        let lines = text.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned() + end);
+        lines.collect::<String>()
+    };
+    let each = |escape: fn(u8) -> String| bytes.iter().map(|byte| escape(*byte)).collect::<String>();
+    let whole = match form {
+        "base64" => base64(bytes),
+        "base64-76" => wrapped(base64(bytes), 76, "\n"),
+        "base64-64-crlf" => wrapped(base64(bytes), 64, "\r\n"),
+        "base64-8-indented" => wrapped(base64(bytes), 8, "\n    "),
+        "hex" => each(|byte| format!("{byte:02x}")),
+        "hex-spaced" => each(|byte| format!("{byte:02X} ")),
+        "percent" => each(|byte| match byte.is_ascii_alphanumeric() {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        }),
+        "reversed" => text.chars().rev().collect(),
+        "halves" => {
+            let (start, end) = text.split_at(text.floor_char_boundary(text.len() / 2));
+            return vec![start.to_owned(), end.to_owned()];
+        }
+        "letters" => return text.chars().map(String::from).collect(),
+        _ => text.to_owned(),
+    };
+    vec![whole]
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let at = |n: usize| u32::from(three.get(n).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            match digit <= three.len() {
+                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])),
+                false => text.push('='),
+            }
+        }
+    }
+    text
+}
+
+/// A blob of these pieces, each written by itself.
+fn blob(pieces: &[String]) -> Result<String, artifacts::Error> {
+    let writer = artifacts::Writer::open()?;
+    pieces.iter().try_for_each(|piece| writer.write(piece.as_bytes()))?;
+    artifacts::Writer::finish(writer)
 }
 
 /// Takes memory, page by page, and touches it, until it has enough or gets no more (which aborts it).
@@ -442,5 +538,67 @@ fn http_status(scheme: &str, authority: &str) -> Result<u16, String> {
 
 #[cfg(not(target_arch = "wasm32"))]
 fn http_status(_: &str, _: &str) -> Result<u16, String> {
+    Err("natively there is no host".to_owned())
+}
+
+/// Sends a request as the input has it, and gives what came back.
+#[cfg(target_arch = "wasm32")]
+fn request(input: &Input<'_>) -> Result<Value, String> {
+    use wasip2::http::{outgoing_handler, types};
+    use wasip2::io::streams::StreamError;
+
+    let fields = types::Fields::new();
+    for (name, value) in input.0["headers"].as_object().into_iter().flatten() {
+        let value = told(input.text("as"), value.as_str().unwrap_or_default()).concat();
+        fields.append(name, value.as_bytes()).map_err(|error| format!("the header {name}: {error:?}"))?;
+    }
+    let request = types::OutgoingRequest::new(fields);
+    let method = types::Method::Other(match input.text("method") {
+        "" => "GET".to_owned(),
+        method => method.to_owned(),
+    });
+    let path = if input.text("path").is_empty() { "/" } else { input.text("path") };
+    let scheme = if input.text("scheme") == "https" { types::Scheme::Https } else { types::Scheme::Http };
+    let accepted = request
+        .set_method(&method)
+        .and_then(|()| request.set_scheme(Some(&scheme)))
+        .and_then(|()| request.set_authority(Some(input.text("address"))))
+        .and_then(|()| request.set_path_with_query(Some(path)));
+    accepted.map_err(|()| "not a request".to_owned())?;
+    let body = request.body().map_err(|()| "no body".to_owned())?;
+    let name = |code: types::ErrorCode| format!("{code:?}");
+    let response = outgoing_handler::handle(request, None).map_err(name)?;
+    if !input.text("text").is_empty() {
+        let stream = body.write().map_err(|()| "no stream".to_owned())?;
+        // In two pieces, whatever is cut by that.
+        let (start, end) = input.text("text").split_at(input.text("text").floor_char_boundary(20));
+        for piece in [start, end] {
+            stream.blocking_write_and_flush(piece.as_bytes()).map_err(|error| format!("{error:?}"))?;
+        }
+    }
+    types::OutgoingBody::finish(body, None).map_err(name)?;
+    response.subscribe().block();
+    let response = response.get().ok_or("no response")?.map_err(|()| "taken twice".to_owned())?.map_err(name)?;
+    let headers: Vec<String> = response
+        .headers()
+        .entries()
+        .into_iter()
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(&value)))
+        .collect();
+    let incoming = response.consume().map_err(|()| "taken twice".to_owned())?;
+    let stream = incoming.stream().map_err(|()| "taken twice".to_owned())?;
+    let mut body = Vec::new();
+    loop {
+        match stream.blocking_read(1 << 16) {
+            Ok(piece) => body.extend(piece),
+            Err(StreamError::Closed) => break,
+            Err(error) => return Err(format!("{error:?}")),
+        }
+    }
+    Ok(json!({ "status": response.status(), "headers": headers, "body": String::from_utf8_lossy(&body) }))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn request(_: &Input<'_>) -> Result<Value, String> {
     Err("natively there is no host".to_owned())
 }
