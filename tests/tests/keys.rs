@@ -328,3 +328,111 @@ fn a_policy_tests_itself() {
     check(&bench.run(&["policy", "check", "policy.toml"]), 0, &["1 rules, no errors"]);
     assert!(Path::new(&bench.path().join("policy.toml")).exists());
 }
+
+/// A database of advisories: about what `plugins/hello` is compiled from, and about what it is not.
+fn advisories(bench: &Bench) {
+    let write = |id: &str, package: &str, more: &str, patched: &str| {
+        let head = format!("id = \"{id}\"\npackage = \"{package}\"\ndate = \"2026-0{}-01\"\n{more}", &id[16..]);
+        let text =
+            format!("```toml\n[advisory]\n{head}\n[versions]\npatched = [{patched}]\n```\n\n# About {package}\n");
+        bench.write(&format!("db/crates/{package}/{id}.md"), &text);
+    };
+    write("RUSTSEC-2026-0001", "serde_json", "", "\">= 99.0.0\"");
+    write("RUSTSEC-2026-0002", "serde", "", "\">= 1.0.0\"");
+    write("RUSTSEC-2026-0003", "log", "withdrawn = \"2026-04-01\"", "");
+    write("RUSTSEC-2026-0004", "quote", "informational = \"unmaintained\"", "");
+    write("RUSTSEC-2026-0005", "no-such-crate", "", "");
+    // About the compiler, not about crates.
+    bench.write("db/rust/std/CVE-2026-1.md", "not read");
+}
+
+#[test]
+fn a_component_that_was_built_here_says_of_what_and_is_held_against_advisories() {
+    let bench = bench();
+    bench.build("plugins/hello");
+    let hello = "{repo}/plugins/hello";
+    let inspected = bench.run(&["plugin", "inspect", hello, "--json"]).stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let crates = inspected["crates"].as_array().unwrap();
+    let version = |name: &str| {
+        let mut found = crates.iter().filter(|one| one["name"] == name);
+        let one = found.next().unwrap_or_else(|| panic!("{name} is not listed: {crates:?}"));
+        (one["version"].as_str().unwrap().to_owned(), one["source"].clone(), one["kind"].clone())
+    };
+    let (serde_json, source, kind) = version("serde_json");
+    assert_eq!((source, kind), ("crates.io".into(), "runtime".into()));
+    assert_eq!(version("downbeat-sdk").1, "local");
+    assert_eq!(version("syn").2, "build", "it is in a macro, and not in the component");
+    let listed = bench.run(&["plugin", "inspect", hello, "--crates"]);
+    check(&listed, 0, &[" of them of crates.io\n", "\nCRATE ", "\nserde_json ", "crates.io  build\n"]);
+
+    advisories(&bench);
+    let judge = |more: &[&str]| bench.run(&[&["plugin", "check", hello, "--advisories", "db"], more].concat());
+    let answer = judge(&[]);
+    check(
+        &answer,
+        1,
+        &[", 1 vulnerability, 1 that only inform", "held against 5 advisories, the latest of 2026-05-01"],
+    );
+    let rows: Vec<Vec<&str>> = answer
+        .stdout
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(rows[0], ["CRATE", "VERSION", "ADVISORY", "KIND", "PATCHED IN", "TITLE"]);
+    let quote = format!("{} (build)", version("quote").0);
+    assert_eq!(rows[1], ["quote", &quote, "RUSTSEC-2026-0004", "unmaintained", "none", "About quote"]);
+    let patched = ">= 99.0.0";
+    assert_eq!(rows[2], ["serde_json", &serde_json, "RUSTSEC-2026-0001", "vulnerability", patched, "About serde_json"]);
+    assert_eq!(rows.len(), 3, "{}", answer.stdout);
+
+    check(&judge(&["--accept", "RUSTSEC-2026-0001"]), 0, &["no vulnerability", "vulnerability (accepted)"]);
+    let answer = judge(&["--json"]);
+    let judged: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!((answer.code, &judged["advisories"]["number"]), (1, &5.into()));
+    assert_eq!(judged["components"][0]["digest"], inspected["digest"]);
+    let finding = &judged["components"][0]["findings"][1];
+    assert_eq!((&finding["advisory"], &finding["version"]), (&"RUSTSEC-2026-0001".into(), &serde_json.into()));
+
+    std::fs::remove_file(bench.path().join("db/crates/serde_json/RUSTSEC-2026-0001.md")).unwrap();
+    check(&judge(&[]), 0, &["no vulnerability, 1 that only inform"]);
+}
+
+#[test]
+fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
+    let bench = fetching();
+    advisories(&bench);
+    let judge = |database: &str| bench.run(&["plugin", "check", "flow/fetch.wasm", "--advisories", database]);
+    check(
+        &judge("db"),
+        3,
+        &["fetch.wasm: it has no list of the crates", "hint: a list is put in by `downbeat plugin build`"],
+    );
+    check(&judge("no-db"), 3, &["no-db: it is no database of advisories", "name a clone of"]);
+    check(&judge("flow"), 3, &["flow: it is no database of advisories"]);
+    std::fs::create_dir_all(bench.path().join("empty/crates")).unwrap();
+    check(&judge("empty"), 3, &["there is no advisory in it"]);
+    // All faults at once, also of advisories about other crates.
+    bench.write("db/crates/other/RUSTSEC-2026-0006.md", "# no TOML\n");
+    let text = std::fs::read_to_string(bench.path().join("db/crates/serde/RUSTSEC-2026-0002.md")).unwrap();
+    bench.write("db/crates/serde/RUSTSEC-2026-0007.md", &text);
+    bench.write("db/crates/other/RUSTSEC-2026-0002.md", &text);
+    bench.write("db/crates/other/RUSTSEC-2026-0008.md", &text.replace(">= 1.0.0", "soon"));
+    let faults = [
+        "db/crates/other/RUSTSEC-2026-0006.md: it does not begin with a block of TOML",
+        "db/crates/serde/RUSTSEC-2026-0007.md: its id is `RUSTSEC-2026-0002`, and its file is called otherwise",
+        "db/crates/other/RUSTSEC-2026-0002.md: it is about the crate `serde`, and its folder is called otherwise",
+        "db/crates/other/RUSTSEC-2026-0008.md: `soon` is no range of versions",
+    ];
+    check(&judge("db"), 3, &faults);
+    let shown = bench.run(&["plugin", "inspect", "flow/fetch.wasm"]);
+    check(&shown, 0, &["crates    unknown, as it has no list of them"]);
+    // A list that is none: what the component does is as before, but nothing is told of its crates.
+    let mut damaged = std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap();
+    damaged.extend(b"\0\x0b\x07.dep-v0zip");
+    std::fs::write(bench.path().join("flow/fetch.wasm"), damaged).unwrap();
+    check(&bench.run(&["plugin", "inspect", "flow/fetch.wasm"]), 0, &["unknown, as its list of crates is damaged"]);
+    std::fs::remove_dir_all(bench.path().join("db/crates/other")).unwrap();
+    std::fs::remove_file(bench.path().join("db/crates/serde/RUSTSEC-2026-0007.md")).unwrap();
+    check(&judge("db"), 3, &["fetch.wasm: its list of crates is damaged: it is not what zlib writes"]);
+}

@@ -160,6 +160,8 @@ const LIMITS: &[(&str, &[Row])] = &[
                 "WORKSPACE_COPY_ENTRIES_MAX",
                 Unit::Count,
             ),
+            Row::Const("a component's lists of crates", "builder/src/crates.rs", "LISTS_BYTES_MAX", Unit::Bytes),
+            Row::Const("crates of a component", "builder/src/crates.rs", "CRATES_MAX", Unit::Count),
             Row::Const("waiting for a stalled reader", "cli/src/drive.rs", "READER_GRACE", Unit::Span),
             Row::Const("runs deleted in one transaction", "journal/src/upkeep.rs", "RUNS_DELETED_MAX", Unit::Count),
             Row::Const("room that is worth a new file", "journal/src/upkeep.rs", "EMPTY_BYTES_MIN", Unit::Bytes),

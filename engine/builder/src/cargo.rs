@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     build::{Artifact, BuildError, Source, run_with_progress},
+    crates::{self, Kind},
     environment::clean_command,
     stamp,
     toolchain::{TARGET, Toolchain, composite_directory, toolchain},
@@ -37,17 +38,39 @@ impl Source for Plugin {
     }
 
     fn compile(&self, progress: &mut dyn FnMut(&str)) -> Result<Artifact, BuildError> {
-        let Compiled { component, fresh } = self.ask_cargo(progress)?;
-        let inputs =
-            self.inputs(&component).map_err(|error| BuildError::Component { folder: self.folder.clone(), error })?;
+        let Compiled { component, fresh, mut crates } = self.ask_cargo(progress)?;
+        crates.take_in_tree(&self.tree()?);
+        let unreadable = |error| BuildError::Component { folder: self.folder.clone(), error };
+        let inputs = self.inputs(&component).map_err(unreadable)?;
+        let component = with_crates(&component, &crates).map_err(unreadable)?;
         Ok(Artifact { component, fresh, inputs })
     }
+}
+
+/// Where the component that says of what it is made lies: beside cargo's, which cargo puts in its place again whenever it is
+/// asked. Another process may be about to read it.
+const LISTED: &str = "downbeat";
+
+/// Writes the component with the list of its crates, unless it is there already.
+fn with_crates(component: &Path, crates: &crates::Compiled) -> io::Result<PathBuf> {
+    let bytes = crates.listed_in(&fs::read(component)?);
+    let folder = component.parent().unwrap_or(Path::new("")).join(LISTED);
+    let listed = folder.join(component.file_name().unwrap_or_default());
+    if fs::read(&listed).is_ok_and(|there| there == bytes) {
+        return Ok(listed);
+    }
+    fs::create_dir_all(&folder)?;
+    let aside = listed.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&aside, bytes)?;
+    fs::rename(&aside, &listed)?;
+    Ok(listed)
 }
 
 /// What cargo says that it made.
 struct Compiled {
     component: PathBuf,
     fresh: bool,
+    crates: crates::Compiled,
 }
 
 impl Plugin {
@@ -98,8 +121,38 @@ impl Plugin {
         if !ended.status.success() {
             return Err(failed(ended.stderr));
         }
-        let artifact = ended.stdout.lines().find_map(|line| Message::component(line, &self.package_id));
-        artifact.ok_or_else(|| failed(ended.stderr))
+        let mut crates = crates::Compiled::default();
+        let mut component = None;
+        for message in ended.stdout.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok()) {
+            let is_own = message.package_id == self.package_id;
+            if !crates.take_in(&message.package_id, message.kind(), is_own) {
+                return Err(failed(format!(
+                    "cargo names a package in a way that is not known: {}",
+                    message.package_id
+                )));
+            }
+            if is_own && message.target.is_component() {
+                component = component.or(message.component());
+            }
+        }
+        let (component, fresh) = component.ok_or_else(|| failed(ended.stderr))?;
+        Ok(Compiled { component, fresh, crates })
+    }
+
+    /// Who depends on whom, of what was compiled. `cargo metadata` would say it in JSON, but has to fetch what was not compiled:
+    /// what only tests and other members of the workspace use.
+    fn tree(&self) -> Result<String, BuildError> {
+        let mut cargo = self.toolchain.cargo();
+        cargo.current_dir(&self.folder).args(["tree", "--locked", "--offline", "--target", TARGET]);
+        cargo.args(["--package", &self.package_id, "--edges", "normal,build", "--prefix", "depth", "--format", "{p}"]);
+        let output = cargo.output().map_err(BuildError::Cargo)?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => {
+                let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+                Err(BuildError::Manifest { folder: self.folder.clone(), stderr })
+            }
+        }
     }
 
     /// Every file whose change could change the component.
@@ -170,12 +223,18 @@ struct Message {
 }
 
 impl Message {
-    fn component(line: &str, package_id: &str) -> Option<Compiled> {
-        let message: Self = serde_json::from_str(line).ok()?;
-        if message.package_id != package_id || !message.target.is_component() {
-            return None;
+    /// When what was made runs: what is compiled for the component lies in a directory of its target's name.
+    fn kind(&self) -> Kind {
+        let is_for = |file: &PathBuf| file.components().any(|part| part.as_os_str() == TARGET);
+        match self.filenames.iter().any(is_for) {
+            true => Kind::Runtime,
+            false => Kind::Build,
         }
-        let component = message.filenames.into_iter().find(|file| file.extension().is_some_and(|end| end == "wasm"))?;
-        Some(Compiled { component, fresh: message.fresh })
+    }
+
+    /// The component, and whether it was there.
+    fn component(self) -> Option<(PathBuf, bool)> {
+        let component = self.filenames.into_iter().find(|file| file.extension().is_some_and(|end| end == "wasm"))?;
+        Some((component, self.fresh))
     }
 }

@@ -1154,6 +1154,9 @@ pub enum PluginCommand {
     /// Show what a component is: exports, imports, schemas, wants, size, digest
     #[command(after_help = INSPECT_HELP)]
     Inspect(PluginInspect),
+    /// Hold the crates that components were compiled from against a database of advisories
+    #[command(after_help = PLUGIN_CHECK_HELP)]
+    Check(PluginCheck),
     /// Set up what is needed to build plugins, unless it is there
     #[command(after_help = "Example:\n  downbeat plugin toolchain\n  downbeat plugin toolchain javascript")]
     Toolchain(PluginToolchain),
@@ -1179,7 +1182,17 @@ pub enum Language {
 const INSPECT_HELP: &str = "\
 Example:
   downbeat plugin inspect plugins/process
-  downbeat plugin inspect step.wasm --json";
+  downbeat plugin inspect step.wasm --json
+  downbeat plugin inspect plugins/http --crates";
+
+const PLUGIN_CHECK_HELP: &str = "\
+Example:
+  downbeat plugin check plugins/http plugins/jq --advisories ../advisory-db
+  downbeat plugin check step.wasm --advisories ../advisory-db --accept RUSTSEC-2026-0001
+
+The database is a clone of https://github.com/rustsec/advisory-db; nothing is fetched. The exit
+code is 1 if an advisory tells of a vulnerability, 0 if none does, and 3 if that can't be told: a
+component has no list of its crates, or an advisory can't be read.";
 
 /// `downbeat plugin build`
 #[derive(Debug, Args)]
@@ -1196,6 +1209,26 @@ pub struct PluginBuild {
 pub struct PluginInspect {
     /// A `.wasm` file, or a source folder (which is built first)
     pub plugin: PathBuf,
+    /// List the crates that it was compiled from as well
+    #[arg(long, conflicts_with = "json")]
+    pub crates: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `downbeat plugin check`
+#[derive(Debug, Args)]
+pub struct PluginCheck {
+    /// `.wasm` files, or source folders (which are built first)
+    #[arg(required = true)]
+    pub plugins: Vec<PathBuf>,
+    /// The folder of a RustSec advisory database
+    #[arg(long, value_name = "FOLDER")]
+    pub advisories: PathBuf,
+    /// An advisory that is known and does not count; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub accept: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -18,6 +18,11 @@ pub(crate) fn read_named_text(path: &Path) -> Result<String, String> {
 
 /// The text of a file. The error is for a person and does not name the file.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    String::from_utf8(read_bytes(path)?).map_err(|error| format!("it is no UTF-8 text: {error}"))
+}
+
+/// The bytes of a file. The error is for a person and does not name the file.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err("it is a folder".to_owned());
@@ -27,5 +32,5 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
     }
-    String::from_utf8(bytes).map_err(|error| format!("it is no UTF-8 text: {error}"))
+    Ok(bytes)
 }

@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod exit;
 
+mod advisories;
 mod approve;
 mod ask;
 mod audience;
@@ -103,6 +104,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(command) => audit::audit(&place, &command),
         Command::Plugin(PluginCommand::Build(arguments)) => plugin::build(&arguments),
         Command::Plugin(PluginCommand::Inspect(arguments)) => plugin::inspect(&place, &arguments),
+        Command::Plugin(PluginCommand::Check(arguments)) => advisories::check(&arguments),
         Command::Plugin(PluginCommand::Toolchain(arguments)) => plugin::toolchain(&arguments),
         Command::Policy(PolicyCommand::Show(arguments)) => policy::show(&place, &arguments),
         Command::Policy(PolicyCommand::Check(arguments)) => policy::check(&arguments),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use downbeat_builder::{Crate, Kind, ListFault, crates_of};
 use downbeat_sandbox::Plugin;
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::text::visible;
@@ -9,8 +10,10 @@ use serde_json::{Value, json};
 
 use crate::arguments::{Language, PluginBuild, PluginInspect, PluginToolchain};
 use crate::exit::{Exit, Fault};
+use crate::files::read_bytes;
 use crate::place::Place;
 use crate::signature::{self, PROVENANCE, SIGNED, Said, SecretKey};
+use crate::table::table;
 use crate::units;
 use crate::workflow_file::{build as build_plugin, component_path, load_component};
 use crate::{lock, sign, talk};
@@ -93,11 +96,32 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
     let sandbox = place.sandbox()?;
     let path = component_path(&arguments.plugin).map_err(Fault::refused)?;
     let plugin = load_component(&path, &sandbox).map_err(Fault::refused)?;
+    let bytes = read_bytes(&path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))?;
+    if Digest::of(&bytes) != plugin.component().digest {
+        return Err(Fault::refused(format!("{} was changed meanwhile", path.display())));
+    }
+    let crates = crates_of(&bytes);
     match arguments.json {
-        true => talk::put_json(&as_json(&plugin, &path))?,
-        false => talk::put(&page(&plugin, &path))?,
+        true => talk::put_json(&as_json(&plugin, &path, &crates))?,
+        false => talk::put(&page(&plugin, &path, &crates, arguments.crates))?,
     }
     Ok(Exit::Success)
+}
+
+/// The crates that a component says it was compiled from.
+type Crates = Result<Option<Vec<Crate>>, ListFault>;
+
+/// How many crates there are, and from where, in a line.
+fn counted(crates: &Crates) -> String {
+    match crates {
+        Err(fault) => format!("unknown, as {fault}"),
+        Ok(None) => "unknown, as it has no list of them".to_owned(),
+        Ok(Some(crates)) => {
+            let in_it = crates.iter().filter(|one| one.kind == Kind::Runtime).count();
+            let public = crates.iter().filter(|one| one.is_of_crates_io()).count();
+            format!("{in_it} in it and {} to build it, {public} of them of crates.io", crates.len() - in_it)
+        }
+    }
 }
 
 /// `downbeat plugin toolchain`
@@ -116,7 +140,7 @@ pub(crate) fn toolchain(arguments: &PluginToolchain) -> Result<Exit, Fault> {
     Ok(Exit::Success)
 }
 
-fn as_json(plugin: &Plugin, path: &Path) -> String {
+fn as_json(plugin: &Plugin, path: &Path, crates: &Crates) -> String {
     let component = plugin.component();
     let mut object = serde_json::json!({
         "digest": component.digest.as_str(),
@@ -125,6 +149,10 @@ fn as_json(plugin: &Plugin, path: &Path) -> String {
         "imports": plugin.imports(),
         "exports": plugin.exports(),
     });
+    match crates {
+        Ok(crates) => object["crates"] = json!(crates),
+        Err(fault) => object["crates-fault"] = json!(fault.to_string()),
+    }
     let keys = signature::named(path);
     let said = signature::said_of(path, &component.digest, keys.iter().map(String::as_str));
     if !said.is_empty() {
@@ -134,7 +162,7 @@ fn as_json(plugin: &Plugin, path: &Path) -> String {
     serde_json::to_string_pretty(&object).expect("a value is valid JSON")
 }
 
-fn page(plugin: &Plugin, path: &Path) -> String {
+fn page(plugin: &Plugin, path: &Path, crates: &Crates, list_crates: bool) -> String {
     use std::fmt::Write as _;
     let component = plugin.component();
     let described = &component.description;
@@ -150,6 +178,7 @@ fn page(plugin: &Plugin, path: &Path) -> String {
     for (key, said) in vouched(path, &component.digest) {
         line(key, &said);
     }
+    line("crates", &counted(crates));
     for (index, export) in plugin.exports().iter().enumerate() {
         line(if index == 0 { "exports" } else { "" }, export);
     }
@@ -161,6 +190,15 @@ fn page(plugin: &Plugin, path: &Path) -> String {
     }
     for (index, want) in described.wants.iter().enumerate() {
         line(if index == 0 { "wants" } else { "" }, &format!("{}: {}", want.capability, want.reason));
+    }
+    if let (true, Ok(Some(crates))) = (list_crates, crates) {
+        let row = |one: &Crate| {
+            let kind = if one.kind == Kind::Build { "build" } else { "runtime" };
+            let cells = [one.name.as_str(), &one.version, &one.source, kind];
+            cells.map(|cell| visible(cell, false).into_owned()).to_vec()
+        };
+        let rows: Vec<Vec<String>> = crates.iter().map(row).collect();
+        let _ = write!(page, "\n{}", table(&["CRATE", "VERSION", "SOURCE", "KIND"], &rows));
     }
     for (name, schema) in [("input", &described.input_schema), ("output", &described.output_schema)] {
         let text = serde_json::to_string_pretty(&schema.value()).expect("a value is valid JSON");

@@ -12,11 +12,12 @@
 //!
 //! In reading order: the words of the boundary ([`json`], [`description`], [`capability`]), the text ([`spec`],
 //! [`diagnostic`]), what is true (`schema`, [`rule`], [`plan`], [`resolve`]), what happened ([`event`]) and what
-//! follows ([`run`], and before pools [`line`](mod@line)), what an attempt may do ([`permission`], [`policy`], [`lock`](mod@lock), and [`review`] for those who have to
-//! look at it),
+//! follows ([`run`], and before pools [`line`](mod@line)), what an attempt may do ([`permission`], [`policy`], [`lock`](mod@lock), and
+//! [`review`] and [`advisory`] for those who have to look at it),
 //! with [`cache`] for answers that are kept, [`preview`] for those who look ahead, [`answer`] for those who rehearse,
 //! [`history`] and [`explain`] for those who look back, and [`replay`] and [`rerun`] for those who do it again.
 
+pub mod advisory;
 pub mod answer;
 pub mod cache;
 pub mod capability;

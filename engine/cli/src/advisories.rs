@@ -1,0 +1,263 @@
+//! `downbeat plugin check`: holds the crates that components were compiled from against a database of advisories (RustSec's), which
+//! is a folder on this machine. What an advisory says is known in the core, what a component says in the builder; here they
+//! meet. Whatever can't be read is a fault, never a finding less: there is no answer then.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use downbeat_builder::{Crate, Kind as When, crates_of};
+use downbeat_workflow::advisory::{Advisory, Kind};
+use downbeat_workflow::description::Digest;
+use downbeat_workflow::text::visible;
+use semver::Version;
+use serde_json::{Value, json};
+
+use crate::arguments::PluginCheck;
+use crate::exit::{Exit, Fault};
+use crate::files::{read_bytes, read_named_text};
+use crate::table::table;
+use crate::talk;
+use crate::workflow_file::component_path;
+
+/// Faults of a database that are told one by one: more have a cause in common.
+const FAULTS_TOLD_MAX: usize = 20;
+
+/// Advisories by the name of their crate.
+struct Database {
+    by_crate: HashMap<String, Vec<Advisory>>,
+    number: usize,
+    /// The date of the newest.
+    latest: String,
+}
+
+impl Database {
+    /// Reads a database: `crates/NAME/ID.md`. What else it has (`rust/`, about the compiler) is about no crate.
+    fn read(folder: &Path) -> Result<Database, Fault> {
+        let crates = folder.join("crates");
+        if !crates.is_dir() {
+            let fault = Fault::refused(format!("{}: it is no database of advisories", folder.display()));
+            return Err(
+                fault.hint("name a clone of https://github.com/rustsec/advisory-db: the folder in which `crates` lies")
+            );
+        }
+        let (mut files, mut faults) = (Vec::new(), Vec::new());
+        for name in listed(&crates, &mut faults).into_iter().filter(|path| path.is_dir()) {
+            files.extend(
+                listed(&name, &mut faults).into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")),
+            );
+        }
+        let mut database = Database { by_crate: HashMap::new(), number: 0, latest: String::new() };
+        for path in files {
+            match advisory(&path) {
+                Ok(advisory) => {
+                    database.number += 1;
+                    database.latest = database.latest.max(advisory.date.clone());
+                    database.by_crate.entry(advisory.package.clone()).or_default().push(advisory);
+                }
+                Err(error) => faults.push(format!("{}: {error}", path.display())),
+            }
+        }
+        if faults.is_empty() && database.number == 0 {
+            faults.push(format!("{}: there is no advisory in it", crates.display()));
+        }
+        if faults.is_empty() {
+            return Ok(database);
+        }
+        let number = faults.len();
+        faults.truncate(FAULTS_TOLD_MAX);
+        if number > FAULTS_TOLD_MAX {
+            faults.push(format!("and {} more", number - FAULTS_TOLD_MAX));
+        }
+        let message =
+            format!("the database of advisories can't be read; nothing was judged\n  {}", faults.join("\n  "));
+        Err(Fault::refused(message))
+    }
+
+    /// What stands against these crates, in their order.
+    fn against<'d>(&'d self, crates: &[Judged]) -> Vec<(usize, &'d Advisory)> {
+        let mut found = Vec::new();
+        for (index, judged) in crates.iter().enumerate() {
+            let Some(advisories) = self.by_crate.get(&judged.name) else { continue };
+            let mut about: Vec<&Advisory> =
+                advisories.iter().filter(|advisory| advisory.is_about(&judged.version)).collect();
+            about.sort_by(|a, b| a.id.cmp(&b.id));
+            found.extend(about.into_iter().map(|advisory| (index, advisory)));
+        }
+        found
+    }
+}
+
+/// What lies in a folder, by name.
+fn listed(folder: &Path, faults: &mut Vec<String>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut paths: Vec<PathBuf> = match entries {
+        Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+        Err(error) => {
+            faults.push(format!("{}: {error}", folder.display()));
+            Vec::new()
+        }
+    };
+    paths.sort();
+    paths
+}
+
+/// The advisory in a file, which is called like it, in a folder that is called like its crate.
+fn advisory(path: &Path) -> Result<Advisory, String> {
+    let advisory = Advisory::parse(&read_named_text(path)?)?;
+    let is_called = |path: Option<&Path>, name: &str| path.and_then(Path::file_stem).is_some_and(|stem| stem == name);
+    if !is_called(Some(path), &advisory.id) {
+        return Err(format!("its id is `{}`, and its file is called otherwise", advisory.id));
+    }
+    let folder = path.parent().and_then(Path::file_name);
+    if folder.is_none_or(|folder| folder != advisory.package.as_str()) {
+        return Err(format!("it is about the crate `{}`, and its folder is called otherwise", advisory.package));
+    }
+    Ok(advisory)
+}
+
+/// A component that was read.
+struct Component {
+    path: PathBuf,
+    digest: Digest,
+    crates: Vec<Judged>,
+    /// Crates of other sources than crates.io: advisories say nothing of them.
+    others: usize,
+}
+
+/// A crate of crates.io.
+struct Judged {
+    name: String,
+    version: Version,
+    /// Only to build the component.
+    is_to_build: bool,
+}
+
+impl Component {
+    fn read(given: &Path) -> Result<Component, String> {
+        let path = component_path(given)?;
+        let told = |error: String| format!("{}: {error}", path.display());
+        let bytes = read_bytes(&path).map_err(told)?;
+        let crates = crates_of(&bytes).map_err(|fault| told(fault.to_string()))?;
+        let crates = crates.ok_or_else(|| told("it has no list of the crates that it was compiled from".to_owned()))?;
+        // What is compiled for both is one crate.
+        let mut versions: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        for one in crates.iter().filter(|one| one.is_of_crates_io()) {
+            *versions.entry((&one.name, &one.version)).or_insert(true) &= one.kind == When::Build;
+        }
+        let judged = |((name, version), is_to_build): (&(&str, &str), &bool)| {
+            let version = version.parse().map_err(|_| told(format!("`{version}` of {name} is no version")))?;
+            Ok(Judged { name: (*name).to_owned(), version, is_to_build: *is_to_build })
+        };
+        Ok(Component {
+            digest: Digest::of(&bytes),
+            crates: versions.iter().map(judged).collect::<Result<_, String>>()?,
+            others: crates.iter().filter(|one: &&Crate| !one.is_of_crates_io()).count(),
+            path,
+        })
+    }
+}
+
+/// `downbeat plugin check`
+pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
+    let database = Database::read(&arguments.advisories)?;
+    let (mut components, mut faults) = (Vec::new(), Vec::new());
+    for plugin in &arguments.plugins {
+        match Component::read(plugin) {
+            Ok(component) => components.push(component),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if !faults.is_empty() {
+        let fault = Fault::refused(format!("nothing was judged\n  {}", faults.join("\n  ")));
+        return Err(fault.hint("a list is put in by `downbeat plugin build`, and by `cargo auditable build`"));
+    }
+    let is_accepted = |advisory: &Advisory| arguments.accept.contains(&advisory.id);
+    let (mut rows, mut objects, mut exit) = (Vec::new(), Vec::new(), Exit::Success);
+    for component in &components {
+        let found = database.against(&component.crates);
+        let (mut grave, mut accepted) = (0, 0);
+        let mut findings: Vec<Value> = Vec::new();
+        for (index, advisory) in &found {
+            let (judged, is_accepted) = (&component.crates[*index], is_accepted(advisory));
+            accepted += usize::from(is_accepted);
+            grave += usize::from(advisory.kind == Kind::Vulnerability && !is_accepted);
+            findings.push(json!({
+                "crate": judged.name,
+                "version": judged.version.to_string(),
+                "crate-kind": if judged.is_to_build { "build" } else { "runtime" },
+                "advisory": advisory.id,
+                "kind": advisory.kind,
+                "title": advisory.title,
+                "patched": advisory.patched,
+                "accepted": is_accepted,
+            }));
+            rows.push(row(component, judged, advisory, is_accepted));
+        }
+        if grave > 0 {
+            exit = Exit::WorkflowFailed;
+        }
+        objects.push(json!({
+            "component": component.path,
+            "digest": component.digest.as_str(),
+            "crates": component.crates.len(),
+            "crates-of-other-sources": component.others,
+            "findings": findings,
+        }));
+        if !arguments.json {
+            talk::say(summary(component, found.len(), grave, accepted));
+        }
+    }
+    if arguments.json {
+        let database = json!({ "number": database.number, "latest": database.latest });
+        talk::put_json(&json!({ "advisories": database, "components": objects }).to_string())?;
+        return Ok(exit);
+    }
+    talk::say(format_args!("held against {} advisories, the latest of {}", database.number, database.latest));
+    if !rows.is_empty() {
+        let mut headings = vec!["COMPONENT", "CRATE", "VERSION", "ADVISORY", "KIND", "PATCHED IN", "TITLE"];
+        if components.len() == 1 {
+            headings.remove(0);
+            rows.iter_mut().for_each(|row| drop(row.remove(0)));
+        }
+        talk::put(&table(&headings, &rows))?;
+    }
+    Ok(exit)
+}
+
+/// A finding for people.
+fn row(component: &Component, judged: &Judged, advisory: &Advisory, is_accepted: bool) -> Vec<String> {
+    let name = component.path.file_name().unwrap_or(component.path.as_os_str()).to_string_lossy();
+    let version = match judged.is_to_build {
+        true => format!("{} (build)", judged.version),
+        false => judged.version.to_string(),
+    };
+    let kind = match is_accepted {
+        true => format!("{} (accepted)", advisory.kind.word()),
+        false => advisory.kind.word().to_owned(),
+    };
+    let patched = if advisory.patched.is_empty() { "none".to_owned() } else { advisory.patched.join(" or ") };
+    let cells = [&*name, &judged.name, &version, &advisory.id, &kind, &patched, &advisory.title];
+    cells.map(|cell| visible(cell, false).into_owned()).to_vec()
+}
+
+/// A component in a line.
+fn summary(component: &Component, found: usize, grave: usize, accepted: usize) -> String {
+    let mut text = format!("{}: {} crates of crates.io", component.path.display(), component.crates.len());
+    if component.others > 0 {
+        text.push_str(&format!(" ({} of other sources are not judged)", component.others));
+    }
+    match grave {
+        0 => text.push_str(", no vulnerability"),
+        1 => text.push_str(", 1 vulnerability"),
+        more => text.push_str(&format!(", {more} vulnerabilities")),
+    }
+    let others = found - grave - accepted;
+    if others > 0 {
+        text.push_str(&format!(", {others} that only inform"));
+    }
+    if accepted > 0 {
+        text.push_str(&format!(", {accepted} accepted"));
+    }
+    text
+}
