@@ -165,7 +165,7 @@ async fn send(
     };
     let between_bytes = options.between_bytes_timeout.unwrap_or(READ_TIMEOUT);
     let response = response.map(|body| Answer::new(body, between_bytes).boxed_unsync());
-    let response = secrets::blotted(response, blotting);
+    let response = secrets::blotted(response, blotting)?;
     let rest = async move { if closed { Ok(()) } else { connection.await.map_err(of_hyper) } };
     Ok((response, Box::new(rest)))
 }

@@ -402,6 +402,59 @@ mod tests {
         check(0, |log| log.message(Level::Error, "one\ntwo"), &[], (0, 8));
     }
 
+    const SECRET: &str = "0123456789abcdef";
+
+    /// What is kept where a secret is to be blotted out.
+    fn check_blotted(max: u64, write: impl FnOnce(&Log), lines: &[&str]) {
+        let kept = Arc::new(Kept::default());
+        let log = Log::new(kept.clone(), max).blotting(crate::redact::redactor([("key", SECRET)]).map(Arc::new));
+        write(&log);
+        log.flush();
+        assert_eq!(*kept.0.lock().unwrap(), lines);
+    }
+
+    #[test]
+    fn a_secret_is_found_across_messages_and_lines_keep_their_levels() {
+        let (start, end) = SECRET.split_at(7);
+        let messages = |texts: &[(Level, &str)]| {
+            let texts: Vec<_> = texts.iter().map(|(level, text)| (*level, (*text).to_owned())).collect();
+            move |log: &Log| texts.iter().for_each(|(level, text)| log.message(*level, text))
+        };
+        use Level::{Info, Warn};
+        check_blotted(
+            100,
+            messages(&[(Info, "a"), (Warn, ""), (Warn, "b\n"), (Info, "c\r\nd")]),
+            &["Info a", "Warn b", "Info c", "Info d"],
+        );
+        check_blotted(100, messages(&[(Warn, start), (Info, end), (Info, "z")]), &["Warn [secret key]", "Info z"]);
+        check_blotted(
+            100,
+            messages(&[(Warn, start), (Info, "else"), (Info, "z")]),
+            &["Warn 0123456", "Info else", "Info z"],
+        );
+        check_blotted(100, messages(&[(Warn, "x 01"), (Info, &SECRET[2..])]), &["Warn x 01", "Info [secret key]"]);
+        check_blotted(100, messages(&[(Warn, start)]), &["Warn 0123456"]);
+    }
+
+    #[test]
+    fn no_beginning_of_a_secret_is_kept_where_there_is_no_room_for_more() {
+        let redactor = crate::redact::redactor([("key", SECRET)]).map(Arc::new).unwrap();
+        let room = 40;
+        let spaced = |text: &str, gap: usize| text.chars().map(String::from).collect::<Vec<_>>().join(&" ".repeat(gap));
+        // What is blotted out takes less room than what was looked through for it: there is room for more than that.
+        let hex = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let blotted = spaced(&hex, 32) + &spaced(SECRET, 3);
+        for cut in 4..=8 {
+            let filler = "y".repeat(room + redactor.longest() - blotted.len() - cut);
+            let kept = Arc::new(Kept::default());
+            let log = Log::new(kept.clone(), room as u64).blotting(Some(redactor.clone()));
+            log.message(Level::Info, &format!("{blotted}{filler}{SECRET}"));
+            log.flush();
+            let shown = format!("Info [secret key][secret key]{filler}");
+            assert_eq!(*kept.0.lock().unwrap(), [shown], "cut after {cut}");
+        }
+    }
+
     #[test]
     fn a_flood_of_short_lines_ends_as_well() {
         let kept = vec!["Info "; LINES_MAX as usize];

@@ -1,5 +1,5 @@
 //! Puts secrets into requests on their way out, where a grant says so, and blots them out of the answers: a server may send
-//! back what it was sent. Elsewhere in a request a placeholder stays what it is; that it was there is a refusal on record.
+//! back what it was sent. What can't be looked through, as it is compressed, is not asked for and not handed on. Elsewhere in a request a placeholder stays what it is; that it was there is a refusal on record.
 //!
 //! A body is rewritten as it is sent, piece by piece, in the encoding of its content type. One that the guest has announced the
 //! length of is first put together, up to a bound, so that its new length can be announced.
@@ -11,7 +11,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use downbeat_workflow::permission::{self, Carried, Place, Use};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
@@ -41,7 +44,11 @@ struct ToBeWhole;
 
 /// Of a request: what is to be blotted out of its answer.
 #[derive(Clone)]
-struct ToBlotOut(Arc<Replacer>);
+pub(super) struct ToBlotOut {
+    replacer: Arc<Replacer>,
+    /// Whether the step has secrets that servers are sent, and not itself: it could ask for an answer in which they are not found.
+    are_kept_from_it: bool,
+}
 
 /// The request as it is sent. It is granted itself.
 pub(super) fn put_in(
@@ -56,7 +63,11 @@ pub(super) fn put_in(
     let secrets = std::mem::take(&mut reach.secrets);
     let done = put_all(reach, &secrets, &mut request, to);
     if let Some(redactor) = &secrets.redactor {
-        request.extensions_mut().insert(ToBlotOut(redactor.clone()));
+        let are_kept_from_it = reach.grants.secrets.iter().any(|grant| grant.host.is_some());
+        if let (true, Some(codings)) = (are_kept_from_it, request.headers_mut().get_mut(ACCEPT_ENCODING)) {
+            *codings = HeaderValue::from_static("identity");
+        }
+        request.extensions_mut().insert(ToBlotOut { replacer: redactor.clone(), are_kept_from_it });
     }
     reach.secrets = secrets;
     done.map(|()| request)
@@ -98,7 +109,7 @@ fn put_all(
     }
     let body =
         std::mem::replace(request.body_mut(), Full::<Bytes>::default().map_err(|never| match never {}).boxed_unsync());
-    *request.body_mut() = Rewritten::new(body, Arc::new(replacer)).boxed_unsync();
+    *request.body_mut() = Rewritten::new(body, Arc::new(replacer), false).boxed_unsync();
     Ok(())
 }
 
@@ -205,23 +216,45 @@ pub(super) async fn whole(request: http::Request<WasiBody>) -> Result<http::Requ
 }
 
 /// What takes secrets out of the answer to a request; to be asked before it is sent.
-pub(super) fn blotting(request: &http::Request<WasiBody>) -> Option<Arc<Replacer>> {
-    request.extensions().get::<ToBlotOut>().map(|to_blot_out| to_blot_out.0.clone())
+pub(super) fn blotting(request: &http::Request<WasiBody>) -> Option<ToBlotOut> {
+    request.extensions().get::<ToBlotOut>().cloned()
 }
 
 /// The answer as the guest may see it.
-pub(super) fn blotted(response: http::Response<WasiBody>, replacer: Option<Arc<Replacer>>) -> http::Response<WasiBody> {
-    let Some(replacer) = replacer else { return response };
+pub(super) fn blotted(
+    response: http::Response<WasiBody>,
+    blotting: Option<ToBlotOut>,
+) -> Result<http::Response<WasiBody>, Error> {
+    let Some(ToBlotOut { replacer, are_kept_from_it }) = blotting else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
     blot_headers(&mut parts.headers, &replacer);
     if body.is_end_stream() {
-        return http::Response::from_parts(parts, body);
+        return Ok(http::Response::from_parts(parts, body));
+    }
+    if are_kept_from_it {
+        if let Some(coding) = other_than(&parts.headers, CONTENT_ENCODING, "identity") {
+            return Err(Error::HttpResponseContentCoding(Some(coding)));
+        }
+        if let Some(coding) = other_than(&parts.headers, TRANSFER_ENCODING, "chunked") {
+            return Err(Error::HttpResponseTransferCoding(Some(coding)));
+        }
     }
     parts.headers.remove(CONTENT_LENGTH);
-    http::Response::from_parts(parts, Rewritten::new(body, replacer).boxed_unsync())
+    Ok(http::Response::from_parts(parts, Rewritten::new(body, replacer, true).boxed_unsync()))
+}
+
+/// What stands in a header beside the one word that is expected.
+fn other_than(headers: &HeaderMap, name: HeaderName, expected: &str) -> Option<String> {
+    let values = headers.get_all(name).into_iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    values.map(|value| value.trim().to_ascii_lowercase()).find(|value| !value.is_empty() && value != expected)
 }
 
 fn blot_headers(headers: &mut HeaderMap, replacer: &Replacer) {
+    // A header of that name is left out: there is no name for it.
+    let is_one = |name: &&HeaderName| replacer.finds(name.as_str().as_bytes());
+    for name in headers.keys().filter(is_one).cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
     for value in headers.values_mut() {
         if let Cow::Owned(done) = replacer.bytes(value.as_bytes()) {
             *value = HeaderValue::from_bytes(&done).unwrap_or(HeaderValue::from_static("[secret]"));
@@ -235,13 +268,15 @@ struct Rewritten {
     replacer: Arc<Replacer>,
     pieces: Pieces,
     trailers: Option<HeaderMap>,
+    /// Whether trailers are replaced in as well. In a request they are headers, and what may be in a body may not be in them.
+    with_trailers: bool,
     is_over: bool,
 }
 
 impl Rewritten {
-    fn new(body: WasiBody, replacer: Arc<Replacer>) -> Rewritten {
+    fn new(body: WasiBody, replacer: Arc<Replacer>, with_trailers: bool) -> Rewritten {
         let pieces = Pieces::new(Some(replacer.clone()));
-        Rewritten { body, replacer, pieces, trailers: None, is_over: false }
+        Rewritten { body, replacer, pieces, trailers: None, with_trailers, is_over: false }
     }
 
     /// What was held back, if there is any.
@@ -278,7 +313,9 @@ impl Body for Rewritten {
                 Err(frame) => {
                     this.is_over = true;
                     this.trailers = frame.into_trailers().ok().map(|mut trailers| {
-                        blot_headers(&mut trailers, &this.replacer);
+                        if this.with_trailers {
+                            blot_headers(&mut trailers, &this.replacer);
+                        }
                         trailers
                     });
                     if let Some(rest) = this.rest() {
@@ -429,16 +466,73 @@ mod tests {
         assert_eq!(parts.headers["x"], VALUE);
     }
 
+    fn to_blot_out(value: &str, are_kept_from_it: bool) -> Option<ToBlotOut> {
+        redactor([("key", value)]).map(|replacer| ToBlotOut { replacer: Arc::new(replacer), are_kept_from_it })
+    }
+
     #[tokio::test]
     async fn what_a_server_sends_back_is_blotted_out() {
-        let replacer = redactor([("key", VALUE)]).map(Arc::new);
         let (start, end) = VALUE.split_at(5);
         let pieces = [format!("you said {start}"), format!("{end}!")].map(Bytes::from).to_vec();
         let response = http::Response::builder().header("x-echo", VALUE).header("content-length", "21");
         let response = response.body(Pieced(pieces.into_iter()).boxed_unsync()).unwrap();
-        let response = blotted(response, replacer);
+        let response = blotted(response, to_blot_out(VALUE, true)).unwrap();
         assert_eq!(response.headers()["x-echo"], "[secret key]");
         assert!(response.headers().get(CONTENT_LENGTH).is_none());
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "you said [secret key]!");
+        // As the name of a header.
+        let response = http::Response::builder().header("x-token-0123", "1").header("x-other", "2");
+        let response = response.body(Pieced(Vec::new().into_iter()).boxed_unsync()).unwrap();
+        let response = blotted(response, to_blot_out("token-0123", false)).unwrap();
+        assert_eq!(response.headers().keys().collect::<Vec<_>>(), ["x-other"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_looked_through_is_not_handed_on() {
+        let answer = |name: &str, coding: &str| {
+            let body = Pieced(vec![Bytes::from("\u{1f}\u{8b}")].into_iter()).boxed_unsync();
+            http::Response::builder().header(name, coding).body(body).unwrap()
+        };
+        for (name, coding, is_handed_on) in [
+            ("content-encoding", "identity", true),
+            ("content-encoding", "", true),
+            ("content-encoding", "GZIP", false),
+            ("content-encoding", "identity, br", false),
+            ("transfer-encoding", "chunked", true),
+            ("transfer-encoding", "gzip, chunked", false),
+        ] {
+            assert_eq!(
+                blotted(answer(name, coding), to_blot_out(VALUE, true)).is_ok(),
+                is_handed_on,
+                "{name}: {coding}"
+            );
+            assert!(blotted(answer(name, coding), to_blot_out(VALUE, false)).is_ok(), "the component has it anyway");
+        }
+        // Without a body there is nothing in it.
+        let empty = http::Response::builder().header("content-encoding", "gzip");
+        let empty = empty.body(Full::<Bytes>::default().map_err(|never| match never {}).boxed_unsync()).unwrap();
+        assert!(blotted(empty, to_blot_out(VALUE, true)).is_ok());
+        let granted = grant(|grant| grant.header = Some("authorization".into()));
+        let headers = [("accept-encoding", "gzip, br")];
+        let (parts, ..) = sent(granted, HOME, "https://api.example.org/", &headers, "").await;
+        assert_eq!(parts.headers["accept-encoding"], "identity");
+    }
+
+    #[tokio::test]
+    async fn a_trailer_of_a_request_is_no_body() {
+        struct Trailing(bool);
+        impl Body for Trailing {
+            type Data = Bytes;
+            type Error = Error;
+
+            fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+                let trailers = [(HeaderName::from_static("x-key"), HeaderValue::from_static(PLACEHOLDER))];
+                let is_first = std::mem::replace(&mut self.0, false);
+                Poll::Ready(is_first.then(|| Ok(Frame::trailers(trailers.into_iter().collect()))))
+            }
+        }
+        let pairs = [(Zeroizing::new(PLACEHOLDER.as_bytes().to_vec()), Arc::from(VALUE))];
+        let body = Rewritten::new(Trailing(true).boxed_unsync(), Arc::new(Replacer::new(pairs).unwrap()), false);
+        assert_eq!(body.collect().await.unwrap().trailers().unwrap()["x-key"], PLACEHOLDER);
     }
 }
