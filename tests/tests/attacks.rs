@@ -153,6 +153,30 @@ const ROWS: &[(&str, &[Row])] = &[
                 "what_a_program_writes_to_the_workspace_is_not_looked_through_and_lies_nowhere_else",
             ),
             (
+                "a program of another step looks for it in the memory, the variables and the files of the program that has it",
+                "refused by the kernel",
+                "tests/tests/secrets.rs",
+                "a_program_of_another_step_does_not_find_it_in_the_memory_or_the_variables_of_others",
+            ),
+            (
+                "an answer in which it can't be looked for: compressed, or coded on the way",
+                "not asked for, and not handed on to a component from which secrets are kept",
+                "engine/sandbox/src/host/secrets.rs",
+                "an_answer_that_cannot_be_looked_through_is_not_handed_on",
+            ),
+            (
+                "stands in the trailers of a request of which the body is granted",
+                "a placeholder is sent",
+                "engine/sandbox/src/host/secrets.rs",
+                "a_trailer_of_a_request_is_no_body",
+            ),
+            (
+                "a log that has no room left where it begins",
+                "no beginning of it is kept",
+                "engine/sandbox/src/host/log.rs",
+                "no_beginning_of_a_secret_is_kept_where_there_is_no_room_for_more",
+            ),
+            (
                 "is looked for in the journal, the log, blobs, an exported run, and all that commands print of it",
                 "it is in none",
                 "tests/tests/secrets.rs",

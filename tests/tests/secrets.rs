@@ -207,6 +207,7 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>) -> std::io::Result<
             let base64 = base64(&format!("{} {echo} and so on", "x".repeat(50)));
             text = base64.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line) + "\n").collect();
         }
+        "/gzip" => head.push_str("content-encoding: gzip\r\n"),
         "/redirect" => {
             // The one value that is sent there.
             let escaped = "t0p%2Fs3cret%2B%22value%22";
@@ -317,8 +318,11 @@ fn a_value_goes_where_it_is_granted_and_nowhere_else() {
         tells_nothing(request.as_bytes(), "what the other server was sent");
     }
     let sent = server.asked().iter().filter(|request| request.contains(SECRET)).count();
-    let meant =
-        rows.iter().filter(|row| row[2] != "has" && row[1].contains("request") && row[3].contains("[secret")).count();
+    // Twice the answer has nothing of it to be blotted out.
+    let meant = 2 + rows
+        .iter()
+        .filter(|row| row[2] != "has" && row[1].contains("request") && row[3].contains("[secret"))
+        .count();
     assert_eq!(sent, meant, "the granted server was sent the value, and only where it was to be");
     assert!(server.asked().iter().all(|request| !request.contains("second-line")));
     let mut kept = Vec::new();
@@ -351,6 +355,49 @@ fn what_a_program_writes_to_the_workspace_is_not_looked_through_and_lies_nowhere
     });
     assert_eq!((lies, others), (1, Vec::new()));
     assert_eq!(end(&events, "b")["output"]["saw"], "[secret key]", "another step reads it, and can't tell it");
+}
+
+/// What a program of CI did to others in the incident of CVE-2025-30066.
+#[test]
+fn a_program_of_another_step_does_not_find_it_in_the_memory_or_the_variables_of_others() {
+    let bench = bench();
+    let steps = r#"
+[steps.has]
+use = "rogue"
+grant = { process = ["sh"], workspace = true, secrets = [{ name = "key", env = "TOKEN" }] }
+timeout = "60s"
+[steps.has.with]
+do = "process"
+program = "sh"
+path = "/workspace"
+args = ["-c", 'echo $$ > pid; mv pid up; until [ -e done ]; do sleep 0.01; done; printf %s "$TOKEN" | wc -c']
+
+[steps.looks]
+use = "rogue"
+grant = { process = ["sh"], workspace = true }
+timeout = "60s"
+[steps.looks.with]
+do = "process"
+program = "sh"
+path = "/workspace"
+args = ["-c", '''
+until [ -e up ]; do sleep 0.01; done
+other=$(cat up)
+cat /proc/$other/cmdline > /dev/null && echo is there
+for file in environ mem maps; do
+  cat /proc/$other/$file > /dev/null 2> why && echo "has $file"
+  grep -o 'ermission denied' why
+done
+readlink /proc/$other/fd/0 > /dev/null 2>&1 && echo has files
+echo found $(cat /proc/[0-9]*/environ 2> /dev/null | tr '\0' '\n' | grep -c ^TOKEN=)
+touch done
+''']
+"#;
+    let events = play(&bench, steps);
+    let stdout = |step: &str| end(&events, step)["output"]["saw"]["stdout"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(stdout("has").trim(), SECRET.len().to_string(), "{}", end(&events, "has"));
+    let denied = "ermission denied\n".repeat(3);
+    assert_eq!(stdout("looks"), format!("is there\n{denied}found 0\n"), "{}", end(&events, "looks"));
 }
 
 #[test]
