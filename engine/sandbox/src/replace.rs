@@ -21,6 +21,10 @@ const GAP_MAX: usize = 32;
 /// and whoever follows a log waits for it; what is let go is shorter, and is no secret.
 const HELD_MIN: usize = 4;
 
+/// Bytes that are held back from which on they are not looked at again for each byte that comes: a program that writes a long secret byte by
+/// byte would keep a thread busy. Half a KiB more is waited for then, or an eighth of what is held.
+const LOOKED_AT_MIN: usize = 4 << 10;
+
 /// Knows what to replace by what.
 pub(crate) struct Replacer {
     automaton: AhoCorasick,
@@ -235,12 +239,14 @@ pub(crate) struct Pieces {
     held: Zeroizing<Vec<u8>>,
     /// How much of what is held was handed on all the same: a short beginning, with the end of its line.
     told: usize,
+    /// How much of what is held was looked at.
+    looked_at: usize,
 }
 
 impl Pieces {
     /// Without a replacer, they go through as they are.
     pub(crate) fn new(replacer: Option<Arc<Replacer>>) -> Pieces {
-        Pieces { replacer, held: Zeroizing::default(), told: 0 }
+        Pieces { replacer, held: Zeroizing::default(), told: 0, looked_at: 0 }
     }
 
     /// Hands on what is certain by now, in one or several pieces.
@@ -252,15 +258,20 @@ impl Pieces {
             self.told = told;
         } else {
             self.held.extend_from_slice(bytes);
+            if self.looked_at >= LOOKED_AT_MIN && self.held.len() - self.looked_at < self.looked_at / 8 {
+                return;
+            }
             let (kept, told) = pass(replacer, &self.held, self.told, false, &mut out);
             self.held.drain(..kept);
             self.told = told;
         }
+        self.looked_at = self.held.len();
     }
 
     /// Hands on what was held back: there is no more.
     pub(crate) fn finish(&mut self, mut out: impl FnMut(&[u8])) {
-        let (held, told) = (std::mem::take(&mut self.held), std::mem::take(&mut self.told));
+        let (held, told) = (std::mem::take(&mut self.held), self.told);
+        (self.told, self.looked_at) = (0, 0);
         if let Some(replacer) = &self.replacer {
             pass(replacer, &held, told, true, &mut out);
         }
@@ -268,7 +279,7 @@ impl Pieces {
 
     /// Forgets what was held back: what would have told what it is was cut off.
     pub(crate) fn cut(&mut self) {
-        (self.held, self.told) = (Zeroizing::default(), 0);
+        (self.held, self.told, self.looked_at) = (Zeroizing::default(), 0, 0);
     }
 
     /// Whether something is held back that was not handed on.
@@ -289,8 +300,12 @@ fn pass(replacer: &Replacer, bytes: &[u8], told: usize, is_last: bool, out: &mut
     let mut places = Places::new(bytes, replacer.folds);
     // What was handed on of the bytes, and looked at of the folded.
     let (mut from, mut at) = (told, 0);
+    // The first beginning stays the first one until it is looked past.
+    let mut open = if is_last { folded.len() } else { replacer.open_end(&folded) };
     loop {
-        let open = if is_last { folded.len() } else { at + replacer.open_end(&folded[at..]) };
+        if open < at {
+            open = at + replacer.open_end(&folded[at..]);
+        }
         match replacer.automaton.find(Input::new(&*folded).range(at..)) {
             // Nothing that begins before it can be longer, and it is whole.
             Some(found) if found.start() < open => {
@@ -312,18 +327,18 @@ fn pass(replacer: &Replacer, bytes: &[u8], told: usize, is_last: bool, out: &mut
     }
 }
 
-/// How far a beginning is handed on although it may be one: to behind the last line end before its [`HELD_MIN`] first bytes are
-/// together.
+/// How far a beginning is handed on although it may be one: to behind the last line end, as long as less than [`HELD_MIN`] bytes of it are
+/// there.
 fn let_go(bytes: &[u8], begun: usize) -> usize {
-    let (mut certain, mut held) = (begun, 0);
+    let (mut certain, mut letters) = (begun, 0);
     for (at, byte) in bytes.iter().enumerate().skip(begun) {
         match byte {
             b'\n' => certain = at + 1,
             byte if byte.is_ascii_whitespace() => (),
-            _ => held += 1,
+            _ => letters += 1,
         }
-        if held == HELD_MIN {
-            break;
+        if letters == HELD_MIN {
+            return begun;
         }
     }
     certain
@@ -429,6 +444,61 @@ mod tests {
         let replacer = folding(&[(&wide, "[s]")]);
         assert_eq!(replacer.text(&format!("a {wide}.")), "a [s].");
         assert_eq!(pushed(&replacer, &["a ", &wide[..20], &wide[20..], "."]).1, "a [s].");
+    }
+
+    /// Numbers that look random: a linear congruence (D. Knuth's constants for MMIX), of which the upper bits are.
+    fn dice(state: &mut u64, below: usize) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize % below
+    }
+
+    #[test]
+    fn of_any_text_in_any_pieces_no_more_is_told_than_of_the_whole() {
+        let wide = " ".repeat(GAP_MAX + 1);
+        let parts = ["s", "sec", "ret/1", "secret/1", "ecs", "r", "\n", " ", "\n    ", "x", "/1", "ret", &wide];
+        let replacer = folding(&[("secret/1", "[s]"), ("retsec", "[r]"), ("cret", "[c]"), ("retsecs/1", "[l]")]);
+        let state = &mut 1;
+        for _ in 0..5_000 {
+            let text: String = (0..1 + dice(state, 12)).map(|_| parts[dice(state, parts.len())]).collect();
+            let whole = replacer.text(&text).into_owned();
+            // Nothing is let go but with the end of a line.
+            let (mut pieces, mut from) = (Vec::new(), 0);
+            for (cut, _) in text.char_indices() {
+                if dice(state, 3) == 0 {
+                    pieces.push(&text[from..cut]);
+                    from = cut;
+                }
+            }
+            pieces.push(&text[from..]);
+            let (before, all) = pushed(&replacer, &pieces);
+            assert!(all == whole || text.contains('\n'), "{pieces:?}: {all:?} and not {whole:?}");
+            assert!(all.starts_with(&before) && !replacer.finds(all.as_bytes()), "{pieces:?}: {all:?}");
+            // Letter by letter, no text goes through.
+            let anywhere: Vec<String> = text.chars().map(String::from).collect();
+            let anywhere: Vec<&str> = anywhere.iter().map(String::as_str).collect();
+            let all = pushed(&replacer, &anywhere).1;
+            assert!(!replacer.finds(all.as_bytes()), "{text:?}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_in_small_pieces_is_not_looked_at_again_for_each() {
+        let long: String = (0..20_000_u32).map(|n| char::from(b'a' + (n * n % 23) as u8)).collect();
+        let replacer = folding(&[(&long, "[s]"), ("short-one", "[o]")]);
+        let spaced = long.bytes().flat_map(|byte| [byte, b' ']).collect::<Vec<_>>();
+        let (mut stream, mut told) = (Pieces::new(Some(replacer.clone())), Vec::new());
+        let mut looks = 0;
+        for byte in spaced.chunks(1) {
+            let before = stream.looked_at;
+            stream.push(byte, |bytes| told.extend_from_slice(bytes));
+            looks += usize::from(stream.looked_at != before);
+        }
+        stream.finish(|bytes| told.extend_from_slice(bytes));
+        assert_eq!(String::from_utf8(told).unwrap().trim(), "[s]");
+        assert!(looks < LOOKED_AT_MIN + 100, "{looks}");
+        // Many short ones in one piece, where a long one may have begun behind each.
+        let many = "short-one ".repeat(2_000);
+        assert_eq!(pushed(&replacer, &[&many]).1, "[o] ".repeat(2_000));
     }
 
     #[test]
