@@ -336,6 +336,12 @@ const ROWS: &[(&str, &[Row])] = &[
                 "a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_everything",
             ),
             (
+                "a component whose path leads through a trusted folder and out of it again, or by a link in it",
+                "it counts as being where it is: refused",
+                "tests/tests/keys.rs",
+                "a_component_counts_as_being_where_it_is_and_not_where_its_path_leads_through",
+            ),
+            (
                 "a run that was begun before the policy forbade what it does",
                 "held against the policy of today when it is taken up again",
                 "tests/tests/keys.rs",

@@ -436,3 +436,26 @@ fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
     std::fs::remove_file(bench.path().join("db/crates/serde/RUSTSEC-2026-0007.md")).unwrap();
     check(&judge("db"), 3, &["fetch.wasm: its list of crates is damaged: it is not what zlib writes"]);
 }
+
+#[test]
+fn a_component_counts_as_being_where_it_is_and_not_where_its_path_leads_through() {
+    let bench = fetching();
+    let trusted = bench.path().canonicalize().unwrap().join("trusted");
+    std::fs::create_dir(&trusted).unwrap();
+    let policy = bench.write("policy.toml", &format!("[rules.ours]\nsources = [\"{}/*\"]\n", trusted.display()));
+    let policy = policy.to_str().unwrap();
+    std::os::unix::fs::symlink(bench.path().join("flow/fetch.wasm"), trusted.join("link.wasm")).unwrap();
+    std::fs::copy(bench.path().join("flow/fetch.wasm"), trusted.join("fetch.wasm")).unwrap();
+    let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
+    for (path, code) in [
+        ("fetch.wasm", 8),
+        ("../trusted/../flow/fetch.wasm", 8),
+        ("../trusted/link.wasm", 8),
+        ("../trusted/fetch.wasm", 0),
+        ("../flow/../trusted/fetch.wasm", 0),
+    ] {
+        bench.write("flow/fetch.toml", &text.replace("fetch = \"fetch.wasm\"", &format!("fetch = \"{path}\"")));
+        let says: &[&str] = if code == 0 { &[] } else { &["is no source that is allowed: rule `ours`"] };
+        check(&bench.run(&["check", "flow/fetch.toml", "--policy", policy]), code, says);
+    }
+}

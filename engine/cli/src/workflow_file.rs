@@ -446,7 +446,6 @@ pub(crate) fn pin(path: &Path, sandbox: &Sandbox) -> Result<(Loaded, Pinned), St
     }
     let wasm = component_path(path).map_err(|error| with_one_hint(&error))?;
     let plugin = load_component(&wasm, sandbox).map_err(|error| error.to_string())?;
-    let wasm = std::path::absolute(&wasm).map_err(|error| error.to_string())?;
     let mut pinned = Pinned::of(plugin.component(), plugin.imports());
     pinned.signers = signature::of(&wasm, &pinned.digest);
     Ok((Loaded { component: plugin.component().clone(), path: wasm.display().to_string() }, pinned))
@@ -458,12 +457,14 @@ fn with_one_hint(error: &str) -> String {
     error.split("\n  hint: ").take(2).map(in_one_line).collect::<Vec<_>>().join("\n")
 }
 
-/// The `.wasm` that a path stands for; a source folder is built if it changed.
+/// The `.wasm` that a path stands for; a source folder is built if it changed. Where it really is, through no link and without
+/// `..`: policies say which places are trusted.
 pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
-    if !path.is_dir() {
-        return Ok(path.to_path_buf());
-    }
-    build(path).map(|built| built.component).map_err(|error| error.to_string())
+    let component = match path.is_dir() {
+        true => build(path).map_err(|error| error.to_string())?.component,
+        false => path.to_path_buf(),
+    };
+    component.canonicalize().map_err(|error| format!("{}: {error}", component.display()))
 }
 
 /// Builds a source folder and tells what its tools say, under the plugin's name.
