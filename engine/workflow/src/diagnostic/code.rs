@@ -123,6 +123,7 @@ pub const CODES: &[Code] = codes! {
     "unknown-type"
     "unknown-var"
     "unknown-when-busy"
+    "untold-variable"
     "unused"
     "unwanted-grant"
     "useless-allow"

@@ -312,6 +312,7 @@ fn steps(all: &Entries<StepSpec>, around: Option<&Around>, is_own: bool, out: &m
         }
         for spec in std::iter::once(step).chain(step.undo.as_ref().map(|undo| &undo.1)) {
             broad(&spec.grant, out);
+            untold(&spec.grant, out);
             if let Some(with) = &spec.with {
                 secrets(None, with, out);
             }
@@ -372,6 +373,26 @@ fn broad(grant: &GrantSpec, out: &mut Collector) {
                 format!("`{name}` runs any program, as somebody else: no other name in `process` means anything");
             let found = Diagnostic::warning("broad-grant", program.span(), message).label("grants everything");
             out.push(found.hint("run the engine as the user who may do it, and grant the program itself"));
+        }
+    }
+}
+
+/// A program may read what a variable names, and is not told it: it looks elsewhere, where it may not.
+fn untold(grant: &GrantSpec, out: &mut Collector) {
+    let of_step = grant.env.iter().flat_map(|list| list.get_ref());
+    for granted in grant.process.iter().flat_map(|programs| programs.get_ref()) {
+        let own = granted.env.as_ref().map(|list| list.get_ref());
+        let told = |variable: &str| match own {
+            Some(own) => own.iter().any(|name| name.get_ref() == variable),
+            None => of_step.clone().any(|name| name.get_ref() == variable),
+        };
+        for path in granted.read.iter().flat_map(|list| list.get_ref()) {
+            let first = path.get_ref().split('/').next().unwrap_or_default();
+            let Some(variable) = first.strip_prefix('$').filter(|variable| !told(variable)) else { continue };
+            let program = granted.program.get_ref();
+            let message = format!("`{program}` may read `{}`, and is not told `{variable}`", path.get_ref());
+            let found = Diagnostic::warning("untold-variable", path.span(), message).label("where, for the program?");
+            out.push(found.hint(format!("grant the variable as well: `env = [\"{variable}\"]`")));
         }
     }
 }
