@@ -37,10 +37,10 @@ use tokio::sync::{oneshot, watch};
 use crate::bindings::downbeat::step::process as wit;
 use crate::directory::{Barred, Directory};
 use crate::host::log::{Lines, Log};
-use crate::native::complaint::{Complaint, complaints};
+use crate::native::complaint::{Complaint, complaints, words};
 use crate::native::pids::Group;
 use crate::native::session::{self, Census, FIRST_LOOK, LOOK};
-use crate::native::{self, Confinement, System};
+use crate::native::{self, Confinement, System, landlock};
 use crate::reach::{Reach, WORKSPACE};
 use crate::replace::{Pieces, Replacer};
 use crate::store::State;
@@ -126,13 +126,10 @@ impl wit::Host for State {
         };
         let completed = wit::Completed { exit, stdout, stderr, stdout_dropped, stderr_dropped, elapsed_ms: elapsed };
         if ended.cut.is_none() && ended.left > 0 {
-            let program = text::visible(&ready.program, false);
-            let message = format!(
-                "{} of the processes that `{program}` started were still there when it had ended, and were killed; \
-                 `daemons = true` beside the program in its grant lets them live",
-                ended.left
-            );
-            self.log.line(Level::Warn, &message);
+            let mut enough = Grants::clone(&self.reach.grants);
+            enough.process[ready.grant].daemons = true;
+            let wanted = format!("{}: to live on, for {} of the processes that it started", ready.program, ended.left);
+            self.reach.refused_later.refuse("process", &wanted, &enough);
         }
         match ended.cut {
             Some(Cut::TimedOut) => Err(Fault::TimedOut(completed)),
@@ -316,30 +313,39 @@ fn has_required(program: &str, required: &[Protection], missing: &[Protection]) 
 /// Records what a program that failed was most likely refused: what it says that it could not reach, if the engine could
 /// and the grants do not cover it.
 fn suspect(reach: &mut Reach, grant: usize, said: &str) {
+    let read: Vec<PathBuf> =
+        reach.grants.process[grant].read.iter().filter_map(|text| named_path(reach, text)).collect();
+    let covers = |path: &Path| reach.covers(path) || read.iter().any(|granted| path.starts_with(granted));
     for complaint in complaints(said) {
         let mut enough = Grants::clone(&reach.grants);
         let granted = &mut enough.process[grant];
-        let wanted = match complaint {
-            Complaint::Network if granted.network => continue,
-            Complaint::Network => {
+        let program = granted.program.clone();
+        let path = match complaint {
+            Complaint::Path(path) => Some(path.to_owned()),
+            // Another program that it started is told by its name.
+            Complaint::Unnamed(line) => words(line).filter_map(find_program).find(|path| !landlock::is_of_system(path)),
+            Complaint::Network => None,
+        };
+        let wanted = match path {
+            // Of files most programs tell the paths, so that it is most likely this.
+            None if granted.network => continue,
+            None => {
                 granted.network = true;
-                format!("{}: the network", granted.program)
+                format!("{program}: the network")
             }
-            Complaint::Path(path) if path.exists() => {
-                let reads = rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok();
-                if !reads || reach.covers(path) {
+            Some(path) if path.exists() => {
+                let reads = rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_ok();
+                if !reads || covers(&path) {
                     continue;
                 }
-                granted.read.push(reach.guest_path(path).display().to_string());
-                format!("{}: {}", granted.program, path.display())
+                granted.read.push(reach.guest_path(&path).display().to_string());
+                format!("{program}: {}", path.display())
             }
             // What could not be made there.
-            Complaint::Path(path) => {
-                let Some(parent) = path.parent().filter(|parent| parent.is_dir() && !reach.covers(parent)) else {
-                    continue;
-                };
+            Some(path) => {
+                let Some(parent) = path.parent().filter(|parent| parent.is_dir() && !covers(parent)) else { continue };
                 enough.files.push(FileGrant { path: reach.guest_path(parent).display().to_string(), write: true });
-                format!("{}: {}", enough.process[grant].program, path.display())
+                format!("{program}: {}", path.display())
             }
         };
         reach.refused_later.refuse("process", &wanted, &enough);
@@ -412,7 +418,10 @@ fn working_directory(reach: &mut Reach, wanted: Option<&str>, scratch: &Path) ->
         }
         _ => {}
     }
-    if Path::new(wanted).starts_with(WORKSPACE) {
+    // Of a step that has no folders, a relative one is most likely meant of the workspace.
+    let is_relative = Path::new(wanted).is_relative() && !has_parent(Path::new(wanted));
+    let is_of_workspace = is_relative && !reach.grants.workspace && reach.grants.files.is_empty();
+    if is_of_workspace || Path::new(wanted).starts_with(WORKSPACE) {
         return Err(Fault::Refused(reach.refuse_switch("workspace", wanted).into()));
     }
     let grant = format!("files = [{{ path = {}, write = true }}]", text::toml_string(wanted));
@@ -911,6 +920,21 @@ mod tests {
         assert_eq!(find_program("/bin/tool"), Some(PathBuf::from("/bin/tool")));
         for relative in ["./sh", "bin/sh", "../bin/sh", "no-such-program-anywhere"] {
             assert_eq!(find_program(relative), None, "{relative}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_the_run_is_missed_with_the_grant_of_the_workspace() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Arc::from(root.path());
+        let mut reach = Reach::new(Arc::new(Grants::default()), place, root.path().join("space"), Arc::default());
+        for (wanted, hint) in
+            [("sub", "{ workspace = true }"), ("/workspace", "{ workspace = true }"), ("../x", "files")]
+        {
+            let Err(Fault::Refused(refusal)) = working_directory(&mut reach, Some(wanted), root.path()) else {
+                panic!("it would run in {wanted}");
+            };
+            assert!(refusal.hint.contains(hint), "{refusal:?}");
         }
     }
 

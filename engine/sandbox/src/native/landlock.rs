@@ -11,7 +11,7 @@ pub(crate) const FILES: u32 = 1;
 pub(crate) const SCOPES: u32 = 6;
 
 #[cfg(target_os = "linux")]
-pub(crate) use here::{restrict, ruleset, version};
+pub(crate) use here::{is_of_system, restrict, ruleset, version};
 
 #[cfg(target_os = "linux")]
 mod here {
@@ -199,12 +199,22 @@ mod here {
         done(added)
     }
 
+    /// Whether every program may read it.
+    pub(crate) fn is_of_system(path: &std::path::Path) -> bool {
+        SYSTEM.iter().any(|place| path.starts_with(place))
+    }
+
     /// Puts the rules on this process and its children, for good. For the child: allocates nothing.
     pub(crate) fn restrict(ruleset: RawFd) -> io::Result<()> {
         // SAFETY: takes no memory.
         #[allow(unsafe_code)]
         done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) })
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_of_system(_: &std::path::Path) -> bool {
+    true
 }
 
 #[cfg(not(target_os = "linux"))]

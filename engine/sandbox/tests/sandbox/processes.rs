@@ -351,8 +351,9 @@ async fn what_left_the_group_is_killed_with_the_program() {
     let left: Vec<Pid> = numbers.split(' ').map(|number| Pid::from_raw(number.parse().unwrap()).unwrap()).collect();
     assert_eq!(left.len(), 2, "{lines:?}");
     check_gone(&left).await;
-    let told = "2 of the processes that `bash` started were still there when it had ended, and were killed";
-    assert!(lines.iter().any(|line| line.contains(told)), "{lines:?}");
+    let [refusal] = &ended.usage.refusals[..] else { panic!("{:?}", ended.usage.refusals) };
+    assert_eq!(refusal.wanted, "bash: to live on, for 2 of the processes that it started");
+    assert_eq!(refusal.hint, r#"grant = { process = [{ program = "bash", daemons = true }] }"#);
 }
 
 #[tokio::test]
@@ -418,6 +419,10 @@ async fn what_a_program_complains_of_is_on_record_with_the_line_that_grants_it()
         (
             format!("echo 1 > {place}/data/new"),
             r#"grant = { process = ["sh"], files = [{ path = "data", write = true }] }"#,
+        ),
+        (
+            "echo 'server: Permission denied (os error 13)' >&2; false".into(),
+            r#"grant = { process = [{ program = "sh", network = true }] }"#,
         ),
         (
             "bash -c 'echo > /dev/tcp/127.0.0.1/1'".into(),
