@@ -44,6 +44,18 @@ impl Bench {
         assert_eq!(built.code, 0, "{}", built.stderr);
     }
 
+    /// Puts the release workflow into its folder, as `workflows/release`: all but what was built there. It uses the plugins
+    /// of the repository.
+    pub fn copy_release(&self) {
+        const RELEASE: &str = "workflows/release";
+        copy(&repository().join(RELEASE), &self.path().join(RELEASE));
+        for name in ["release.toml", "deploy.toml"] {
+            let file = format!("{RELEASE}/{name}");
+            let text = std::fs::read_to_string(self.path().join(&file)).expect("it was copied");
+            self.write(&file, &text.replace("\"../../plugins", &format!("\"{}/plugins", repository().display())));
+        }
+    }
+
     /// Its folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -118,6 +130,20 @@ impl Bench {
         let text = text.replace(&self.path().display().to_string(), "<bench>");
         let text = text.replace(&repository().display().to_string(), "<repo>");
         redact(&text)
+    }
+}
+
+/// Copies a folder, without what was built in it and what locks its plugins.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder can be made");
+    let left_out = |name: &std::ffi::OsStr| name == "target" || name == "downbeat.lock";
+    let entries = std::fs::read_dir(from).expect("it is there").flatten();
+    for entry in entries.filter(|entry| !left_out(&entry.file_name())) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => _ = std::fs::copy(&from, &to).expect("a file can be copied"),
+        }
     }
 }
 

@@ -4,9 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
 
-use downbeat_tests::{Bench, page, repository};
+use downbeat_tests::{Bench, page};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -107,12 +106,7 @@ fn a_commit_with_unsafe_code_is_rejected_by_the_scan() {
 fn the_tour_in_the_documents_is_what_happens() {
     const RELEASE: &str = "workflows/release";
     let bench = bench();
-    copy(&repository().join(RELEASE), &bench.path().join(RELEASE));
-    for name in ["release.toml", "deploy.toml"] {
-        let file = format!("{RELEASE}/{name}");
-        let text = std::fs::read_to_string(bench.path().join(&file)).unwrap();
-        bench.write(&file, &text.replace("\"../../plugins", &format!("\"{}/plugins", repository().display())));
-    }
+    bench.copy_release();
     let mut talks = vec![
         bench.show(&["check", RELEASE]),
         bench.show(&["plan", RELEASE, "--input", "commit=slow"]).shortened(40, 14),
@@ -173,15 +167,3 @@ const MEASURED: &str = "median|^time |approved by";
 
 /// The same, which of the steps side by side ended first, and how long all took.
 const BY_THE_CLOCK: &str = "median|^ *<duration> |most of it";
-
-/// Copies a folder, without what was built in it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten().filter(|entry| entry.file_name() != "target") {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match from.is_dir() {
-            true => copy(&from, &to),
-            false => _ = std::fs::copy(&from, &to).unwrap(),
-        }
-    }
-}

@@ -17,6 +17,8 @@ export GIT_AUTHOR_NAME='Shop' GIT_AUTHOR_EMAIL='team@shop.example' GIT_AUTHOR_DA
 export GIT_COMMITTER_NAME='Shop' GIT_COMMITTER_EMAIL='team@shop.example' GIT_COMMITTER_DATE='2026-01-05T09:00:00Z'
 
 if [ ! -d "$target" ]; then
+    # One that may not be read would be taken for an empty one.
+    ls "$source/app" "$source/changes" > /dev/null
     unfinished=$target.$$
     trap 'rm -rf "$unfinished"' EXIT
     rm -rf "$unfinished"
