@@ -195,6 +195,18 @@ const ROWS: &[(&str, &[Row])] = &[
                 "white_space_without_end_is_not_held_back",
             ),
             (
+                "a program writes a long secret byte by byte, so that the engine looks at all that it holds back for each of them",
+                "what is held back is looked at again for every eighth that comes to it",
+                "engine/sandbox/src/replace.rs",
+                "a_long_text_in_small_pieces_is_not_looked_at_again_for_each",
+            ),
+            (
+                "any text in any pieces, with parts of secrets and white space in it",
+                "none is told",
+                "engine/sandbox/src/replace.rs",
+                "of_any_text_in_any_pieces_no_more_is_told_than_of_the_whole",
+            ),
+            (
                 "the command that a secret is read from fails and prints it",
                 "its status is told, and nothing of what it wrote",
                 "engine/sandbox/src/secrets.rs",
