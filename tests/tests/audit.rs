@@ -133,6 +133,78 @@ grant = { process = ["echo"] }
 "#;
 
 #[test]
+fn who_signed_the_component_and_which_rule_allowed_it_stand_beside_each_use() {
+    let bench = bench();
+    bench.build("plugins/process");
+    let built = bench.run(&["plugin", "build", "{repo}/plugins/process"]).stdout;
+    fs::create_dir_all(bench.path().join("flow")).unwrap();
+    fs::copy(built.trim(), bench.path().join("flow/process.wasm")).unwrap();
+    bench.write(
+        "flow/say.toml",
+        "name = \"say\"\nplugins.process = \"process.wasm\"\n[steps.say]\nuse = \"process\"\nwith = { program = \"echo\" }\ngrant = { process = [\"echo\"] }\n",
+    );
+    let run = |more: &[&str]| {
+        let answer = bench.run(&[&["run", "flow/say.toml"], more].concat());
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+    };
+    let show = || {
+        let said = bench.run(&["audit", "show", "--run", "last", "--json", "--capability", "process"]);
+        serde_json::from_str::<Value>(said.stdout.trim()).unwrap()
+    };
+    // Nobody has signed it, and no policy holds: the record says nothing of either.
+    run(&[]);
+    let unsigned = show();
+    assert_eq!((&unsigned["signers"], &unsigned["rules"]), (&Value::Null, &Value::Null), "{unsigned}");
+    assert!(!bench.run(&["audit", "show"]).stdout.contains("SIGNED BY"));
+
+    let keys =
+        ["team", "other"].map(|name| bench.run(&["key", "new", &format!("{name}.key")]).stdout.trim().to_owned());
+    for name in ["team", "other"] {
+        assert_eq!(bench.run(&["sign", "flow/process.wasm", "--key", &format!("{name}.key")]).code, 0);
+    }
+    let policy = |before: &str| {
+        let rules = "[rules.tools]\nallow = { process = [\"echo\", \"git\"] }\nsigners = [\"team\"]\n[rules.told]\nmode = \"report\"\nallow = { clock = true }\n[rules.elsewhere]\nfor = { environment = [\"prod\"] }\nallow = {}\n";
+        bench.write("policy.toml", &format!("{before}[signers.team]\nkey = \"{}\"\n{rules}", keys[0]));
+    };
+    policy("");
+    run(&["--policy", "policy.toml"]);
+    let signed = show();
+    assert_eq!(signed["component"], unsigned["component"]);
+    assert_eq!(signed["signers"], json!([{ "key": keys[0], "name": "team" }, { "key": keys[1] }]));
+    assert_eq!(signed["rules"], json!(["rule `tools` of policy.toml:4"]));
+    let text = bench.run(&["audit", "show", "--run", "last"]).stdout;
+    let signers = format!("say   team, {}…  process", &keys[1][..20]);
+    assert!(text.contains(&signers), "{text}");
+    assert!(text.contains("process = [\"echo\"], rule `tools` of policy.toml:4\n"), "{text}");
+    // Runs of before are told beside it, as they were recorded.
+    let all = bench.run(&["audit", "show"]).stdout;
+    assert_eq!((all.matches("SIGNED BY").count(), all.lines().count()), (1, 3), "{all}");
+
+    let report = bench.run(&["audit", "report"]).stdout;
+    assert!(report.contains("    signed   by team, ed25519:"), "{report}");
+    assert!(report.contains("    allowed  by rule `tools` of policy.toml:4\n"), "{report}");
+    let exported = bench.run(&["audit", "export", "--format", "otel", "--run", "last"]).stdout;
+    let exported: Value = serde_json::from_str(exported.trim()).unwrap();
+    let attributes = exported.pointer("/resourceLogs/0/scopeLogs/0/logRecords/0/attributes").unwrap();
+    let values = |key: &str| {
+        let attribute = attributes.as_array().unwrap().iter().find(|attribute| attribute["key"] == key);
+        attribute.unwrap_or_else(|| panic!("{key}: {attributes}"))["value"]["arrayValue"]["values"].clone()
+    };
+    assert_eq!(values("downbeat.signers"), json!([{ "stringValue": "team" }, { "stringValue": keys[1] }]));
+    assert_eq!(values("downbeat.rules"), json!([{ "stringValue": "rule `tools` of policy.toml:4" }]));
+
+    // Where in its file a rule stands is no difference: neither to what has changed, nor to who may do it again.
+    policy("# A word more.\n");
+    let answer = bench.run(&["rerun", "last", "--policy", "policy.toml"]);
+    assert!(answer.code == 2 && answer.stderr.contains("is to be done again"), "{}", answer.stderr);
+    let answer = bench.run(&["rerun", "last", "--from", "say", "--policy", "policy.toml"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let changed = bench.run(&["plan", "flow/say.toml", "--diff", "last", "--policy", "policy.toml"]);
+    assert_eq!(changed.code, 0, "{}{}", changed.stdout, changed.stderr);
+    assert_eq!(bench.run(&["audit", "verify"]).code, 0);
+}
+
+#[test]
 fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     let bench = bench();
     bench.build("plugins/process");

@@ -163,6 +163,7 @@ fn there_is_a_manual_page_for_every_command() {
         "-plan",
         "-plugin",
         "-plugin-build",
+        "-plugin-check",
         "-plugin-inspect",
         "-plugin-toolchain",
         "-policy",

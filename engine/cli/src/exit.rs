@@ -41,7 +41,7 @@ pub enum Exit {
 pub const EXIT_CODES: &str = "\
 Exit codes:
     0  it worked; of run and resume: the workflow succeeded
-    1  the workflow ran and failed, or timed out; of test: a test failed; of plugin check: there is an advisory
+    1  the workflow ran and failed, or timed out; of test, plugin check: something did not pass
     2  the command line is wrong
     3  the workflow file, an input or a plugin is wrong; nothing was run
     4  the engine could not do its work (journal, disk, another process drives the runs)

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use downbeat_workflow::capability::Grant;
+use downbeat_workflow::capability::{Grant, Grants};
 use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::permission::cover::at_home;
-use downbeat_workflow::plan::Plan;
+use downbeat_workflow::plan::{Plan, Signer};
 use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unsigned};
 use downbeat_workflow::spec::Source;
 
@@ -23,6 +23,9 @@ const SYSTEM: &str = "/etc/downbeat/policy.toml";
 
 /// Where another policy may be named.
 const VARIABLE: &str = "DOWNBEAT_POLICY";
+
+/// Signers of a component that no policy knows, and that the plan has nevertheless. Anybody may sign anything; a few are news.
+const STRANGERS_MAX: usize = 8;
 
 /// What every command that judges or runs a workflow asks.
 #[derive(Default)]
@@ -137,11 +140,14 @@ impl Guard {
     pub(crate) fn hold_kept(&self, plan: &Plan) -> Result<(), Fault> {
         let mut now = plan.clone();
         let found = self.hold(&mut now);
-        let granted = |plan: &Plan| -> Vec<_> {
+        let granted = |plan: &Plan| -> Vec<Grants> {
             plan.steps.iter().filter_map(|step| step.uses().map(|uses| uses.grants.clone())).collect()
         };
+        let (asked, left) = (granted(plan), granted(&now));
+        let is_same =
+            asked.len() == left.len() && asked.iter().zip(&left).all(|(asked, left)| asked.are_those_of(left));
         let is_refused = found.iter().flat_map(|(_, found)| found).any(Diagnostic::is_error);
-        if !is_refused && granted(&now) == granted(plan) {
+        if !is_refused && is_same {
             return Ok(());
         }
         for (source, found) in &found {
@@ -149,6 +155,20 @@ impl Guard {
         }
         let message = format!("today's policy refuses the run of `{}`; nothing was run", plan.name);
         Err(Fault::new(Exit::Forbidden, message).hint("a run keeps the plan that it began with: begin another one"))
+    }
+
+    /// Writes into a plan who has signed its components: by the name that a policy has for the key, those first.
+    pub(crate) fn note_signers(&self, plan: &mut Plan) {
+        let known = self.signers();
+        for plugin in &mut plan.plugins {
+            let (path, digest) = (Path::new(&plugin.path), &plugin.component.digest);
+            let own: Vec<&str> = known.iter().map(|(_, key)| key.as_str()).collect();
+            let mut keys = signature::signed_by(path, digest, &own);
+            let others = signature::of(path, digest).into_iter().filter(|key| !own.contains(&key.as_str()));
+            keys.extend(others.take(STRANGERS_MAX));
+            let name = |key: &String| known.iter().find(|(_, of)| of == key).map(|(name, _)| name.clone());
+            plugin.signers = keys.into_iter().map(|key| Signer { name: name(&key), key }).collect();
+        }
     }
 
     fn facts(&self, plan: &Plan) -> Facts {

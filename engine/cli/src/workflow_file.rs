@@ -267,6 +267,7 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
     }
     if let Some(made) = &mut plan {
         made.environments = environments;
+        guard.note_signers(made);
         let found = guard.hold(made);
         is_forbidden = found.iter().flat_map(|(_, found)| found).any(Diagnostic::is_error);
         others.extend(found);

@@ -48,6 +48,10 @@ pub struct Grants {
     /// What the workflow grants and another key took away. It is not among what stands above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<Withheld>,
+    /// The policies' rules that speak of the step and allow what stands above, each with its file and line, for people. One
+    /// that only reports allows nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_by: Vec<String>,
 }
 
 /// The kinds of grants. The word of each is the same in TOML, in `describe` and in the record of a run.
@@ -187,6 +191,12 @@ impl fmt::Display for Grant {
 }
 
 impl Grants {
+    /// Whether they let a step do the same as others do: where the rules stand that allow it makes no difference.
+    pub fn are_those_of(&self, other: &Grants) -> bool {
+        let alone = |grants: &Grants| Grants { allowed_by: Vec::new(), ..grants.clone() };
+        alone(self) == alone(other)
+    }
+
     /// Whether anything of the capability of this name is granted.
     pub fn has(&self, capability: &str) -> bool {
         match capability {

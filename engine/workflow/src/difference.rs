@@ -268,10 +268,11 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
             members.insert(short.to_owned(), value);
         }
     }
-    // What another key has taken away is not granted, which is told; what it asks for is no grant.
+    // What another key has taken away is not granted, which is told; what it asks for is no grant, and who allows it neither.
     if let Some(Value::Object(grant)) = members.get_mut("grant") {
         grant.remove("withheld");
         grant.remove("require");
+        grant.remove("allowed-by");
     }
     value
 }

@@ -300,6 +300,27 @@ pub struct Plugin {
     pub component: Component,
     /// Absolute path of the `.wasm`, from which the component is loaded again; its digest must still be the same.
     pub path: String,
+    /// Who had signed it when the plan was made, as far as that was looked at. It says what was found and decides nothing:
+    /// whose signature counts is asked of policies, each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<Signer>,
+}
+
+/// Somebody who has signed a component: a signature was found right for this key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signer {
+    /// The public key, `ed25519:…`.
+    pub key: String,
+    /// How a policy calls whoever has it; `None` if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The name, or else the key.
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name.as_deref().unwrap_or(&self.key))
+    }
 }
 
 /// A step.

@@ -355,7 +355,7 @@ impl Pair {
         {
             return Some(format!("with the input {} and not {}", shown(&attempt.input), shown(&before.input)));
         }
-        (was.grants != is.grants).then(|| "with other grants".to_owned())
+        (!was.grants.are_those_of(&is.grants)).then(|| "with other grants".to_owned())
     }
 
     /// A decision without an attempt.

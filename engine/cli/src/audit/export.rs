@@ -2,6 +2,7 @@
 //! (OTLP in JSON, a line for each run, as its file exporter writes it).
 
 use downbeat_journal::RunSummary;
+use downbeat_workflow::plan::Signer;
 use serde_json::{Value, json};
 
 use super::uses::{self, Entry, What};
@@ -47,25 +48,37 @@ fn log(entry: &Entry) -> Value {
         What::Used(used) => used.count,
         What::Refused(_) => 1,
     };
+    let mut attributes = vec![
+        attribute("downbeat.run", &entry.run.0),
+        attribute("downbeat.step", &entry.step),
+        json!({ "key": "downbeat.attempt", "value": { "intValue": entry.attempt.to_string() } }),
+        attribute("downbeat.plugin", &entry.plugin),
+        attribute("downbeat.component", entry.component.as_str()),
+        attribute("downbeat.capability", entry.capability()),
+        attribute("downbeat.what", &what),
+        json!({ "key": "downbeat.count", "value": { "intValue": count.to_string() } }),
+        json!({ "key": "downbeat.refused", "value": { "boolValue": matches!(entry.what, What::Refused(_)) } }),
+        by,
+    ];
+    if !entry.signers.is_empty() {
+        attributes.push(list("downbeat.signers", entry.signers.iter().map(Signer::to_string)));
+    }
+    if !entry.rules.is_empty() && matches!(entry.what, What::Used(_)) {
+        attributes.push(list("downbeat.rules", entry.rules.iter().cloned()));
+    }
     json!({
         "timeUnixNano": nanoseconds,
         "observedTimeUnixNano": nanoseconds,
         "severityNumber": severity.0,
         "severityText": severity.1,
         "body": { "stringValue": format!("{} {word} {}: {what}", entry.step, entry.capability()) },
-        "attributes": [
-            attribute("downbeat.run", &entry.run.0),
-            attribute("downbeat.step", &entry.step),
-            { "key": "downbeat.attempt", "value": { "intValue": entry.attempt.to_string() } },
-            attribute("downbeat.plugin", &entry.plugin),
-            attribute("downbeat.component", entry.component.as_str()),
-            attribute("downbeat.capability", entry.capability()),
-            attribute("downbeat.what", &what),
-            { "key": "downbeat.count", "value": { "intValue": count.to_string() } },
-            { "key": "downbeat.refused", "value": { "boolValue": matches!(entry.what, What::Refused(_)) } },
-            by,
-        ],
+        "attributes": attributes,
     })
+}
+
+fn list(key: &str, texts: impl Iterator<Item = String>) -> Value {
+    let values: Vec<Value> = texts.map(|text| json!({ "stringValue": text })).collect();
+    json!({ "key": key, "value": { "arrayValue": { "values": values } } })
 }
 
 fn attribute(key: &str, value: &str) -> Value {

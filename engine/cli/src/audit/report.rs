@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
 use downbeat_workflow::event::Event;
-use downbeat_workflow::plan::{Plan, StepNo};
+use downbeat_workflow::plan::{Plan, Signer, StepNo};
 use downbeat_workflow::scope::Scopes;
 use serde_json::{Value, json};
 
@@ -21,6 +21,11 @@ use crate::talk;
 struct Step {
     name: String,
     plugin: String,
+    /// The component's digest, and who had signed it when the latest run began.
+    component: String,
+    signers: Vec<Signer>,
+    /// The policies' rules that allow its grants.
+    rules: Vec<String>,
     /// Capabilities, each with the component's reason.
     wants: Vec<(String, String)>,
     /// Each as it is written, with how often it was used.
@@ -86,6 +91,9 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
             Some(Step {
                 name: step.name.clone(),
                 plugin: plugin.name.clone(),
+                component: plugin.component.digest.to_string(),
+                signers: plugin.signers.clone(),
+                rules: uses.grants.allowed_by.clone(),
                 wants: wants.map(|want| (want.capability.clone(), want.reason.clone())).collect(),
                 grants: uses.grants.items().map(|grant| (grant.to_string(), 0)).collect(),
                 ..Step::default()
@@ -142,12 +150,18 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
             step.plugin,
             count(step.runs as u64, "run")
         );
+        if !step.signers.is_empty() {
+            let _ = writeln!(text, "    signed   by {}", uses::in_a_line(&step.signers));
+        }
         for (capability, reason) in &step.wants {
             let _ = writeln!(text, "    wants    {capability}: {reason}");
         }
         for (grant, used) in &step.grants {
             let used = if *used == 0 { "never used".to_owned() } else { format!("used {}", count(*used, "time")) };
             let _ = writeln!(text, "    granted  {grant}: {used}");
+        }
+        for rule in &step.rules {
+            let _ = writeln!(text, "    allowed  by {rule}");
         }
         for ((capability, wanted, hint), times) in &step.refused {
             let _ =
@@ -169,6 +183,9 @@ fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
         json!({
             "step": step.name,
             "plugin": step.plugin,
+            "component": step.component,
+            "signers": step.signers,
+            "rules": step.rules,
             "runs": step.runs,
             "wants": step.wants.iter().map(|(capability, reason)| json!({ "capability": capability, "reason": reason })).collect::<Vec<_>>(),
             "grants": step.grants.iter().map(|(grant, used)| json!({ "grant": grant, "used": used })).collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use downbeat_conductor::clock::Clock;
 use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Refusal, RunId, Timestamp, Usage, Used};
-use downbeat_workflow::plan::{Plan, Plugin, StepId, StepNo};
+use downbeat_workflow::plan::{Plan, Plugin, Signer, StepId, StepNo, Use};
 use downbeat_workflow::scope::Scopes;
 use serde_json::{Value, json};
 
@@ -15,6 +15,9 @@ use crate::arguments::AuditFilter;
 use crate::exit::Fault;
 use crate::place::find_run;
 use crate::units;
+
+/// Characters of a key that are shown: what says that it is one, and twelve of its own.
+const KEY_SHOWN: usize = 20;
 
 /// A use, or a refusal.
 pub(super) struct Entry {
@@ -28,6 +31,10 @@ pub(super) struct Entry {
     /// The plugin's name in the workflow.
     pub(super) plugin: String,
     pub(super) component: Digest,
+    /// Who had signed the component when the run began.
+    pub(super) signers: Vec<Signer>,
+    /// The policies' rules that allowed the step what it is granted.
+    pub(super) rules: Vec<String>,
     pub(super) what: What,
 }
 
@@ -65,11 +72,17 @@ impl Entry {
             "component": self.component.as_str(),
             "capability": self.capability(),
         });
+        if !self.signers.is_empty() {
+            object["signers"] = json!(self.signers);
+        }
         match &self.what {
             What::Used(Used { what, grant, count, .. }) => {
                 object["refused"] = false.into();
                 object["what"] = what.as_str().into();
                 object["grant"] = grant.as_str().into();
+                if !self.rules.is_empty() {
+                    object["rules"] = json!(self.rules);
+                }
                 object["count"] = (*count).into();
             }
             What::Refused(refusal) => {
@@ -161,7 +174,7 @@ pub(super) fn of_run(
                 | Event::AttemptCancelled { step, attempt, usage } => (step, attempt, of_usage(usage)),
                 _ => return,
             };
-            let Some((no, plugin)) = plugin_of(plan, &scopes, step) else { return };
+            let Some((no, uses, plugin)) = plugin_of(plan, &scopes, step) else { return };
             for what in whats {
                 each(Entry {
                     at: record.at,
@@ -172,6 +185,8 @@ pub(super) fn of_run(
                     attempt,
                     plugin: plugin.name.clone(),
                     component: plugin.component.digest.clone(),
+                    signers: plugin.signers.clone(),
+                    rules: uses.grants.allowed_by.clone(),
                     what,
                 });
             }
@@ -185,9 +200,18 @@ fn of_usage(usage: Usage) -> Vec<What> {
     used.chain(usage.refusals.into_iter().map(What::Refused)).collect()
 }
 
-/// The plugin that a step runs. A journal that was changed from outside may speak of any step.
-fn plugin_of<'p>(plan: &'p Plan, scopes: &Scopes, step: StepId) -> Option<(StepNo, &'p Plugin)> {
+/// The plugin that a step runs, and how. A journal that was changed from outside may speak of any step.
+fn plugin_of<'p>(plan: &'p Plan, scopes: &Scopes, step: StepId) -> Option<(StepNo, &'p Use, &'p Plugin)> {
     let (_, no) = scopes.find(step)?;
     let uses = plan.step(no).uses()?;
-    Some((no, &plan.plugins[uses.plugin.index()]))
+    Some((no, uses, &plan.plugins[uses.plugin.index()]))
+}
+
+/// Signers in a line, for people: those that a policy names, and of other keys the beginning.
+pub(super) fn in_a_line(signers: &[Signer]) -> String {
+    let shown = |signer: &Signer| match &signer.name {
+        Some(name) => name.clone(),
+        None => format!("{}…", signer.key.chars().take(KEY_SHOWN).collect::<String>()),
+    };
+    signers.iter().map(shown).collect::<Vec<_>>().join(", ")
 }

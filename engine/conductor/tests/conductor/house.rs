@@ -127,7 +127,7 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         wants: Vec::new(),
     };
     let component = Component { digest: Digest::of(b"any"), description, items: true };
-    let plugin = Plugin { name: "any".into(), component, path: "/any.wasm".into() };
+    let plugin = Plugin { name: "any".into(), component, path: "/any.wasm".into(), signers: Vec::new() };
     let need = |name: &&str| Need {
         step: StepNo(steps.iter().position(|(step, _)| step == name).unwrap() as u32),
         state: NeedState::Succeeded,

@@ -208,10 +208,11 @@ impl Case {
         let asked = plan.clone();
         let mut found = apply(&mut plan, std::slice::from_ref(policy), &Facts { signed });
         let said = found.pop().map(|(_, said)| said).unwrap_or_default();
-        let grants = |plan: &Plan| plan.steps.last().and_then(Step::uses).map(|uses| uses.grants.clone());
+        let grants =
+            |plan: &Plan| plan.steps.last().and_then(Step::uses).map(|uses| uses.grants.clone()).unwrap_or_default();
         let outcome = match said.iter().any(Diagnostic::is_error) {
             true => Outcome::Refuse,
-            false if grants(&plan) != grants(&asked) => Outcome::Withhold,
+            false if !grants(&plan).are_those_of(&grants(&asked)) => Outcome::Withhold,
             false if said.is_empty() => Outcome::Allow,
             false => Outcome::Report,
         };
@@ -236,7 +237,7 @@ impl Case {
             wants: Vec::new(),
         };
         let component = Component { digest, description, items: false };
-        let plugin = Plugin { name: self.plugin.clone(), component, path: self.path.clone() };
+        let plugin = Plugin { name: self.plugin.clone(), component, path: self.path.clone(), signers: Vec::new() };
         let step = |name: &str, work: Work, needs: Vec<Need>| Step {
             name: name.into(),
             work,

@@ -27,6 +27,7 @@ pub struct Facts {
 /// plan must not be run.
 pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source, Vec<Diagnostic>)> {
     let mut found = Vec::new();
+    each_grants(plan, |_, grants| grants.allowed_by.clear());
     for policy in policies {
         let mut judge = Judge {
             plan: &*plan,
@@ -36,9 +37,10 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
             taken: Vec::new(),
             lowered: Vec::new(),
             required: Vec::new(),
+            allowed: Vec::new(),
         };
         judge.judge();
-        let Judge { out, taken, lowered, required, .. } = judge;
+        let Judge { out, taken, lowered, required, allowed, .. } = judge;
         let findings = out.finish();
         for (at, grant, by) in taken {
             if let Work::Use(uses) = &mut plan.steps[at].work {
@@ -63,10 +65,21 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
                 uses.grants.require.push(protection);
             }
         }
+        for (at, by) in allowed {
+            if let Work::Use(uses) = &mut plan.steps[at].work {
+                uses.grants.allowed_by.push(by);
+            }
+        }
         if !findings.is_empty() {
             found.push((policy.source.clone(), findings));
         }
     }
+    // Where nothing is left, there is nothing to be allowed.
+    each_grants(plan, |is_empty, grants| {
+        if is_empty {
+            grants.allowed_by.clear()
+        }
+    });
     plan.policies = policies
         .iter()
         .map(|policy| Held { path: policy.source.path.clone(), digest: policy.digest.clone() })
@@ -74,6 +87,16 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
     // What is derived from it, the digest among it, is derived again.
     *plan = plan.clone();
     found
+}
+
+/// Gives `each` the grants of every step that runs a component, and whether there are none.
+fn each_grants(plan: &mut Plan, mut each: impl FnMut(bool, &mut Grants)) {
+    for step in &mut plan.steps {
+        if let Work::Use(uses) = &mut step.work {
+            let is_empty = uses.grants.items().next().is_none();
+            each(is_empty, &mut uses.grants);
+        }
+    }
 }
 
 /// A component that nobody has looked into yet.
@@ -168,6 +191,9 @@ struct Judge<'j> {
     lowered: Vec<(usize, Bound)>,
     /// Protections of programs that steps must not be without.
     required: Vec<(usize, Protection)>,
+    /// Rules that allow what a step is left with: the step's place, and the rule. What they don't allow is taken away, or keeps
+    /// the plan from being run.
+    allowed: Vec<(usize, String)>,
 }
 
 /// A step that runs a component, and what it is in.
@@ -258,6 +284,9 @@ impl<'j> Judge<'j> {
         }
         for grant in items(&here.uses.grants) {
             self.grant(rule, here, &grant);
+        }
+        if let Some(allow) = rule.allow.as_ref().filter(|_| rule.mode != Mode::Report) {
+            self.allowed.push((here.at, self.policy.told(rule, &allow.span)));
         }
         for bound in &rule.limits {
             self.limit(rule, here, bound);

@@ -219,7 +219,7 @@ impl<'a> Declared<'a> {
             };
             self.plugins.insert(name.get_ref(), plugin);
             let (name, path) = (name.get_ref().clone(), loaded.path.clone());
-            self.plan_plugins.push(Plugin { name, component: loaded.component.clone(), path });
+            self.plan_plugins.push(Plugin { name, component: loaded.component.clone(), path, signers: Vec::new() });
         }
     }
 }
