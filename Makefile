@@ -20,7 +20,7 @@ help: ## Show this list
 # With the tests, so that `make test` finds everything compiled: their dependencies switch on features of shared crates.
 demo: toolchain ## Build the engine and its steps, then run the release workflow on a real application
 	cargo build --locked --workspace --bins --tests
-	$(TARGET)/debug/downbeat run workflows/release/release.toml
+	$(TARGET)/debug/downbeat run workflows/release/release.toml --policy workflows/policy.toml
 
 test: toolchain toolchain-javascript ## Run all tests: the plugins' own, the model of the journal's queue, then the engine's
 	cargo test --locked $(PLUGINS) --workspace
