@@ -7,6 +7,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use downbeat_journal::{Journal, LogFilter, Mode, RunFilter};
 use downbeat_sandbox::{Options, Sandbox};
+use downbeat_workflow::advisory::Advisory;
 use downbeat_workflow::diagnostic;
 use downbeat_workflow::json::Json;
 use downbeat_workflow::lock::Lock;
@@ -28,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("archive", archive),
     ("lock", lock),
     ("policy", policy),
+    ("crates", crates),
+    ("advisory", advisory),
 ];
 
 /// A workflow's text, to a plan or to diagnostics as a person reads them.
@@ -129,6 +132,27 @@ pub fn policy(bytes: &[u8]) {
     if let Err((source, found)) = Policy::parse(source) {
         assert!(found.iter().any(|found| found.is_error()), "what is refused is refused for a reason");
         diagnostic::render(&found, &source, false);
+    }
+}
+
+/// A component's bytes, to the crates that it says it was compiled from.
+pub fn crates(bytes: &[u8]) {
+    match downbeat_builder::crates_of(bytes) {
+        Ok(crates) => assert!(crates.unwrap_or_default().is_sorted(), "one list, whatever it was put together from"),
+        Err(fault) => assert!(!fault.to_string().is_empty()),
+    }
+}
+
+/// An advisory's text, to what it says of versions.
+pub fn advisory(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Advisory::parse(text) {
+        Ok(advisory) => {
+            for version in ["0.0.0", "1.2.3-rc.1", "18446744073709551615.0.0"] {
+                advisory.is_about(&version.parse::<semver::Version>().expect("it is a version"));
+            }
+        }
+        Err(fault) => assert!(!fault.is_empty()),
     }
 }
 

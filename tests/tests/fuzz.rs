@@ -228,6 +228,16 @@ fn no_text_breaks_what_reads_policies() {
 }
 
 #[test]
+fn no_bytes_break_what_reads_lists_of_crates() {
+    check("crates", 100_000);
+}
+
+#[test]
+fn no_text_breaks_what_reads_advisories() {
+    check("advisory", 50_000);
+}
+
+#[test]
 fn every_target_has_a_test_and_a_program_of_its_own() {
     let source = std::fs::read_to_string(repository().join("tests/tests/fuzz.rs")).unwrap();
     for (name, _) in fuzz::TARGETS {
