@@ -17,7 +17,6 @@ use crate::arguments::Lock as Arguments;
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::{Place, absolute};
-use crate::test::PASSED_OVER;
 use crate::{talk, workflow_file};
 
 /// The lock in a folder, if there is one.
@@ -57,8 +56,12 @@ pub(crate) fn hold(lock: &Lock, path: &str, folder: &Path, now: &Pinned) -> Resu
     }
 }
 
-/// The digest of a source folder: of the names and contents of its files, without what was built or fetched and what is
-/// hidden. `None` of what is no folder.
+/// What a source folder has beside its source, right in it: what was built and fetched, and its history.
+const NO_SOURCE: [&str; 3] = ["target", "node_modules", ".git"];
+
+/// The digest of a source folder: of the names and contents of its files but for [`NO_SOURCE`]. Hidden files count, as compilers
+/// see them. `None` of what is no folder, and of one with a link to a folder in it, as what is there may change without it:
+/// then the component's own digest counts.
 pub(crate) fn source_digest(folder: &Path) -> Option<Digest> {
     let mut files = BTreeMap::new();
     if !folder.is_dir() || gather(folder, Path::new(""), &mut files).is_err() {
@@ -74,18 +77,20 @@ pub(crate) fn source_digest(folder: &Path) -> Option<Digest> {
 fn gather(folder: &Path, below: &Path, files: &mut BTreeMap<String, Digest>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type()?);
-        let text = name.to_string_lossy();
-        if text.starts_with('.') {
+        let name = entry.file_name();
+        if below == Path::new("") && NO_SOURCE.iter().any(|other| name == *other) {
             continue;
         }
         let below = below.join(&name);
-        if kind.is_dir() {
-            if !PASSED_OVER.contains(&&*text) {
-                gather(&entry.path(), &below, files)?;
+        // What a link leads to is compiled as well.
+        let kind = fs::metadata(entry.path())?.file_type();
+        match kind.is_dir() {
+            true if entry.file_type()?.is_symlink() => return Err(io::Error::other("a link to a folder")),
+            true => gather(&entry.path(), &below, files)?,
+            false if kind.is_file() => {
+                files.insert(below.display().to_string(), Digest::of(&fs::read(entry.path())?));
             }
-        } else if kind.is_file() {
-            files.insert(below.display().to_string(), Digest::of(&fs::read(entry.path())?));
+            false => {}
         }
     }
     Ok(())
@@ -160,6 +165,9 @@ fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: 
         let fault = |error: String| Fault::refused(format!("{source}: {error}"));
         let (_, mut now) = workflow_file::pin(&directory.join(source), sandbox).map_err(fault)?;
         now.source_digest = source_digest(&directory.join(source));
+        if now.source_digest.is_some() {
+            now.signers.clear();
+        }
         let known = lock.plugins.get(source).map(|pinned| pinned.differs(&now));
         let is_meant =
             |named: &Option<String>| named.as_ref().is_none_or(|named| *named == now.name || named == source);
@@ -217,4 +225,36 @@ fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: 
         written.map_err(|error| Fault::engine(format!("{} can't be written: {error}", path.display())))?;
     }
     Ok(is_same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_a_source_is_over_all_that_compilers_see() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        fs::create_dir_all(place.join("src/target")).unwrap();
+        fs::create_dir_all(place.join("target")).unwrap();
+        fs::write(place.join("src/lib.rs"), "").unwrap();
+        let mut known = source_digest(place);
+        assert!(known.is_some());
+        fs::write(place.join("target/built"), "").unwrap();
+        assert_eq!(source_digest(place), known, "what was built is no source");
+        for name in ["src/lib.rs", "src/target/mod.rs", "src/.hidden.rs", ".cargo"] {
+            fs::write(place.join(name), "fn x() {}").unwrap();
+            let now = source_digest(place);
+            assert!(now.is_some() && now != known, "{name}");
+            known = now;
+        }
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("a.rs"), "1").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("a.rs"), place.join("src/a.rs")).unwrap();
+        let linked = source_digest(place);
+        fs::write(elsewhere.path().join("a.rs"), "2").unwrap();
+        assert_ne!(source_digest(place), linked, "what a link leads to");
+        std::os::unix::fs::symlink(elsewhere.path(), place.join("src/b")).unwrap();
+        assert_eq!(source_digest(place), None);
+    }
 }

@@ -76,7 +76,7 @@ impl Guard {
         if !self.policies.iter().any(|policy| policy.rules.iter().any(|rule| rule.signers.is_some())) {
             return Ok(());
         }
-        let path = crate::workflow_file::component_path(path)?;
+        let path = crate::workflow_file::real_component_path(path)?;
         // What can't be read is told by whoever loads it.
         let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
         let digest = downbeat_workflow::description::Digest::of(&bytes);

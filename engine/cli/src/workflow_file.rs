@@ -445,7 +445,7 @@ pub(crate) fn pin(path: &Path, sandbox: &Sandbox) -> Result<(Loaded, Pinned), St
             path.display()
         ));
     }
-    let wasm = component_path(path).map_err(|error| with_one_hint(&error))?;
+    let wasm = real_component_path(path).map_err(|error| with_one_hint(&error))?;
     let plugin = load_component(&wasm, sandbox).map_err(|error| error.to_string())?;
     let mut pinned = Pinned::of(plugin.component(), plugin.imports());
     pinned.signers = signature::of(&wasm, &pinned.digest);
@@ -458,13 +458,17 @@ fn with_one_hint(error: &str) -> String {
     error.split("\n  hint: ").take(2).map(in_one_line).collect::<Vec<_>>().join("\n")
 }
 
-/// The `.wasm` that a path stands for; a source folder is built if it changed. Where it really is, through no link and without
-/// `..`: policies say which places are trusted.
+/// The `.wasm` that a path stands for; a source folder is built if it changed.
 pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
-    let component = match path.is_dir() {
-        true => build(path).map_err(|error| error.to_string())?.component,
-        false => path.to_path_buf(),
-    };
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    build(path).map(|built| built.component).map_err(|error| error.to_string())
+}
+
+/// The same where it really is, through no link and without `..`: policies say which places are trusted.
+pub(crate) fn real_component_path(path: &Path) -> Result<PathBuf, String> {
+    let component = component_path(path)?;
     component.canonicalize().map_err(|error| format!("{}: {error}", component.display()))
 }
 

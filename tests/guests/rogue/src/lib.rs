@@ -260,7 +260,9 @@ fn tell(input: &Input<'_>) -> Result<String, Failure> {
             return seen(pieces.iter().try_for_each(print).map(|()| "printed"));
         }
         "progress" => progress::report(0, None, &whole),
-        "item" => return seen(items::append(&[Value::from(whole).to_string()]).map(|()| 1).map_err(|e| format!("{e:?}"))),
+        "item" => {
+            return seen(items::append(&[Value::from(whole).to_string()]).map(|()| 1).map_err(|e| format!("{e:?}")));
+        }
         "blob" => return seen(blob(&pieces).map_err(|error| format!("{error:?}"))),
         "file" => return seen(std::fs::write(input.text("path"), whole).map(|()| "written")),
         "program" => {
