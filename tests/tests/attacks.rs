@@ -94,6 +94,18 @@ const ROWS: &[(&str, &[Row])] = &[
                 "nothing_else_is_opened_by_whatever_path",
             ),
             (
+                "sends a datagram to the path of a socket, without a connection",
+                "there are no sockets for datagrams: `Permission denied`",
+                "engine/sandbox/src/native.rs",
+                "without_the_grant_there_is_no_network_of_any_kind",
+            ),
+            (
+                "leaves a segment of shared memory, or messages, to the next step; makes children that are the engine's",
+                "refused",
+                "engine/sandbox/src/native/filter.rs",
+                "each_rule_means_what_it_says",
+            ),
+            (
                 "connects to a container engine by the path of its socket",
                 "refused by the kernel",
                 "engine/sandbox/src/native.rs",
@@ -346,6 +358,18 @@ const ROWS: &[(&str, &[Row])] = &[
                 "everything is refused",
                 "tests/tests/keys.rs",
                 "a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_everything",
+            ),
+            (
+                "a source whose compilation runs what its author wants, before anybody has asked policy and lock",
+                "refused, and nothing of it is compiled",
+                "tests/tests/keys.rs",
+                "nothing_of_a_source_is_compiled_before_policy_and_lock_have_been_asked",
+            ),
+            (
+                "a program by a path that leads through a trusted folder and out of it again",
+                "refused when it is checked",
+                "engine/workflow/tests/diagnostics.rs",
+                "every_fault_is_told_with_its_line_and_a_hint",
             ),
             (
                 "a component whose path leads through a trusted folder and out of it again, or by a link in it",

@@ -459,3 +459,35 @@ fn a_component_counts_as_being_where_it_is_and_not_where_its_path_leads_through(
         check(&bench.run(&["check", "flow/fetch.toml", "--policy", policy]), code, says);
     }
 }
+
+#[test]
+fn nothing_of_a_source_is_compiled_before_policy_and_lock_have_been_asked() {
+    let bench = fetching();
+    let mark = bench.path().join("was-here");
+    bench.write(
+        "flow/step/Cargo.toml",
+        "[package]\nname = \"step\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    bench.write("flow/step/src/lib.rs", "");
+    let build = format!("fn main() {{ std::fs::write({:?}, \"\").unwrap(); }}", mark.display().to_string());
+    bench.write("flow/step/build.rs", &build);
+    let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
+    bench.write("flow/fetch.toml", &text.replace("\"fetch.wasm\"", "\"step\""));
+    let key = bench.run(&["key", "new", "team.key"]).stdout;
+    for (name, rule, says) in [
+        (
+            "signed",
+            format!("[signers.team]\nkey = \"{}\"\n[rules.x]\nsigners = [\"team\"]\n", key.trim()),
+            "asks for a signature",
+        ),
+        ("placed", "[rules.x]\nsources = [\"/srv/plugins/*\"]\n".to_owned(), "is no source that is allowed"),
+    ] {
+        let policy = bench.write(&format!("{name}.toml"), &rule).display().to_string();
+        for command in ["check", "run", "plan"] {
+            check(&bench.run(&[command, "flow/fetch.toml", "--policy", &policy]), 8, &[says, "rule `x`"]);
+        }
+    }
+    bench.write("flow/downbeat.lock", "version = 1\n");
+    check(&bench.run(&["check", "flow/fetch.toml"]), 3, &["downbeat.lock does not have it"]);
+    assert!(!mark.exists(), "it was compiled");
+}

@@ -162,6 +162,13 @@ pub fn build(folder: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     }
 }
 
+/// The component of the plugin in `folder`, if it is up to date. Starts nothing.
+pub fn built(folder: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(folder).ok()?;
+    let language = Language::of(&folder)?;
+    Some(language.stamp(&folder, &language.compiler())?.component().to_owned())
+}
+
 /// A plugin's source as its language's tools see it.
 pub(crate) trait Source {
     /// Where its stamp is kept.

@@ -19,7 +19,7 @@ mod node;
 mod stamp;
 mod toolchain;
 
-pub use build::{BuildError, Built, build};
+pub use build::{BuildError, Built, build, built};
 pub use crates::{Crate, Kind, ListFault, crates_of};
 pub use javascript::JavaScriptError;
 pub use node::{NodeError, NodeRoute, install_node};

@@ -33,27 +33,45 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
     })
 }
 
-/// Whether the lock of a folder lets a component be used that a workflow there names by this path; else why not, and in a
-/// second line what to do.
+/// Whether the lock of a folder lets a plugin be looked at that a workflow there names by this path, before anything of it is
+/// compiled; else why not, and in a second line what to do.
+pub(crate) fn before_building(lock: &Lock, path: &str, folder: &Path) -> Result<(), String> {
+    let pinned = pinned(lock, path, folder)?;
+    let whole = folder.join(path);
+    // As what links lead to may change, such a source is only known by what becomes of it.
+    let is_other = pinned.source_digest.is_some() && whole.is_dir() && source_digest(&whole) != pinned.source_digest;
+    match is_other {
+        true => Err(differs(folder, path, "its source has changed")),
+        false => Ok(()),
+    }
+}
+
+/// Whether the lock of a folder lets a component be used; else why not, and in a second line what to do.
 pub(crate) fn hold(lock: &Lock, path: &str, folder: &Path, now: &Pinned) -> Result<(), String> {
-    let lock_path = folder.join(LOCK_NAME);
-    let Some(pinned) = lock.plugins.get(path) else {
-        return Err(format!(
-            "{} does not have it\nreview what it wants (`downbeat plugin inspect`), then `downbeat lock` adds it",
-            lock_path.display()
-        ));
-    };
+    let pinned = pinned(lock, path, folder)?;
     let now = Pinned { source_digest: source_digest(&folder.join(path)), ..now.clone() };
     // Signatures are for policies to ask for: one more, or one that nobody has fetched, makes no other component.
     let now = Pinned { signers: pinned.signers.clone(), ..now };
     match pinned.differs(&now).as_slice() {
         [] => Ok(()),
-        found => Err(format!(
-            "it is not what {} has: {}\nreview that, then `downbeat lock --update {path}` takes it over",
-            lock_path.display(),
-            found.join("; ")
-        )),
+        found => Err(differs(folder, path, &found.join("; "))),
     }
+}
+
+fn pinned<'l>(lock: &'l Lock, path: &str, folder: &Path) -> Result<&'l Pinned, String> {
+    lock.plugins.get(path).ok_or_else(|| {
+        format!(
+            "{} does not have it\nreview what it wants (`downbeat plugin inspect`), then `downbeat lock` adds it",
+            folder.join(LOCK_NAME).display()
+        )
+    })
+}
+
+fn differs(folder: &Path, path: &str, found: &str) -> String {
+    format!(
+        "it is not what {} has: {found}\nreview that, then `downbeat lock --update {path}` takes it over",
+        folder.join(LOCK_NAME).display()
+    )
 }
 
 /// What a source folder has beside its source, right in it: what was built and fetched, and its history.

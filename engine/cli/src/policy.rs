@@ -9,7 +9,7 @@ use downbeat_workflow::capability::{Grant, Grants};
 use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::permission::cover::at_home;
 use downbeat_workflow::plan::{Plan, Signer};
-use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unsigned};
+use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unbuildable, unsigned};
 use downbeat_workflow::spec::Source;
 
 use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
@@ -96,6 +96,26 @@ impl Guard {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a source folder may be compiled for a workflow, if it has to be. Compiling runs what its author wants, outside of
+    /// any sandbox.
+    pub(crate) fn before_building(
+        &self,
+        workflow: &str,
+        directory: &Path,
+        environments: &[String],
+        folder: &Path,
+    ) -> Result<(), String> {
+        if self.policies.is_empty() || !folder.is_dir() || downbeat_builder::built(folder).is_some() {
+            return Ok(());
+        }
+        let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+        let (directory, folder) = (directory.display().to_string(), folder.display().to_string());
+        let reason =
+            self.policies.iter().find_map(|policy| unbuildable(policy, &[workflow, &directory], environments, &folder));
+        self.has_refused.set(self.has_refused.get() || reason.is_some());
+        reason.map_or(Ok(()), Err)
     }
 
     /// Whether a component was refused before it was loaded since this was asked last.

@@ -316,6 +316,10 @@ fn plugins(spec: &Spec, directory: &Path, ground: &Ground<'_>) -> BTreeMap<Strin
     let load = |path: &str| {
         let whole = directory.join(path);
         let lock = lock.as_ref().map_err(String::clone)?;
+        if let Some(lock) = lock {
+            lock::before_building(lock, path, directory)?;
+        }
+        ground.guard.before_building(workflow, directory, ground.environments, &whole)?;
         ground.guard.before_loading(workflow, directory, ground.environments, &whole)?;
         let (loaded, now) = pin(&whole, ground.sandbox)?;
         match lock {

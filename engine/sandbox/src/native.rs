@@ -467,6 +467,14 @@ mod tests {
             place.check(&python(&format!("s.socket({kind})")), "Permission denied");
         }
         place.check(&python("a, b = s.socketpair(); a.send(b'x'); print(b.recv(1))"), "b'x'");
+        // A datagram can be sent to a path without a connection, and the path is where no filter looks.
+        let datagrams = [
+            "s.socket(s.AF_UNIX, s.SOCK_DGRAM)".to_owned(),
+            format!("a, b = s.socketpair(type=s.SOCK_DGRAM); a.sendmsg([b'x'], [], 0, '{}')", socket.display()),
+        ];
+        for code in datagrams {
+            place.check(&python(&code), "Permission denied");
+        }
         place.network = true;
         place.check(&tcp, "reached");
         place.check(&path, "reached");

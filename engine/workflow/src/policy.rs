@@ -14,7 +14,7 @@ use std::ops::Range;
 
 pub use cases::{Case, Cases, Outcome};
 pub(crate) use judge::names;
-pub use judge::{Candidate, Facts, apply, unsigned};
+pub use judge::{Candidate, Facts, apply, unbuildable, unsigned};
 
 use crate::capability::{Capability, Grant, Protection};
 use crate::description::Digest;

@@ -27,11 +27,13 @@ mod rules {
         NotIn(u32, &'static [u32]),
         /// It is one of these.
         In(u32, &'static [u32]),
+        /// Of it, these bits are none of these.
+        NotMasked(u32, u32, &'static [u32]),
         /// It is no null pointer.
         Given(u32),
     }
 
-    use When::{Always, Any, Given, In, NotIn};
+    use When::{Always, Any, Given, In, NotIn, NotMasked};
 
     pub(super) type Rule = (c_long, When, c_int);
 
@@ -44,6 +46,10 @@ mod rules {
 
     /// Of sockets with a network: to other machines, to processes of this one, and what tells of addresses.
     const FAMILIES: &[u32] = &[AF_UNIX as u32, AF_INET as u32, AF_INET6 as u32, AF_NETLINK as u32];
+
+    /// The bits of a socket's type that are its type, and those that are streams.
+    const TYPE: u32 = 0xf;
+    const STREAMS: &[u32] = &[SOCK_STREAM as u32, SOCK_SEQPACKET as u32];
 
     /// `PER_LINUX`, and asking.
     const PERSONALITIES: &[u32] = &[0, u32::MAX];
@@ -65,6 +71,10 @@ mod rules {
         SYS_process_madvise,
         SYS_pidfd_getfd,
         SYS_kcmp,
+        // What outlives whoever made it, for everybody of this user.
+        SYS_shmget,
+        SYS_semget,
+        SYS_msgget,
         // What a path means.
         SYS_mount,
         SYS_umount2,
@@ -116,7 +126,8 @@ mod rules {
         let mut rules: Vec<Rule> = refused.collect();
         rules.extend([
             (SYS_unshare, Any(0, NAMESPACES | NEWTIME), EPERM),
-            (SYS_clone, Any(0, NAMESPACES), EPERM),
+            // A child of one's parent would be the engine's, which does not know of it.
+            (SYS_clone, Any(0, NAMESPACES | CLONE_PARENT as u32), EPERM),
             // Its flags are behind a pointer, where no filter looks. C libraries go on with `clone`.
             (SYS_clone3, Always, ENOSYS),
             (SYS_io_uring_setup, Always, ENOSYS),
@@ -130,8 +141,10 @@ mod rules {
         if network {
             rules.push((SYS_socket, NotIn(0, FAMILIES), EACCES));
         } else {
-            rules.push((SYS_socket, NotIn(0, &[AF_UNIX as u32]), EACCES));
-            // A socket by its path may be anybody's, such as that of a container engine, and Landlock does not guard it.
+            // A socket by its path may be anybody's, such as that of a container engine, and Landlock does not guard it. Datagrams
+            // can name one behind a pointer (`sendmsg`), so that they are between pairs alone that can only be streams.
+            rules.push((SYS_socket, Always, EACCES));
+            rules.push((SYS_socketpair, NotMasked(1, TYPE, STREAMS), EACCES));
             rules.push((SYS_connect, Always, EACCES));
             rules.push((SYS_sendto, Given(4), EACCES));
         }
@@ -196,7 +209,7 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 /// two rules, so that nothing needs to go on behind one that was met.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn compile(rules: &[rules::Rule]) -> Vec<libc::sock_filter> {
-    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+    use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
     use rules::When;
 
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -237,9 +250,12 @@ fn compile(rules: &[rules::Rule]) -> Vec<libc::sock_filter> {
             When::Any(index, bits) => {
                 vec![argument(*index), jump(BPF_JSET, *bits, 1, 0), answer(ALLOW), refuse]
             }
-            When::In(index, values) | When::NotIn(index, values) => {
+            When::In(index, values) | When::NotIn(index, values) | When::NotMasked(index, _, values) => {
                 let mut body = vec![argument(*index)];
-                let is_allowed = matches!(when, When::NotIn(..));
+                if let When::NotMasked(_, bits, _) = when {
+                    body.push(statement(BPF_ALU | BPF_AND | BPF_K, *bits));
+                }
+                let is_allowed = !matches!(when, When::In(..));
                 for (at, value) in values.iter().enumerate() {
                     // Behind the other values are `other, found`.
                     let found = values.len() - at;
@@ -291,6 +307,7 @@ mod tests {
                 code if code == libc::BPF_JMP | libc::BPF_JSET => {
                     at += usize::from(if a & step.k != 0 { step.jt } else { step.jf })
                 }
+                code if code == libc::BPF_ALU | libc::BPF_AND => a &= step.k,
                 code if code == libc::BPF_RET => return step.k,
                 code => panic!("{code}"),
             }
@@ -319,8 +336,14 @@ mod tests {
         assert_eq!(of(libc::SYS_ioctl, [0, 0x5413, 0]), ALLOWED);
         assert_eq!(of(libc::SYS_personality, [0xffff_ffff, 0, 0]), ALLOWED);
         assert_eq!(of(libc::SYS_personality, [0x0004_0000, 0, 0]), REFUSED);
-        assert_eq!(of(libc::SYS_socket, [libc::AF_UNIX as u64, 0, 0]), ALLOWED);
-        for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK] {
+        assert_eq!(of(libc::SYS_clone, [libc::CLONE_PARENT as u64, 0, 0]), REFUSED);
+        assert_eq!(of(libc::SYS_shmget, [0; 3]), REFUSED);
+        let pair = |kind: i32| of(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind as u64, 0]);
+        assert_eq!(pair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOWED);
+        assert_eq!(pair(libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK), ALLOWED);
+        assert_eq!([pair(libc::SOCK_DGRAM), pair(libc::SOCK_RAW | libc::SOCK_CLOEXEC)], [DENIED; 2]);
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK]
+        {
             assert_eq!(of(libc::SYS_socket, [family as u64, 0, 0]), DENIED);
         }
         let to = |address| answer(&strict, libc::SYS_sendto, [0, 0, 0, 0, address, 0]);

@@ -150,6 +150,38 @@ pub fn unsigned(policy: &Policy, candidate: &Candidate<'_>) -> Option<String> {
     })
 }
 
+/// Why a source folder is not to be compiled for a workflow, which runs what its author wants with the rights of the engine: a
+/// rule trusts other places, or asks for signatures, which what is only made now does not have. In a second line what to do.
+/// `workflow` is its name and folder; rules are taken to be about the folder whatever they say of components.
+pub fn unbuildable(policy: &Policy, workflow: &[&str], environments: &[String], folder: &str) -> Option<String> {
+    let any = |patterns: &Option<Vec<String>>, texts: &[&str]| {
+        patterns
+            .as_ref()
+            .is_none_or(|patterns| patterns.iter().any(|pattern| texts.iter().any(|text| fits(pattern, text))))
+    };
+    let environments: Vec<&str> = environments.iter().map(String::as_str).collect();
+    let may_be =
+        |rule: &&Rule| any(&rule.speaks_of.workflow, workflow) && any(&rule.speaks_of.environment, &environments);
+    policy.rules.iter().filter(|rule| rule.mode != Mode::Report).filter(may_be).find_map(|rule| {
+        if let Some(signers) = &rule.signers {
+            return Some(format!(
+                "it would have to be compiled, and {} asks for a signature, which it would not have\n`downbeat plugin build \
+                 FOLDER --key FILE` compiles and signs it",
+                policy.told(rule, &signers.span)
+            ));
+        }
+        let sources = rule.sources.as_ref()?;
+        let is_trusted = sources.value.iter().any(|pattern| fits(pattern, folder));
+        (!is_trusted).then(|| {
+            format!(
+                "it would have to be compiled, and {folder} is no source that is allowed: {}\n`downbeat plugin build` \
+                 compiles it, if you trust it",
+                policy.told(rule, &sources.span)
+            )
+        })
+    })
+}
+
 /// Sets a limit to what a bound says.
 pub(super) fn set(limits: &mut Limits, bound: Bound) {
     if let Some(limit) = limit(limits, bound.name) {

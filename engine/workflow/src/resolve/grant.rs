@@ -192,6 +192,9 @@ fn program(program: &str) -> Result<(), &'static str> {
         program if program.contains('/') && !program.starts_with('/') => {
             Err("write a name, which is looked up in `PATH`, or an absolute path")
         }
+        program if program.split('/').any(|part| part == "." || part == "..") => {
+            Err("a path is written without `.` and `..`")
+        }
         _ => Ok(()),
     }
 }
