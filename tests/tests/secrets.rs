@@ -171,6 +171,13 @@ impl Server {
     }
 }
 
+/// What a step did with secrets, as its attempt's end tells.
+fn used(events: &[Value], step: &str) -> Vec<String> {
+    let used = end(events, step)["usage"]["used"].as_array().unwrap();
+    let secrets = used.iter().filter(|used| used["capability"] == "secrets");
+    secrets.map(|used| used["what"].as_str().unwrap().to_owned()).collect()
+}
+
 fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut text, mut length, mut chunked, mut echo) = (String::new(), 0, false, String::new());
@@ -518,6 +525,7 @@ fn what_a_component_is_revealed_is_blotted_out_of_all_that_it_says() {
     assert_eq!(end(&events, "error")["failure"]["message"], "is [secret key]!");
     assert!(end(&events, "panic")["failure"]["message"].as_str().unwrap().contains("is [secret key]!"));
     assert_eq!(end(&events, "refused")["usage"]["refusals"][0]["wanted"], "[secret key]");
+    assert!(used(&events, "output").contains(&"key to the component".to_owned()), "{}", end(&events, "output"));
     let logs = bench.run(&["logs", "last"]).stdout;
     for line in ["line 0: is [secret key]!", "out 0: is [secret key]!", "err 0: is [secret key]!"] {
         assert!(logs.contains(line), "{logs}");
@@ -554,6 +562,7 @@ echo "$TOKEN" >&2
     assert!(lines[2..7].iter().all(|line| line.contains("[secret key]")), "{saw}");
     assert!(lines[7..].iter().all(|line| !line.contains("[secret key]")), "a command line has the value: {saw}");
     assert_eq!(saw["stderr"], "[secret key]\n");
+    assert_eq!(used(&events, "ask"), ["key as the variable TOKEN of sh"]);
 }
 
 #[test]

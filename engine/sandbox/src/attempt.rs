@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use downbeat_workflow::capability::{Grants, Limits};
+use downbeat_workflow::capability::{Capability, Grants, Limits};
 use downbeat_workflow::event::{Failure, FailureKind, Usage, Used};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
+use downbeat_workflow::permission::Granted;
 use wasmtime::Store;
 
 use crate::bindings::exports::downbeat::step::step;
@@ -148,6 +149,10 @@ impl Sandbox {
             }
         };
 
+        for (item, grant) in call.grants.secrets.iter().enumerate().filter(|(_, grant)| grant.reveal) {
+            let secret = Granted { capability: Capability::Secrets, item };
+            store.data_mut().reach.stays(secret, &format!("{} to the component", grant.name));
+        }
         let mut cpu = Duration::ZERO;
         let raced = {
             let guest = pin!(metered(run(plugin, &mut store, &call), &mut cpu));

@@ -385,6 +385,12 @@ fn surroundings(reach: &mut Reach, command: &wit::Command, allowed: &ProgramGran
     for (item, name) in names.take_while(|_| allowed.env.is_none()) {
         reach.stays(Granted { capability: Capability::Env, item }, name);
     }
+    for (item, grant) in grants.secrets.iter().enumerate() {
+        if let Some(variable) = &grant.env {
+            let secret = Granted { capability: Capability::Secrets, item };
+            reach.stays(secret, &format!("{} as the variable {variable} of {}", grant.name, command.program));
+        }
+    }
     let directory = command.working_directory.as_deref().map(Path::new);
     if grants.workspace && directory.is_none_or(|path| path.is_relative() || path.starts_with(WORKSPACE)) {
         let whole = Granted { capability: Capability::Workspace, item: 0 };

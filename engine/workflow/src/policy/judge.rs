@@ -386,10 +386,10 @@ impl<'j> Judge<'j> {
         if value <= bound.value.most {
             return;
         }
-        if !is_asked || rule.mode == Mode::Withhold {
+        if rule.mode == Mode::Withhold || !is_asked && rule.mode != Mode::Report {
             self.lowered.push((here.at, bound.value));
         }
-        if is_asked {
+        if is_asked || rule.mode == Mode::Report {
             let unit = if matches!(name, "timeout" | "process-cpu") { " ms" } else { "" };
             let message =
                 format!("{} has {name} = {value}{unit}, and {}{unit} is the most", told(here), bound.value.most);
