@@ -95,6 +95,10 @@ fn a_run_that_is_not_over_is_taken_only_by_those_who_say_so() {
     assert_snapshot!("export_unfinished", bench.talk(&["export", "--output", "open.downbeat"]));
     assert_snapshot!("import_unfinished", bench.talk(&elsewhere(&["import", "open.downbeat"])));
     assert!(!bench.path().join("elsewhere").exists(), "nothing is written");
+    // Where its components came from and what was approved is only said by the file.
+    bench.write("policy.toml", "[rules.x]\nforbid = { clock = true }\n");
+    let held = bench.run(&elsewhere(&["import", "open.downbeat", "--unfinished", "--policy", "policy.toml"]));
+    assert!(held.code == 8 && held.stderr.contains("nothing was imported"), "{}", held.stderr);
     assert_eq!(bench.run(&elsewhere(&["import", "open.downbeat", "--unfinished"])).code, 0);
     assert_eq!(bench.run(&elsewhere(&["signal", "go"])).code, 0);
     assert_eq!(bench.run(&elsewhere(&["resume"])).code, 0);

@@ -372,6 +372,12 @@ const ROWS: &[(&str, &[Row])] = &[
                 "every_fault_is_told_with_its_line_and_a_hint",
             ),
             (
+                "an archive of a run that is not over, with places, folders and approvals that somebody made up",
+                "where a policy holds it is not taken in",
+                "tests/tests/archives.rs",
+                "a_run_that_is_not_over_is_taken_only_by_those_who_say_so",
+            ),
+            (
                 "a component whose path leads through a trusted folder and out of it again, or by a link in it",
                 "it counts as being where it is: refused",
                 "tests/tests/keys.rs",

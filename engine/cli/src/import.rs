@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::arguments::Import;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
+use crate::policy::Guard;
 use crate::recorded::{nothing, read_file};
 use crate::talk;
 
@@ -27,6 +28,13 @@ pub(crate) fn import(place: &Place, arguments: &Import) -> Result<Exit, Fault> {
         let why = "two engines that go on with it would both act under its idempotency keys";
         let fault = Fault::new(Exit::Usage, format!("run {id} is not over: {why}"));
         return Err(fault.hint("if nobody goes on with it where it comes from, say --unfinished"));
+    }
+    if run.manifest.outcome.is_none() && !Guard::of(place)?.is_open() {
+        let message = format!(
+            "run {id} is not over, and the policies that hold here can't be asked about it; nothing was imported"
+        );
+        let hint = "where its components came from and what was approved is only said by the file: begin the run anew";
+        return Err(Fault::new(Exit::Forbidden, message).hint(hint));
     }
     let journal = place.drive()?;
     // Somebody else may have been here in between.

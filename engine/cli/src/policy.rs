@@ -53,6 +53,11 @@ impl Guard {
         Guard::default()
     }
 
+    /// Whether there is no policy.
+    pub(crate) fn is_open(&self) -> bool {
+        self.policies.is_empty()
+    }
+
     /// Whether a component has to be what the lock has.
     pub(crate) fn asks_locks(&self) -> bool {
         self.locks
