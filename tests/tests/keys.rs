@@ -295,6 +295,9 @@ fn a_run_that_is_taken_up_again_is_held_against_todays_policy() {
     );
     bench.write("policy.toml", "[rules.no_web]\nmode = \"withhold\"\nforbid = { http = true }\n");
     check(&bench.run(&["resume", "--policy", "policy.toml"]), 8, &["a run keeps the plan that it began with"]);
+    // What the step left at its default would be lowered for a new run.
+    bench.write("policy.toml", "[rules.small]\nlimit = { memory = \"1MiB\" }\n");
+    check(&bench.run(&["resume", "--policy", "policy.toml"]), 8, &["a run keeps the plan that it began with"]);
 }
 
 #[test]

@@ -169,8 +169,12 @@ impl Guard {
             plan.steps.iter().filter_map(|step| step.uses().map(|uses| uses.grants.clone())).collect()
         };
         let (asked, left) = (granted(plan), granted(&now));
-        let is_same =
-            asked.len() == left.len() && asked.iter().zip(&left).all(|(asked, left)| asked.are_those_of(left));
+        let bounded = |plan: &Plan| -> Vec<_> {
+            plan.steps.iter().map(|step| (step.timeout_ms, step.uses().map(|uses| uses.limits.clone()))).collect()
+        };
+        let is_same = asked.len() == left.len()
+            && asked.iter().zip(&left).all(|(asked, left)| asked.are_those_of(left))
+            && bounded(plan) == bounded(&now);
         let is_refused = found.iter().flat_map(|(_, found)| found).any(Diagnostic::is_error);
         if !is_refused && is_same {
             return Ok(());
