@@ -378,6 +378,30 @@ const ROWS: &[(&str, &[Row])] = &[
                 "a_run_that_is_not_over_is_taken_only_by_those_who_say_so",
             ),
             (
+                "a rule that takes away instead of refusing, about sources, signers or approvals, of which nothing can be taken away",
+                "refused",
+                "tests/tests/keys.rs",
+                "what_cannot_be_taken_away_is_refused_where_it_would_be",
+            ),
+            (
+                "a statement by the right key that is no signature: a revocation, a test's result",
+                "it counts as none",
+                "engine/cli/src/signature.rs",
+                "what_a_key_says_beside_that_these_are_the_bytes_is_no_signature",
+            ),
+            (
+                "thousands of signatures beside a component, by as many keys, or a megabyte of them",
+                "the latest few are looked at",
+                "engine/cli/src/signature.rs",
+                "of_many_bundles_the_latest_are_looked_at_and_of_many_keys_a_few",
+            ),
+            (
+                "a pipe, or a device that never ends, in the place of a policy or of a component's signatures",
+                "the policy can't be read, and everything is refused; the component counts as not signed",
+                "tests/tests/keys.rs",
+                "a_pipe_in_the_place_of_a_policy_or_of_signatures_is_waited_for_by_nobody",
+            ),
+            (
                 "a component whose path leads through a trusted folder and out of it again, or by a link in it",
                 "it counts as being where it is: refused",
                 "tests/tests/keys.rs",

@@ -243,6 +243,58 @@ fn what_is_withheld_is_told_with_its_rule_before_the_run() {
 }
 
 #[test]
+fn what_cannot_be_taken_away_is_refused_where_it_would_be() {
+    let bench = fetching();
+    let key = bench.run(&["key", "new", "release.key"]).stdout;
+    for (asks, says) in [
+        ("sources = [\"/srv/plugins/*\"]", "is no source that is allowed: rule `a` of policy.toml:5"),
+        ("signers = [\"team\"]", "it is not signed by `team`, which rule `a` of policy.toml:5"),
+        ("except = { plugin = [\"x\"] }\nsigners = [\"team\"]", "which is not signed by `team`: rule `a` of"),
+        ("approvals = [\"lead\"]", "runs without the approval of `lead`: rule `a` of policy.toml:5"),
+    ] {
+        let policy = |mode| format!("mode = \"{mode}\"\n[signers.team]\nkey = \"{}\"\n[rules.a]\n{asks}\n", key.trim());
+        bench.write("policy.toml", &policy("withhold"));
+        let answer = bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]);
+        check(&answer, 8, &[says]);
+        assert!(!answer.stderr.contains("taken away"), "{}", answer.stderr);
+        bench.write("policy.toml", &policy("report"));
+        check(&bench.run(&["check", "flow/fetch.toml", "--policy", "policy.toml"]), 0, &["and not refused"]);
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_policy_or_of_signatures_is_waited_for_by_nobody() {
+    let bench = fetching();
+    let pipe = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(bench.path().join(name)).status().unwrap().success());
+    };
+    pipe("pipe.toml");
+    let refused = ["the policy pipe.toml can't be read: it is not a file", "nothing is run without it"];
+    check(&bench.run(&["check", "flow/fetch.toml", "--policy", "pipe.toml"]), 8, &refused);
+    check(&bench.run(&["policy", "check", "pipe.toml"]), 8, &refused[..1]);
+
+    let key = bench.run(&["key", "new", "release.key"]).stdout;
+    let policy = format!("[signers.team]\nkey = \"{}\"\n[rules.signed]\nsigners = [\"team\"]\n", key.trim());
+    bench.write("policy.toml", &policy);
+    let beside = bench.path().join("flow/fetch.wasm.sigstore.jsonl");
+    let unsigned = || {
+        check(&bench.run(&["check", "flow/fetch.toml", "--policy", "policy.toml"]), 8, &["it is not signed by `team`"]);
+        check(&bench.run(&["plugin", "inspect", "flow/fetch.wasm"]), 0, &["fetch"]);
+        check(&bench.run(&["verify", "flow/fetch.wasm", "--key", "release.key.pub"]), 3, &["there is no signature"]);
+        let answer = bench.run(&["sign", "flow/fetch.wasm", "--key", "release.key"]);
+        check(&answer, 4, &["fetch.wasm.sigstore.jsonl: it is not a file"]);
+    };
+    pipe("flow/fetch.wasm.sigstore.jsonl");
+    unsigned();
+    std::fs::remove_file(&beside).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &beside).unwrap();
+    unsigned();
+    std::fs::remove_file(&beside).unwrap();
+    check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "release.key"]), 0, &[]);
+    check(&bench.run(&["check", "flow/fetch.toml", "--policy", "policy.toml"]), 0, &["no errors"]);
+}
+
+#[test]
 fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loaded() {
     let bench = fetching();
     let public = bench.run(&["key", "new", "release.key"]).stdout;

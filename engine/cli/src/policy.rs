@@ -14,7 +14,7 @@ use downbeat_workflow::spec::Source;
 
 use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
 use crate::exit::{Exit, Fault};
-use crate::files::read_text;
+use crate::files::{read_named_text, read_text};
 use crate::place::Place;
 use crate::{signature, talk};
 
@@ -83,7 +83,7 @@ impl Guard {
         }
         let path = crate::workflow_file::real_component_path(path)?;
         // What can't be read is told by whoever loads it.
-        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        let Some(bytes) = path.is_file().then(|| std::fs::read(&path).ok()).flatten() else { return Ok(()) };
         let digest = downbeat_workflow::description::Digest::of(&bytes);
         let known = self.signers();
         let known: Vec<&str> = known.iter().map(|(_, key)| key.as_str()).collect();
@@ -267,7 +267,7 @@ fn unreadable(path: &Path, reason: &str) -> Fault {
 }
 
 fn read(path: &Path) -> Result<Policy, Fault> {
-    let text = read_text(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let text = read_named_text(path).map_err(|error| unreadable(path, &error))?;
     Policy::parse(Source::new(path.display().to_string(), text)).map_err(|(source, found)| {
         talk::say(diagnostic::render(&found, &source, true));
         let message = format!("the policy {} has errors; nothing is run without it", path.display());

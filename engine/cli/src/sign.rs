@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::arguments::{KeyNew, Sign, Verify};
 use crate::exit::{Exit, Fault};
+use crate::files::read_named_text;
 use crate::place::Place;
 use crate::policy::Guard;
 use crate::signature::{self, SIGNED, SecretKey};
@@ -40,14 +41,17 @@ pub(crate) fn sign(arguments: &Sign) -> Result<Exit, Fault> {
 pub(crate) fn append(component: &Path, bundle: &str) -> Result<(), Fault> {
     let path = signature::beside(component);
     let fault = |error: std::io::Error| Fault::engine(format!("{}: {error}", path.display()));
-    let before = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(fault(error)),
+    let before = match path.try_exists().map_err(fault)? {
+        true => read_named_text(&path).map_err(|error| Fault::engine(format!("{}: {error}", path.display())))?,
+        false => String::new(),
     };
-    if before.lines().any(|line| line == bundle) {
+    let lines: Vec<&str> = before.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.contains(&bundle) {
         return Ok(());
     }
+    // As many as are looked at. The others are of what the component was long ago.
+    let latest = &lines[lines.len().saturating_sub(signature::STATEMENTS_MAX - 1)..];
+    let before: String = latest.iter().map(|line| format!("{line}\n")).collect();
     let aside = path.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&aside, format!("{before}{bundle}\n")).and_then(|()| std::fs::rename(&aside, &path)).map_err(fault)
 }
@@ -75,7 +79,8 @@ pub(crate) fn verify(place: &Place, arguments: &Verify) -> Result<Exit, Fault> {
             Fault::new(Exit::Usage, "there is no key to verify with: no `--key`, and no policy that names a signer");
         return Err(fault.hint("name one: `--key release.key.pub`"));
     }
-    let said = signature::said_of(&component, &digest, keys.iter().map(|(_, key)| key.as_str()));
+    let mut said = signature::said_of(&component, &digest, keys.iter().map(|(_, key)| key.as_str()));
+    said.retain(signature::Said::vouches);
     for said in &said {
         let name = keys.iter().find(|(_, key)| *key == said.key).map_or("", |(name, _)| name.as_str());
         talk::put(&format!("{digest} signed by {name} ({})\n", said.kind))?;

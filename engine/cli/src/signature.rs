@@ -4,7 +4,7 @@
 //! whose signature counts: that is for policies to say.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,12 @@ use serde_json::{Value, json};
 
 /// The largest file of bundles that is read. A signature is one KiB, an attestation of a build some ten.
 const BUNDLES_MAX: u64 = 1 << 20;
+
+/// Bundles beside a component that are kept and looked at: the latest. A build signs with two; each is held against every key.
+pub(crate) const STATEMENTS_MAX: usize = 64;
+
+/// Keys that a component's own bundles name and that they are held against. Whoever signs has a few.
+const NAMED_MAX: usize = 8;
 
 /// What a key as text begins with.
 const PREFIX: &str = "ed25519:";
@@ -124,6 +130,13 @@ pub(crate) struct Said {
     pub(crate) predicate: Value,
 }
 
+impl Said {
+    /// Whether it is a signature, and no other word about the bytes.
+    pub(crate) fn vouches(&self) -> bool {
+        matches!(self.kind.as_str(), SIGNED | PROVENANCE)
+    }
+}
+
 /// A bundle in which a key says something of a component.
 pub(crate) fn bundle(key: &SecretKey, name: &str, digest: &Digest, kind: &str, predicate: &Value) -> String {
     let statement = json!({
@@ -161,11 +174,29 @@ pub(crate) fn beside(component: &Path) -> PathBuf {
 /// What these keys say of a component; what others say, and what is not right, is passed over. Only what is said of this very
 /// digest counts.
 pub(crate) fn said_of<'k>(component: &Path, digest: &Digest, keys: impl Iterator<Item = &'k str> + Clone) -> Vec<Said> {
-    let path = beside(component);
-    let is_small = fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= BUNDLES_MAX);
-    let text = if is_small { fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.filter_map(|line| said_in(line, digest, keys.clone())).collect()
+    let text = bundles(component);
+    lines(&text).filter_map(|line| said_in(line, digest, keys.clone())).collect()
+}
+
+/// The text of the bundles beside a component; none if there is no file, or one that nobody would have written there: a
+/// pipe, a device, one that is too large.
+fn bundles(component: &Path) -> String {
+    // Nobody waits until somebody writes into a pipe.
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(no_wait).open(beside(component));
+    let Some(file) = opened.ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file())) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    match file.take(BUNDLES_MAX + 1).read_to_string(&mut text) {
+        Ok(_) if text.len() as u64 <= BUNDLES_MAX => text,
+        _ => String::new(),
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    lines().skip(lines().count().saturating_sub(STATEMENTS_MAX))
 }
 
 fn said_in<'k>(line: &str, digest: &Digest, mut keys: impl Iterator<Item = &'k str>) -> Option<Said> {
@@ -183,13 +214,17 @@ fn said_in<'k>(line: &str, digest: &Digest, mut keys: impl Iterator<Item = &'k s
     is_right.then(|| Said { key: key.to_owned(), kind, predicate: statement["predicate"].clone() })
 }
 
-/// Those of the keys that have signed a component.
+/// Those of the keys that have signed a component: said that these are the bytes, or how they came to be. A key says other
+/// things as well, that they are to be used no more among them.
 pub(crate) fn signed_by(component: &Path, digest: &Digest, keys: &[&str]) -> Vec<String> {
     if keys.is_empty() {
         return Vec::new();
     }
-    let mut found: Vec<String> =
-        said_of(component, digest, keys.iter().copied()).into_iter().map(|said| said.key).collect();
+    let mut found: Vec<String> = said_of(component, digest, keys.iter().copied())
+        .into_iter()
+        .filter(Said::vouches)
+        .map(|said| said.key)
+        .collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -204,14 +239,15 @@ pub(crate) fn of(component: &Path, digest: &Digest) -> Vec<String> {
 
 /// The keys that a component's bundles name, whoever they are: nobody has checked what they say.
 pub(crate) fn named(component: &Path) -> Vec<String> {
-    let text = fs::read_to_string(beside(component)).unwrap_or_default();
+    let text = bundles(component);
     let key = |line: &str| {
         let bundle: Bundle = serde_json::from_str(line).ok()?;
         Some(bundle.dsse_envelope.signatures.first()?.keyid.clone()).filter(|key| key.starts_with(PREFIX))
     };
-    let mut keys: Vec<String> = text.lines().filter_map(key).collect();
+    let mut keys: Vec<String> = lines(&text).filter_map(key).collect();
     keys.sort_unstable();
     keys.dedup();
+    keys.truncate(NAMED_MAX);
     keys
 }
 
@@ -248,6 +284,43 @@ mod tests {
         assert_eq!(signed_by(&component, &digest, &[&other]), [""; 0]);
         assert_eq!(signed_by(&component, &Digest::of(b"another"), &[&own]), [""; 0]);
         assert_eq!(named(&component), [own]);
+    }
+
+    #[test]
+    fn what_a_key_says_beside_that_these_are_the_bytes_is_no_signature() {
+        let (_folder, component, digest, key) = signed();
+        let own = key.public();
+        for (kind, counts) in [
+            ("https://example.org/revocation/v1", false),
+            ("https://in-toto.io/attestation/test-result/v0.1", false),
+            ("", false),
+            (PROVENANCE, true),
+            (SIGNED, true),
+        ] {
+            fs::write(beside(&component), bundle(&key, "step.wasm", &digest, kind, &json!({})) + "\n").unwrap();
+            assert_eq!(!signed_by(&component, &digest, &[&own]).is_empty(), counts, "{kind}");
+            assert_eq!(said_of(&component, &digest, [own.as_str()].into_iter()).len(), 1, "it is shown");
+        }
+    }
+
+    #[test]
+    fn of_many_bundles_the_latest_are_looked_at_and_of_many_keys_a_few() {
+        let (_folder, component, digest, key) = signed();
+        let own = key.public();
+        let right = fs::read_to_string(beside(&component)).unwrap();
+        let strange = |_| {
+            let key = SecretKey::generate().unwrap();
+            bundle(&key, "step.wasm", &digest, SIGNED, &json!({})) + "\n"
+        };
+        let strangers: String = (0..STATEMENTS_MAX).map(strange).collect();
+        fs::write(beside(&component), format!("{strangers}{right}")).unwrap();
+        assert_eq!(signed_by(&component, &digest, &[&own]), std::slice::from_ref(&own));
+        assert_eq!((named(&component).len(), of(&component, &digest).len()), (NAMED_MAX, NAMED_MAX));
+        fs::write(beside(&component), format!("{right}{strangers}")).unwrap();
+        assert_eq!(signed_by(&component, &digest, &[&own]), [""; 0]);
+        let large = " ".repeat(BUNDLES_MAX as usize);
+        fs::write(beside(&component), format!("{large}\n{right}")).unwrap();
+        assert_eq!(signed_by(&component, &digest, &[&own]), [""; 0]);
     }
 
     #[test]

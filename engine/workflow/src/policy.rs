@@ -43,7 +43,8 @@ pub enum Mode {
     /// The workflow is refused.
     #[default]
     Enforce,
-    /// It is taken away, and the workflow runs without it.
+    /// It is taken away, and the workflow runs without it. What can't be taken away, such as who signed a component, refuses
+    /// the workflow.
     Withhold,
     /// It is told, and the workflow runs with it.
     Report,

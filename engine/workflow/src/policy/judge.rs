@@ -133,7 +133,7 @@ pub fn unsigned(policy: &Policy, candidate: &Candidate<'_>) -> Option<String> {
     };
     let names_itself =
         |scope: &Scope| scope.plugin.iter().flatten().any(|name| !name.contains('/') && !name.starts_with("sha256:"));
-    policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).find_map(|rule| {
+    policy.rules.iter().filter(|rule| rule.mode != Mode::Report).find_map(|rule| {
         let wanted = rule.signers.as_ref()?;
         let scopes = [Some(&rule.speaks_of), rule.except.as_ref()];
         let is_open = scopes.into_iter().flatten().any(names_itself);
@@ -261,7 +261,7 @@ impl<'j> Judge<'j> {
                                 who.value.iter().map(|who| format!("`{who}`")).collect::<Vec<_>>().join(" or ")
                             );
                             let hint = "let it need a step with `wait = { approval = [...] }` that names nobody else, and nothing beside";
-                            self.find(rule, &who.span, message, hint);
+                            self.refuse(rule, &who.span, message, hint);
                         }
                     }
                 }
@@ -300,7 +300,7 @@ impl<'j> Judge<'j> {
         {
             let message =
                 format!("{} runs `{name}` from {}, which is no source that is allowed", told(here), plugin.path);
-            self.find(rule, &sources.span, message, "");
+            self.refuse(rule, &sources.span, message, "");
         }
         if let Some(signers) = &rule.signers {
             let signed: Vec<&str> = self.signers(&component.digest).collect();
@@ -311,7 +311,7 @@ impl<'j> Judge<'j> {
                     told(here),
                     component.digest.short()
                 );
-                self.find(rule, &signers.span, message, "`downbeat sign COMPONENT --key FILE` signs it");
+                self.refuse(rule, &signers.span, message, "`downbeat sign COMPONENT --key FILE` signs it");
             }
         }
         for grant in items(&here.uses.grants) {
@@ -397,7 +397,17 @@ impl<'j> Judge<'j> {
         }
     }
 
+    /// Of what can't be taken away: where it would be, the plan is refused.
+    fn refuse(&mut self, rule: &Rule, span: &Range<usize>, message: String, hint: &str) {
+        let mode = if rule.mode == Mode::Withhold { Mode::Enforce } else { rule.mode };
+        self.say(rule, mode, span, message, hint);
+    }
+
     fn find(&mut self, rule: &Rule, span: &Range<usize>, message: String, hint: &str) {
+        self.say(rule, rule.mode, span, message, hint);
+    }
+
+    fn say(&mut self, rule: &Rule, mode: Mode, span: &Range<usize>, message: String, hint: &str) {
         let message = format!("{message}: {}", self.policy.told(rule, span));
         let hint = match (rule.description.as_str(), hint) {
             ("", "") => None,
@@ -405,7 +415,7 @@ impl<'j> Judge<'j> {
             ("", hint) => Some(hint.to_owned()),
             (why, hint) => Some(format!("{why}; {hint}")),
         };
-        let (found, label) = match rule.mode {
+        let (found, label) = match mode {
             Mode::Enforce => (Diagnostic::error("policy", span.clone(), message), "refused by this"),
             Mode::Withhold => (Diagnostic::warning("policy", span.clone(), message), "taken away by this"),
             Mode::Report => (Diagnostic::warning("policy", span.clone(), message), "reported by this, and not refused"),
