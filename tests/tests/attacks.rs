@@ -402,6 +402,18 @@ const ROWS: &[(&str, &[Row])] = &[
                 "a_pipe_in_the_place_of_a_policy_or_of_signatures_is_waited_for_by_nobody",
             ),
             (
+                "a step that may write where a link on the way to the policy is",
+                "refused, as one that may write to the policy itself",
+                "tests/tests/keys.rs",
+                "a_step_that_could_put_another_link_in_the_way_to_the_policy_is_refused",
+            ),
+            (
+                "what a rule forbids in other words: a program by its path, a file as that of a secret, a host with a dot at its end, an address of this machine by its name",
+                "forbidden as well",
+                "engine/workflow/tests/policies.rs",
+                "a_policy_says_of_each_step_what_it_is_not_content_with",
+            ),
+            (
                 "a component whose path leads through a trusted folder and out of it again, or by a link in it",
                 "it counts as being where it is: refused",
                 "tests/tests/keys.rs",

@@ -224,6 +224,31 @@ fn a_step_that_could_write_to_the_policy_is_refused() {
 }
 
 #[test]
+fn a_step_that_could_put_another_link_in_the_way_to_the_policy_is_refused() {
+    use std::os::unix::fs::symlink;
+    let bench = fetching();
+    std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.0.0", &[("files", "to keep what it fetched")]))
+        .unwrap();
+    bench.write("real/policy.toml", "[rules.small]\nlimit = { memory = \"1GiB\" }\n");
+    for folder in ["given", "between", "other"] {
+        std::fs::create_dir(bench.path().join(folder)).unwrap();
+    }
+    symlink("../between/link", bench.path().join("given/link")).unwrap();
+    symlink(bench.path().join("real"), bench.path().join("between/link")).unwrap();
+    symlink("../real/policy.toml", bench.path().join("flow/policy.toml")).unwrap();
+    let check_with = |folder: &str, policy: &str| {
+        let text = "name = \"fetch\"\nplugins.fetch = \"fetch.wasm\"\n\n[steps.get]\nuse   = \"fetch\"\ngrant = { files = [{ path = \"../FOLDER\", write = true }] }\n";
+        bench.write("flow/fetch.toml", &text.replace("FOLDER", folder));
+        bench.run(&["check", "flow/fetch.toml", "--policy", policy])
+    };
+    for folder in ["given", "between", "real"] {
+        check(&check_with(folder, "given/link/policy.toml"), 8, &["could write to this policy: it is granted"]);
+    }
+    check(&check_with("other", "given/link/policy.toml"), 0, &["no errors"]);
+    check(&check_with("other", "flow/policy.toml"), 8, &["lies in the workflow's own folder"]);
+}
+
+#[test]
 fn what_is_withheld_is_told_with_its_rule_before_the_run() {
     let bench = fetching();
     bench.write("policy.toml", "mode = \"withhold\"\n[rules.no_web]\nforbid = { http = true }\n");

@@ -2,6 +2,7 @@
 //! `downbeat policy`, which shows, checks and tests them. What a policy says and means is known in the pure core.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,9 @@ const VARIABLE: &str = "DOWNBEAT_POLICY";
 
 /// Signers of a component that no policy knows, and that the plan has nevertheless. Anybody may sign anything; a few are news.
 const STRANGERS_MAX: usize = 8;
+
+/// Links that lead to a policy, at most: as many as Linux follows.
+const LINKS_MAX: usize = 40;
 
 /// What every command that judges or runs a workflow asks.
 #[derive(Default)]
@@ -132,8 +136,7 @@ impl Guard {
     /// other.
     pub(crate) fn apart_from(&self, directory: &Path) -> Result<(), Fault> {
         let lies_in = |policy: &&Policy| {
-            let whole = Path::new(&policy.source.path).canonicalize();
-            whole.is_ok_and(|path| path.parent() == Some(directory))
+            on_the_way(Path::new(&policy.source.path)).iter().any(|path| path.parent() == Some(directory))
         };
         match self.policies.iter().find(lies_in) {
             None => Ok(()),
@@ -212,16 +215,41 @@ impl Guard {
     }
 }
 
+/// Where a path really leads, and every link on the way there: whoever can write where one of them is decides what is found.
+fn on_the_way(path: &Path) -> Vec<PathBuf> {
+    let Ok(path) = std::path::absolute(path) else { return Vec::new() };
+    let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
+    let (mut places, mut here, mut ahead) = (Vec::new(), PathBuf::from("/"), parts(&path));
+    while let Some(part) = ahead.pop() {
+        match part.to_str() {
+            Some(".") => {}
+            Some("..") => drop(here.pop()),
+            _ => {
+                let place = here.join(&part);
+                match place.read_link() {
+                    Ok(target) if places.len() < LINKS_MAX => {
+                        ahead.extend(parts(&target));
+                        places.push(place);
+                    }
+                    _ => here = place,
+                }
+            }
+        }
+    }
+    places.push(here);
+    places
+}
+
 /// What is wrong with a plan whose steps could write to the policy itself: the next run would be held by what they wrote.
 fn written(policy: &Policy, plan: &Plan) -> Option<Vec<Diagnostic>> {
-    let whole = Path::new(&policy.source.path).canonicalize().ok()?;
+    let places = on_the_way(Path::new(&policy.source.path));
     let mut found = Vec::new();
     for (workflow, directory, steps) in plan.workflows() {
         for step in &plan.steps[steps] {
             let files = step.uses().into_iter().flat_map(|uses| &uses.grants.files).filter(|file| file.write);
             for file in files {
                 let Grant::Files(home) = at_home(Grant::Files(file.clone()), directory) else { continue };
-                if whole.starts_with(&home.path) {
+                if places.iter().any(|place| place.starts_with(&home.path)) {
                     let message = format!(
                         "the step `{}` of `{workflow}` could write to this policy: it is granted `{file}`",
                         step.name

@@ -30,8 +30,7 @@ pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
 pub fn overlaps(one: &Grant, other: &Grant) -> bool {
     match (one, other) {
         (Grant::Process(one), Grant::Process(other)) => {
-            may_meet(&one.args, &other.args)
-                && (fits(&one.program, &other.program) || fits(&other.program, &one.program))
+            may_meet(&one.args, &other.args) && overlaps_program(&one.program, &other.program)
         }
         (Grant::Files(one), Grant::Files(other)) => {
             is_below(&one.path, &other.path) || is_below(&other.path, &one.path)
@@ -53,7 +52,8 @@ pub fn at_home(grant: Grant, directory: &str) -> Grant {
     }
 }
 
-fn absolute(path: &str, directory: &str) -> String {
+/// A path from this folder, without `.`, `..` and what else says nothing.
+pub(crate) fn absolute(path: &str, directory: &str) -> String {
     let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
@@ -92,7 +92,23 @@ fn covers_program(wide: &ProgramGrant, narrow: &ProgramGrant) -> bool {
     let beyond = (wide.network || !narrow.network)
         && (wide.daemons || !narrow.daemons)
         && narrow.read.iter().all(|path| wide.read.iter().any(|wide| wide == "/" || is_below(wide, path)));
-    fits(&wide.program, &narrow.program) && args && env && directory && digest && beyond
+    let is_it = match narrow.program.starts_with('/') {
+        true => fits(&wide.program, &absolute(&narrow.program, "")),
+        false => fits(&wide.program, &narrow.program),
+    };
+    is_it && args && env && directory && digest && beyond
+}
+
+/// A name stands for the file of this name, wherever `PATH` has it.
+fn overlaps_program(one: &str, other: &str) -> bool {
+    let name = |program: &str| program.rsplit('/').next().unwrap_or_default().to_owned();
+    let (one, other) = match (one.starts_with('/'), other.starts_with('/')) {
+        (true, true) => (absolute(one, ""), absolute(other, "")),
+        (true, false) => (name(one), other.to_owned()),
+        (false, true) => (one.to_owned(), name(other)),
+        (false, false) => (one.to_owned(), other.to_owned()),
+    };
+    fits(&one, &other) || fits(&other, &one)
 }
 
 fn covers_arguments(wide: &[String], narrow: &[String]) -> bool {
@@ -225,6 +241,8 @@ fn anywhere(host: &str) -> HttpGrant {
 }
 
 fn host_fits(pattern: &str, host: &str) -> bool {
+    // A dot at the end says that nothing comes behind it, and the name is the same.
+    let (pattern, host) = (pattern.trim_end_matches('.'), host.trim_end_matches('.'));
     same_host(pattern, host) || fits(&pattern.to_ascii_lowercase(), &host.to_ascii_lowercase())
 }
 
@@ -237,8 +255,14 @@ fn same_host(one: &str, other: &str) -> bool {
     }
 }
 
+/// Whether a grant of `http` leads to what only this machine or its network can reach: by a word, or by what it names.
+pub(crate) fn is_for_private(grant: &HttpGrant) -> bool {
+    grant.private || is_private(split(&grant.host).0)
+}
+
 /// Whether a host as it is written is one that only this machine or its network can reach.
 fn is_private(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
     host.eq_ignore_ascii_case("localhost")
         || unbracketed(host).parse::<IpAddr>().is_ok_and(|address| !is_public(address))
 }
@@ -304,6 +328,7 @@ mod tests {
         }
         assert!(!covers(&program("git", &["fetch", "*"]), &program("git", &["fetch", "--upload-pack=x"])));
         assert!(!covers(&program("git", &["fetch", "*"]), &program("git", &["fetch", "**"])));
+        assert!(!covers(&Grant::Process("/usr/bin/*".into()), &Grant::Process("/usr/bin/../../tmp/x".into())));
         assert!(covers(&Grant::Whole(Capability::Clock), &Grant::Whole(Capability::Clock)));
         assert!(!covers(&Grant::Whole(Capability::Clock), &Grant::Whole(Capability::Random)));
     }
@@ -351,6 +376,14 @@ mod tests {
         assert!(overlaps(&Grant::Env("AWS_*".into()), &Grant::Env("AWS_KEY".into())));
         let push = program("git", &["push", "**"]);
         assert!(overlaps(&push, &Grant::Process("git".into())) && overlaps(&push, &program("git", &["*", "origin"])));
+        for (one, other) in [("sh", "/bin/sh"), ("s*", "/bin/sh"), ("/bin/sh", "/bin/./sh"), ("/bin/*", "/x/../bin/sh")]
+        {
+            let (one, other) = (Grant::Process(one.into()), Grant::Process(other.into()));
+            assert!(overlaps(&one, &other) && overlaps(&other, &one), "{one} and {other}");
+        }
+        assert!(!overlaps(&Grant::Process("sh".into()), &Grant::Process("/bin/ssh".into())));
+        assert!(!overlaps(&Grant::Process("/bin/sh".into()), &Grant::Process("/opt/sh".into())));
+        assert!(overlaps(&http("*.evil.org"), &http("a.evil.org.")) && overlaps(&http("a.org."), &http("a.org:443")));
         assert!(!overlaps(&push, &program("git", &["fetch", "**"])) && !overlaps(&push, &program("git", &[])));
     }
 

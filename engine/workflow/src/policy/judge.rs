@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope};
-use crate::capability::{Grant, Grants, Key, Limits, ProgramGrant, Protection, Withheld};
+use crate::capability::{Capability, FileGrant, Grant, Grants, Key, Limits, ProgramGrant, Protection, Withheld};
 use crate::description::Digest;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::event::NeedState;
-use crate::permission::cover::{at_home, covers, fits, overlaps};
+use crate::permission::cover::{at_home, covers, fits, is_for_private, overlaps};
 use crate::plan::{Held, Join, Plan, StepNo, Use, Work};
+use crate::secret::SecretSource;
 use crate::spec::Source;
 
 /// What is known of the components beside what the plan says of them.
@@ -331,11 +332,18 @@ impl<'j> Judge<'j> {
 
     fn grant(&mut self, rule: &Rule, here: Here<'_>, grant: &Grant) {
         let home = at_home(grant.clone(), here.directory);
+        let implied = implied(&home, here.directory);
         let is_forbidden = |pattern: &Allowed| match pattern {
-            Allowed::All(capability) => *capability == home.capability(),
+            Allowed::All(capability) => {
+                *capability == home.capability()
+                    || implied.iter().any(|grant| grant.capability() == *capability)
+                    || (*capability == Capability::Files && reads_elsewhere(&home))
+            }
             Allowed::One(pattern) => {
                 let pattern = at_home(pattern.clone(), here.directory);
-                overlaps(&pattern, &home) && asks_for_it(&pattern, &home)
+                let is_it = |grant: &Grant| overlaps(&pattern, grant) && asks_for_it(&pattern, grant);
+                let is_read = matches!(&pattern, Grant::Files(pattern) if !pattern.write) && reads_elsewhere(&home);
+                is_it(&home) || implied.iter().any(is_it) || is_read
             }
         };
         let is_allowed = |pattern: &Allowed| match pattern {
@@ -434,7 +442,7 @@ fn told(here: Here<'_>) -> String {
 fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
     match (pattern, grant) {
         (Grant::Files(pattern), Grant::Files(grant)) => grant.write || !pattern.write,
-        (Grant::Http(pattern), Grant::Http(grant)) => grant.private || !pattern.private,
+        (Grant::Http(pattern), Grant::Http(grant)) => is_for_private(grant) || !pattern.private,
         (Grant::Process(pattern), Grant::Process(grant)) => {
             (grant.network || !pattern.network) && (grant.daemons || !pattern.daemons)
         }
@@ -453,6 +461,42 @@ fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
         }
         _ => true,
     }
+}
+
+/// What comes with a grant, in the words of grants of its own: the files that a program may read beside, and what a secret is
+/// made of. A variable that nobody but the engine sees the value of is none that is granted.
+fn implied(grant: &Grant, directory: &str) -> Vec<Grant> {
+    let file = |path: &str| at_home(Grant::Files(FileGrant { path: path.to_owned(), write: false }), directory);
+    match grant {
+        Grant::Process(program) => {
+            program.read.iter().filter(|path| !is_told_later(path)).map(|path| file(path)).collect()
+        }
+        Grant::Secrets(secret) => match &secret.source {
+            Some(SecretSource::File(path)) if path != "*" => vec![file(path)],
+            Some(SecretSource::Env(name)) if name != "*" && (secret.reveal || secret.env.is_some()) => {
+                vec![Grant::Env(name.clone())]
+            }
+            Some(SecretSource::Command(words)) => match words.split_first() {
+                Some((program, args)) if program != "*" => {
+                    let args = Some(args.to_vec());
+                    vec![Grant::Process(ProgramGrant { args, ..program.as_str().into() })]
+                }
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a program may read from a folder that only the machine that runs it knows: it may be what is forbidden.
+fn reads_elsewhere(grant: &Grant) -> bool {
+    matches!(grant, Grant::Process(program) if program.read.iter().any(|path| is_told_later(path)))
+}
+
+/// Below the home of whoever runs it, or below what a variable says.
+fn is_told_later(path: &str) -> bool {
+    path.starts_with("~/") || path.starts_with('$')
 }
 
 /// What is granted, the variables of single programs among it.

@@ -6,6 +6,7 @@ use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope, Signer};
 use crate::capability::{Capability, FileGrant, Grant, HttpGrant, ProgramGrant, Protection};
 use crate::description::Digest;
 use crate::diagnostic::Diagnostic;
+use crate::permission::cover::{absolute, fits};
 use crate::secret::{SecretGrant, SecretSource};
 use crate::spec::fields::{Fields, wrong_type};
 use crate::spec::{Entries, Source, Value, ValueKind, document};
@@ -53,6 +54,8 @@ pub(super) fn policy(source: Source) -> Result<Policy, (Source, Vec<Diagnostic>)
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) fields: Fields,
+    /// The signers that rules speak of in `for` and `except`, and where.
+    scoped: Vec<At<Vec<String>>>,
 }
 
 impl Reader {
@@ -176,12 +179,21 @@ impl Reader {
                 .push(found.hint("leave it out, or say which `workflow`, `plugin`, `signer` or `environment`"));
         }
         for (part, _, value) in self.fields.known(&format!("`{key}`"), SCOPE, entries) {
-            let list = Some(self.fields.strings(part, value));
+            let before = self.fields.out.error_count();
+            let list = self.fields.strings(part, value);
+            if list.is_empty() && self.fields.out.error_count() == before {
+                let message = format!("`{part}` is empty, so that nothing fits");
+                let found = Diagnostic::error("missing-key", value.span.clone(), message);
+                self.fields.out.push(found.hint("leave it out, or name at least one"));
+            }
             match part {
-                "workflow" => scope.workflow = list,
-                "plugin" => scope.plugin = list,
-                "signer" => scope.signer = list,
-                _ => scope.environment = list,
+                "workflow" => scope.workflow = Some(list.iter().map(|pattern| folder(pattern)).collect()),
+                "plugin" => scope.plugin = Some(list),
+                "signer" => {
+                    self.scoped.push(At { span: value.span.clone(), value: list.clone() });
+                    scope.signer = Some(list);
+                }
+                _ => scope.environment = Some(list),
             }
         }
         scope
@@ -344,10 +356,14 @@ impl Reader {
         Some(grant)
     }
 
-    /// A rule that asks for the signature of somebody whom nobody knows would refuse everything, and hardly be meant.
+    /// A rule that asks for the signature of somebody whom nobody knows would refuse everything, one that speaks of what he
+    /// signed would speak of nothing; neither is meant.
     fn unknown_signers(&mut self, rules: &[Rule], signers: &[Signer]) {
-        for asked in rules.iter().filter_map(|rule| rule.signers.as_ref()) {
-            for name in asked.value.iter().filter(|name| signers.iter().all(|signer| signer.name != **name)) {
+        let scoped = std::mem::take(&mut self.scoped);
+        let asked = rules.iter().filter_map(|rule| rule.signers.as_ref()).map(|asked| (asked, false));
+        for (asked, is_pattern) in asked.chain(scoped.iter().map(|scoped| (scoped, true))) {
+            let is_it = |name: &str, signer: &Signer| signer.name == name || (is_pattern && fits(name, &signer.name));
+            for name in asked.value.iter().filter(|name| !signers.iter().any(|signer| is_it(name, signer))) {
                 let message = format!("there is no signer `{name}`");
                 let names = signers.iter().map(|signer| signer.name.as_str());
                 let hint = self.fields.out.suggest_or_list(name, names);
@@ -366,6 +382,11 @@ fn table<'v>(key: &str, value: &'v Value, fields: &mut Fields) -> Option<&'v Ent
             None
         }
     }
+}
+
+/// A folder as workflows have theirs: without a `/` at its end, and without `.` and `..`. Anything else stays as it is.
+fn folder(pattern: &str) -> String {
+    if pattern.starts_with('/') { absolute(pattern, "") } else { pattern.trim_end_matches('/').to_owned() }
 }
 
 /// Whether it has the form of a key: 32 bytes in base64 are 43 characters and a `=`.

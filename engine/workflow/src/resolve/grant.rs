@@ -341,6 +341,9 @@ pub(super) fn destination(text: &str) -> Result<(), &'static str> {
     if port.is_some_and(|port| port.contains(':')) {
         return Err("an IPv6 address is written in brackets, `[::1]:8080`");
     }
+    if host.ends_with('.') {
+        return Err("a host is written without a dot at its end");
+    }
     if host.contains('*') {
         return Err("a host is named in full; only a port may be `*`");
     }
@@ -383,6 +386,8 @@ mod tests {
             "a b",
             "-a",
             "ü.example",
+            "example.org.",
+            "example.org.:443",
         ] {
             assert!(destination(wrong).is_err(), "{wrong}");
         }
