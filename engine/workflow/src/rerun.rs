@@ -1,7 +1,7 @@
 //! A run that does a part of another one again: which answers of the old run it takes over, and with which records it begins.
 //!
 //! The decision is about the steps of the old run. One is done again if it was asked for, did not succeed, was undone, differs
-//! in today's plan or in the inputs that it sees, or is behind one that is done again: needs it, or mentions it in a rule. What
+//! in today's plan or in the inputs that it sees, is an approval that was given on other inputs or another plan, or is behind one that is done again: needs it, or mentions it in a rule. What
 //! is left is reused, a step with scopes as a whole, or, if something within it is done again, opened and looked into. Then the
 //! old run's records are followed: the new run takes over what it would have begun at that moment itself, so that
 //! needs, joins and rules are asked as ever, and what can't be taken over is simply done. Nothing is executed here, and no clock
@@ -48,6 +48,8 @@ pub enum Why {
     Gone,
     /// It sees an input that differs.
     Input(String),
+    /// Somebody's word, which was given on other inputs or on another plan.
+    Word,
     /// It is behind this one, which is done again.
     Behind(StepId),
 }
@@ -95,14 +97,16 @@ impl Beginning {
 impl Again<'_> {
     /// Decides. Proportional to the old run's steps.
     pub fn decide(&self) -> Rerun {
+        let inputs = changed_inputs(self.old.inputs(), self.inputs);
+        let is_same_plan = self.old.plan().to_json().1 == self.plan.to_json().1;
         let mut judge = Judge {
             again: *self,
-            is_same_plan: self.old.plan().to_json().1 == self.plan.to_json().1,
+            is_same_plan,
+            counts_words: is_same_plan && inputs.is_empty(),
             edges: HashMap::new(),
             changes: HashMap::new(),
             found: Rerun::default(),
         };
-        let inputs = changed_inputs(self.old.inputs(), self.inputs);
         judge.scope(ScopeId::ROOT, BodyId(0), &inputs, false);
         let Rerun { again, mut opened } = judge.found;
         // Of what is within a step that is done again, nothing is told.
@@ -178,6 +182,7 @@ impl Why {
             Why::Changed(keys) => format!("changed: {}", keys.join(", ")),
             Why::Gone => "is not in the file any more".to_owned(),
             Why::Input(name) => format!("sees the input `{name}`, which differs"),
+            Why::Word => "was approved with other inputs or by another plan".to_owned(),
             Why::Behind(step) => format!("is behind {}", old.path(*step)),
         }
     }
@@ -193,6 +198,9 @@ fn changed_inputs(was: &Json, is: &Json) -> BTreeSet<String> {
 struct Judge<'a> {
     again: Again<'a>,
     is_same_plan: bool,
+    /// Whether approvals of the old run hold for the new one: nothing that was approved is another one now. A question need not
+    /// mention what it is about, so that which inputs it sees says nothing.
+    counts_words: bool,
     /// Of each body of the old plan, for each of its steps those that are right behind it.
     edges: HashMap<BodyId, Arc<Vec<Vec<StepNo>>>>,
     /// The keys that differ, by the steps of both plans.
@@ -291,6 +299,10 @@ impl Judge<'_> {
             if let Some(name) = seen {
                 return Some(Why::Input(name));
             }
+        }
+        let is_word = matches!(&planned.work, Work::Wait(wait) if wait.approval.is_some());
+        if is_word && !self.counts_words && matches!(old.status(step).0, StepStatus::Succeeded(_)) {
+            return Some(Why::Word);
         }
         if let Some(undo) = planned.undo {
             let undo = old.scopes().life(old.plan(), old.scopes().scope(step), undo);

@@ -390,6 +390,42 @@ go failed
 }
 
 #[test]
+fn an_approval_holds_for_no_other_inputs_and_no_other_plan() {
+    let toml = r#"
+        [inputs]
+        version = { type = "string", default = "good" }
+        [steps.lint]
+        use = "any"
+        [steps.ask]
+        wait = { approval = "ann" }
+        [steps.go]
+        needs = ["ask"]
+        use = "any"
+        with = { v = "${inputs.version}" }
+    "#;
+    let old = old(toml, &[("approve ask", "@5")]);
+    let asked = |first: &str| {
+        format!(
+            r#"
+ask was approved with other inputs or by another plan
+{first}
+0 lint reused from r: null
+0 ask opened
+9 ann approved ask
+9 ask succeeded: {{"by":"approval","who":"ann","note":""}}
+9 go#1
+9 go succeeded
+9 Succeeded {{}}"#
+        )
+    };
+    // The question mentions no input.
+    let seen = asked("go sees the input `version`, which differs");
+    old.again(&old.plan, r#"{"version":"evil"}"#, &[], &[("approve ask", "@9")], &seen);
+    let other = Arc::new(plan(&toml.replace("${inputs.version}", "evil")));
+    old.again(&other, "{}", &[], &[("approve ask", "@9")], &asked("go changed: with.v"));
+}
+
+#[test]
 fn what_a_rerun_reused_can_be_reused_once_more_and_says_where_it_comes_from() {
     let first = old(RELEASE, &[("build", "ok=7"), ("switch", "permanent")]);
     let inputs = Json::parse(r#"{"commit":"c1","region":"eu"}"#).unwrap();
