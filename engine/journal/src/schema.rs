@@ -4,9 +4,10 @@
 //! for reading a run's records; the same rows clustered by run take in a third as many a second. A run's row carries what a
 //! list of runs shows and an index is needed for; everything else is read from its events.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
 use crate::chain;
 use crate::storage::{Database, StorageError};
@@ -272,6 +273,46 @@ pub(crate) fn migrate(
         transaction.commit()
     };
     apply().map_err(|e| database.fault(e).into())
+}
+
+/// Something that a file consists of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Thing {
+    /// `table`, `index`, `trigger`, `view`.
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    /// Whose it is.
+    pub(crate) table: String,
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} `{}`", self.kind, self.name)
+    }
+}
+
+/// All that a file consists of, each with its SQL, which those have not that come with a table.
+pub(crate) fn of(connection: &Connection) -> rusqlite::Result<BTreeMap<Thing, Option<String>>> {
+    let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema")?;
+    let text = |row: &Row<'_>, at: usize| -> rusqlite::Result<Option<String>> {
+        let bytes = row.get_ref(at)?.as_bytes_or_null().ok().flatten();
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    };
+    let thing = |row: &Row<'_>| -> rusqlite::Result<(Thing, Option<String>)> {
+        let part = |at| -> rusqlite::Result<String> { Ok(text(row, at)?.unwrap_or_default()) };
+        Ok((Thing { kind: part(0)?, name: part(1)?, table: part(2)? }, text(row, 3)?))
+    };
+    statement.query_map((), thing)?.collect()
+}
+
+/// The same of a journal that is made now.
+pub(crate) fn of_new() -> rusqlite::Result<BTreeMap<Thing, Option<String>>> {
+    let connection = Connection::open_in_memory()?;
+    for step in MIGRATIONS {
+        connection.execute_batch(step.sql)?;
+        (step.then)(&connection)?;
+    }
+    of(&connection)
 }
 
 #[cfg(test)]

@@ -8,22 +8,29 @@
 //!
 //! Covered are records with their places, runs as lists show them, plans, and the notes of deleted runs. Not covered are lines
 //! of logs and requests: a request leaves a record when it is taken up.
+//!
+//! Others read through indexes. So what the file consists of is held against a new journal, and SQLite against itself.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Outcome, RunId, Timestamp};
+use downbeat_workflow::text::visible;
 use rusqlite::{OptionalExtension, Row};
 
 use crate::Position;
 use crate::chain::{self, Hash, Place};
 use crate::reader::{Query, ReadError};
 use crate::record::{decode, end_of, outcome_word};
+use crate::schema;
 use crate::storage::{signed, unsigned};
 
 /// Differences that are told at most; the others are counted. A file that was written anew by somebody has one in each row.
 const DIFFERENCES_MAX: usize = 256;
+
+/// Findings that SQLite itself is asked for at most: the first ones say that the file was not left as it was written.
+const INCONSISTENCIES_MAX: usize = 16;
 
 /// How far a journal had come, in so few bytes that they can be kept elsewhere: it has all records before it in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +104,11 @@ pub enum DifferenceKind {
     Plan(String),
     /// The note of a deleted run, or what is left of its records, was changed.
     Note,
+    /// The file has other tables, indexes, triggers or views than a journal of this version: which, and how.
+    Schema(String),
+    /// What SQLite finds that does not fit within the file, such as an index that lacks a row of its table: others would not
+    /// be shown what is there.
+    Inconsistent(String),
     /// The mark is another journal's.
     OtherJournal,
     /// The journal ends before the mark: what came last was removed.
@@ -117,6 +129,8 @@ impl DifferenceKind {
             DifferenceKind::Listed(_) => "listed",
             DifferenceKind::Plan(_) => "plan",
             DifferenceKind::Note => "note",
+            DifferenceKind::Schema(_) => "schema",
+            DifferenceKind::Inconsistent(_) => "inconsistent",
             DifferenceKind::OtherJournal => "other-journal",
             DifferenceKind::CutOff => "cut-off",
             DifferenceKind::Rewritten => "rewritten",
@@ -153,6 +167,10 @@ impl fmt::Display for Difference {
             DifferenceKind::Listed(what) => format!("is listed with another {what} than its records say"),
             DifferenceKind::Plan(why) => format!("has not the plan that it was created with: {why}"),
             DifferenceKind::Note => "was deleted, and the note of it, or what is left of its records, was changed".to_owned(),
+            DifferenceKind::Schema(what) => format!("is not made as this version makes one: {}", visible(what, false)),
+            DifferenceKind::Inconsistent(what) => {
+                format!("does not fit together, so that not all that is there is shown: {}", visible(what, false))
+            }
             DifferenceKind::OtherJournal => "is another one than the checkpoint's".to_owned(),
             DifferenceKind::CutOff => "ends before the checkpoint: what came last was removed".to_owned(),
             DifferenceKind::Rewritten => "is not the one of the checkpoint: it was written anew before here".to_owned(),
@@ -278,7 +296,14 @@ impl Query<'_> {
 
     /// Holds everything against the chain, and the chain against a mark.
     pub(crate) fn verify(&self, mark: Option<&Mark>) -> Result<Verified, ReadError> {
-        self.in_one_state(|| self.verify_all(mark))
+        self.in_one_state(|| {
+            let mut verified = self.verify_all(mark)?;
+            // Rows are read here in the order of their table, and by everybody else through its indexes.
+            let look =
+                || -> rusqlite::Result<Vec<Difference>> { Ok([self.schema()?, self.inconsistencies()?].concat()) };
+            verified.differences.splice(0..0, look().map_err(|e| self.fault(e))?);
+            Ok(verified)
+        })
     }
 
     /// Holds a run's own records against each other. That it stands where it stood among the others is not looked at.
@@ -301,9 +326,38 @@ impl Query<'_> {
                 self.hold_listed(&mut walk, key, &listed)
             };
             look().map_err(|e| self.fault(e))?;
+            walk.verified.differences.splice(0..0, self.schema().map_err(|e| self.fault(e))?);
             walk.verified.runs = 1;
             Ok(walk.verified)
         })
+    }
+
+    /// Holds what the file consists of against a new journal.
+    fn schema(&self) -> rusqlite::Result<Vec<Difference>> {
+        let (wanted, mut found) = (schema::of_new()?, schema::of(self.connection)?);
+        // What `ANALYZE` keeps, which somebody may have asked for; nothing is read from it, and no other thing may be called so.
+        found.retain(|thing, _| !thing.name.starts_with("sqlite_stat"));
+        let lacking =
+            wanted.keys().filter(|thing| !found.contains_key(thing)).map(|thing| format!("it lacks the {thing}"));
+        let other = found.iter().filter_map(|(thing, sql)| match wanted.get(thing) {
+            None => Some(format!("it has the {thing}")),
+            Some(wanted) => (wanted != sql).then(|| format!("the {thing} is another one")),
+        });
+        Ok(lacking.chain(other).take(INCONSISTENCIES_MAX).map(|what| of_file(DifferenceKind::Schema(what))).collect())
+    }
+
+    /// What SQLite finds: indexes against their tables, among others. It reads the whole file.
+    fn inconsistencies(&self) -> rusqlite::Result<Vec<Difference>> {
+        let mut check = self.connection.prepare(&format!("PRAGMA integrity_check({INCONSISTENCIES_MAX})"))?;
+        let mut rows = check.query(())?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let says = text(row, 0);
+            if says != "ok" {
+                found.push(of_file(DifferenceKind::Inconsistent(says)));
+            }
+        }
+        Ok(found)
     }
 
     /// All queries of `look` see the same state of the file.
@@ -541,6 +595,11 @@ fn hold_row(walk: &mut Walk, listed: &mut Listed, found: &Found, body: &[u8]) ->
     }
     (listed.last, listed.next) = ([hash, found.hash], last + 1);
     found.hash
+}
+
+/// What is true of the file as a whole.
+fn of_file(kind: DifferenceKind) -> Difference {
+    Difference { kind, run: None, records: None, positions: None }
 }
 
 /// A text as it can be shown, whatever it is.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{append, at, create, finished, run_id, started};
 
-/// What is covered, by table. What is not: the index and `reached`, from which no record is read; lines and requests.
+/// What is covered, by table. What is not: `reached`, from which no record is read; lines and requests.
 const COVERED: [(&str, &[&str]); 6] = [
     ("append", &["position", "run", "seq", "records", "at", "hash", "chain", "body"]),
     ("run", &["key", "id", "plan", "workflow", "created", "outcome", "finished"]),
@@ -386,4 +386,42 @@ fn a_journal_is_whole_while_it_is_driven() {
     });
     let verified = observer.verify(None).unwrap();
     assert!(verified.is_whole() && verified.records == 400, "{verified:?}");
+}
+
+#[test]
+fn a_record_that_an_index_hides_is_found_and_so_is_all_that_a_new_journal_has_not() {
+    let small = Small::new();
+    // The very last one of a run that is open: nothing else tells of it.
+    let hide =
+        "DROP INDEX append_of_run; CREATE UNIQUE INDEX append_of_run ON append (run, seq) WHERE position NOT IN (15)";
+    let found = small.after(hide, None).unwrap();
+    assert_eq!(kinds(&found)[0], "schema", "{found:?}");
+    let sql = "SELECT sql FROM sqlite_schema WHERE name = 'append_of_run'";
+    let sql: String = small.edit().query_row(sql, (), |row| row.get(0)).unwrap();
+    // With the old text put back, only the rows of the index tell.
+    let hide = format!(
+        "{hide}; PRAGMA writable_schema = on; UPDATE sqlite_schema SET sql = '{sql}' WHERE name = 'append_of_run'"
+    );
+    let found = small.after(&hide, None).unwrap();
+    assert_eq!(kinds(&found), ["inconsistent", "inconsistent"], "{found:?}");
+    let says = found.differences.iter().map(|difference| difference.to_string()).collect::<Vec<_>>().join("\n");
+    assert!(says.contains("missing from index append_of_run"), "{says}");
+    for (other, wants) in [
+        ("CREATE TRIGGER quiet AFTER INSERT ON append BEGIN DELETE FROM line; END", "it has the trigger `quiet`"),
+        ("CREATE VIEW other AS SELECT * FROM append", "it has the view `other`"),
+        ("DROP INDEX run_open", "it lacks the index `run_open`"),
+        ("DROP INDEX run_open; CREATE INDEX run_open ON run (key)", "the index `run_open` is another one"),
+    ] {
+        let found = small.after(other, None).unwrap();
+        assert_eq!(kinds(&found), ["schema"], "{other}: {found:?}");
+        assert!(found.differences[0].to_string().contains(wants), "{}", found.differences[0]);
+    }
+    let mut connection = small.edit();
+    connection.execute_batch("CREATE TRIGGER quiet AFTER INSERT ON append BEGIN DELETE FROM line; END").unwrap();
+    let found = small.observe().verify_run(&run_id("over")).unwrap();
+    assert_eq!(kinds(&found), ["schema"]);
+    let change = connection.transaction().unwrap();
+    change.execute_batch("DROP TRIGGER quiet; ANALYZE").unwrap();
+    change.commit().unwrap();
+    assert!(small.observe().verify(None).unwrap().is_whole());
 }
