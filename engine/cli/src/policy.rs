@@ -149,6 +149,23 @@ impl Guard {
         }
     }
 
+    /// What policies say of a workflow they say of its folder, and it is what is laid over it as well: so that has to lie
+    /// there, wherever a link to it may be.
+    pub(crate) fn overlays_within(&self, directory: &Path, overlays: &[PathBuf]) -> Result<(), Fault> {
+        let lies_within = |overlay: &Path| overlay.canonicalize().is_ok_and(|path| path.starts_with(directory));
+        match overlays.iter().find(|overlay| !self.policies.is_empty() && !lies_within(overlay)) {
+            None => Ok(()),
+            Some(overlay) => {
+                let message = format!("{} does not lie in the workflow's folder; nothing was run", overlay.display());
+                let hint = format!(
+                    "policies know a workflow by its folder, so under one only what lies in {} or below it is laid over it",
+                    directory.display()
+                );
+                Err(Fault::new(Exit::Forbidden, message).hint(hint))
+            }
+        }
+    }
+
     /// Holds a plan that is not run yet: what is withheld is taken out of it.
     pub(crate) fn hold(&self, plan: &mut Plan) -> Vec<(Source, Vec<Diagnostic>)> {
         match self.policies.is_empty() {

@@ -252,6 +252,7 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
         diagnostics.extend(barred_grants(&spec, &directory, sandbox));
         missing = missing_folders(&spec, &directory);
         guard.apart_from(&directory)?;
+        guard.overlays_within(&directory, with)?;
         let ground = Ground { sandbox, guard, environments: &environments };
         let plugins = plugins(&spec, &directory, &ground);
         let itself = directory.join(path.file_name().unwrap_or_default()).display().to_string();
