@@ -4,15 +4,17 @@
 //! How the two came to be known is for whoever asks; how it is told is here, so that the text, the Markdown and the JSON say
 //! the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use crate::capability::{Grant, Limits};
+use crate::difference::{self, Difference, How};
 use crate::lock::{Lock, Pinned};
 use crate::permission::cover::{at_home, covers};
 use crate::plan::Plan;
+use crate::secret::SecretSource;
 use crate::text::visible;
 
 /// How much a change matters.
@@ -35,7 +37,8 @@ pub struct Change {
     pub place: String,
     /// How much it matters.
     pub severity: Severity,
-    /// What has changed: `wants`, `imports`, `grants`, `signers`, `limits`, `plugin`, `step`, `source`, `version`, `digest`.
+    /// What has changed: `wants`, `imports`, `grants`, `secrets`, `signers`, `limits`, `plugin`, `step`,
+    /// `workflow`, `source`, `version`, `digest`.
     pub what: &'static str,
     /// Whether it came (`+`), went (`-`), or became another one (`~`).
     pub sign: char,
@@ -79,6 +82,7 @@ impl Review {
 
     /// Of a workflow, with its sub-workflows: what its steps are granted, and what they run.
     pub fn of_plans(old: &Plan, new: &Plan) -> Review {
+        let differs = Difference::of_plans(old, new);
         Review::of(|out| {
             let (old, new) = (steps(old), steps(new));
             let places: BTreeSet<&String> = old.iter().chain(&new).map(|step| &step.place).collect();
@@ -90,6 +94,17 @@ impl Review {
                     (Some(old), None) => whole(old, '-', Severity::Narrower, out),
                     (None, None) => {}
                 }
+            }
+            // What is no capability may decide what is done with one: an approval that nobody waits for, another argument.
+            let is_told = |key: &str| key.starts_with("grant.") || key.starts_with("limit.");
+            let is_other = |change: &&difference::Change| {
+                out.is_empty() || change.how != How::Changed || !change.keys.iter().all(|key| is_told(&key.key))
+            };
+            let parts: Vec<&str> = differs.changes.iter().filter(is_other).map(|change| change.part.as_str()).collect();
+            if !parts.is_empty() {
+                let item = told(&parts);
+                let (place, reason) = (String::new(), String::new());
+                out.push(Change { place, severity: Severity::Same, what: "workflow", sign: '~', item, reason });
             }
         })
     }
@@ -161,6 +176,17 @@ impl Review {
         }
         text
     }
+}
+
+/// How many parts of a workflow that differ are told by their names.
+const PARTS_SHOWN: usize = 8;
+
+/// The parts that differ, and what shows in what.
+fn told(parts: &[&str]) -> String {
+    let more = parts.len().saturating_sub(PARTS_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = &parts[..parts.len().min(PARTS_SHOWN)];
+    format!("{}{more}: `downbeat expand` shows each", shown.join(", "))
 }
 
 const TITLES: [(Severity, &str); 3] =
@@ -264,6 +290,14 @@ fn of_steps(old: &Step<'_>, new: &Step<'_>, out: &mut Vec<Change>) {
     for grant in old.grants.iter().filter(|grant| !within(grant, &new.grants)) {
         push(Severity::Narrower, "grants", '-', grant.to_string());
     }
+    // Where a secret comes from is said by no grant: of another place it is another one, and a command is run for it.
+    let (was, is) = (sources(&old.grants), sources(&new.grants));
+    for (name, was) in was {
+        if let Some(is) = is.get(name).filter(|is| **is != was) {
+            let shown = |source: Option<&SecretSource>| serde_json::to_string(&source).unwrap_or_default();
+            push(Severity::Wider, "secrets", '~', format!("{name} from {} → {}", shown(was), shown(*is)));
+        }
+    }
     let bounds = |limits: &Limits| {
         [
             ("memory", limits.memory),
@@ -294,6 +328,15 @@ fn of_steps(old: &Step<'_>, new: &Step<'_>, out: &mut Vec<Change>) {
         let severity = if was.description.name == is.description.name { Severity::Same } else { Severity::Wider };
         push(severity, "plugin", '~', format!("{} → {}", told(old.plugin), told(new.plugin)));
     }
+}
+
+/// Where the secrets come from that are granted.
+fn sources(grants: &[Grant]) -> BTreeMap<&str, Option<&SecretSource>> {
+    let secrets = grants.iter().filter_map(|grant| match grant {
+        Grant::Secrets(secret) => Some((secret.name.as_str(), secret.source.as_ref())),
+        _ => None,
+    });
+    secrets.collect()
 }
 
 /// A step that came or went as a whole.
