@@ -444,6 +444,30 @@ const ROWS: &[(&str, &[Row])] = &[
                 "a_run_that_is_removed_without_a_note_is_missed_and_so_is_the_note_of_one",
             ),
             (
+                "an index of the journal that hides a record, a trigger, a view",
+                "found by `audit verify`",
+                "engine/journal/tests/journal/audit.rs",
+                "a_record_that_an_index_hides_is_found_and_so_is_all_that_a_new_journal_has_not",
+            ),
+            (
+                "an approval that was given on other inputs, or for another plan, in a run that is done again",
+                "asked anew",
+                "engine/workflow/tests/rerun.rs",
+                "an_approval_holds_for_no_other_inputs_and_no_other_plan",
+            ),
+            (
+                "an overlay from elsewhere over a workflow that a policy excepts by its folder",
+                "refused: under a policy overlays lie in the workflow's folder",
+                "tests/tests/keys.rs",
+                "what_lies_elsewhere_is_not_laid_over_a_workflow_that_a_policy_trusts",
+            ),
+            (
+                "a secret's command, an approval or an argument that was changed between two workflows",
+                "told by `downbeat diff`",
+                "tests/tests/keys.rs",
+                "what_else_differs_between_two_workflows_is_not_called_the_same",
+            ),
+            (
                 "compiled code that was altered in the cache",
                 "not there; compiled again",
                 "engine/sandbox/src/cache.rs",

@@ -202,6 +202,63 @@ fn a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_
 }
 
 #[test]
+fn what_lies_elsewhere_is_not_laid_over_a_workflow_that_a_policy_trusts() {
+    let bench = fetching();
+    let policy = "[rules.no_web]\nexcept = { workflow = [\"*/flow\"] }\nforbid = { http = true }\n";
+    let over = "[steps.get]\ntimeout = \"9s\"\n";
+    bench.write("policy.toml", policy);
+    bench.write("other/evil.with.toml", over);
+    bench.write("flow/deep/fine.with.toml", over);
+    std::os::unix::fs::symlink("../other/evil.with.toml", bench.path().join("flow/link.with.toml")).unwrap();
+    let with =
+        |command: &str, over: &str| bench.run(&[command, "flow/fetch.toml", "--with", over, "--policy", "policy.toml"]);
+    for over in ["other/evil.with.toml", "flow/../other/evil.with.toml", "flow/link.with.toml"] {
+        for command in ["check", "plan", "run"] {
+            check(&with(command, over), 8, &["does not lie in the workflow's folder; nothing was run", "or below it"]);
+        }
+    }
+    check(&with("check", "flow/deep/fine.with.toml"), 0, &["no errors"]);
+    check(&bench.run(&["check", "flow/fetch.toml", "--with", "other/evil.with.toml"]), 0, &["no errors"]);
+}
+
+#[test]
+fn what_else_differs_between_two_workflows_is_not_called_the_same() {
+    let bench = fetching();
+    let was = r#"
+name = "release"
+plugins.fetch = "fetch.wasm"
+
+[secrets]
+token = { command = ["vault", "read", "token"] }
+
+[steps.lint]
+wait = "1ms"
+
+[steps.ask]
+needs = ["lint"]
+wait  = { approval = "ann" }
+
+[steps.get]
+use    = "fetch"
+needs  = ["ask"]
+grant  = { http = ["api.example.org"], secrets = [{ name = "token", host = "api.example.org", header = "authorization" }] }
+with   = { args = ["push"], token = "${secrets.token}" }
+"#;
+    bench.write("flow/was.toml", was);
+    let to = |old: &str, new: &str| {
+        assert!(was.contains(old), "{old}");
+        bench.write("flow/is.toml", &was.replace(old, new));
+        bench.run(&["diff", "flow/was.toml", "flow/is.toml"])
+    };
+    check(&to("name", "name"), 0, &["nothing has changed"]);
+    check(&to("name = \"release\"", "# For all.\nname = \"release\""), 0, &["nothing has changed"]);
+    check(&to("\"vault\", \"read\"", "\"curl\", \"evil.example.org\""), 9, &["may do more", "~ get: secrets"]);
+    let other = ["may do the same", "~ workflow", "`downbeat expand`"];
+    check(&to("needs = [\"lint\"]\n", ""), 6, &other);
+    check(&to("\"push\"", "\"push\", \"--force\""), 6, &other);
+}
+
+#[test]
 fn a_step_that_could_write_to_the_policy_is_refused() {
     let bench = fetching();
     std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.0.0", &[("files", "to keep what it fetched")]))
