@@ -160,7 +160,9 @@ fn a_reviewer_is_told_what_the_steps_of_a_workflow_may_do_that_they_could_not() 
          - a: grants http = [\"a.org\"]\n  \
          - a: grants http = [\"b.org\"]\n  \
          - gone: step runs all\n  \
-         - gone: grants clock = true\n"
+         - gone: grants clock = true\n\
+         may do the same\n  \
+         ~ workflow steps.deep, steps.deep.steps.new, steps.gone: `downbeat expand` shows each\n"
     );
     assert_eq!(Review::of_plans(&old, &old).text(), "nothing has changed\n");
 }
