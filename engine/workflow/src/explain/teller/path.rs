@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Part, Teller, Times};
+use super::Teller;
 use crate::event::Timestamp;
+use crate::explain::account::{Part, Times};
 use crate::plan::{ScopeCount, StepId};
 use crate::scope::ScopeId;
 

@@ -1,7 +1,8 @@
 //! Scopes that failed and are tried again: what is told of each time, and of the steps within.
 
-use super::{AttemptAccount, Delay, End, Next, Teller, TimeOf, TryAccount, What};
+use super::Teller;
 use crate::event::{Failure, FailureKind, Outcome, Record, StepEnd, Timestamp};
+use crate::explain::account::{AttemptAccount, Delay, End, Next, TimeOf, TryAccount, What};
 use crate::plan::StepId;
 use crate::scope::ScopeId;
 
@@ -10,7 +11,7 @@ const STORY_LOOKED_AT: usize = 64;
 
 impl Teller<'_> {
     /// Notes that a scope is tried again, if the record's end of a step decided that.
-    pub(super) fn look_at_tries(&mut self, record: &Record) {
+    pub(in crate::explain) fn look_at_tries(&mut self, record: &Record) {
         let Some(again) = record.event.ends_step().and_then(|step| self.run.tried_again(step, record.at)) else {
             return;
         };

@@ -9,7 +9,7 @@ use crate::units::time;
 
 impl Teller<'_> {
     /// Of those in line for a pool whose rate is used up by these records of the run, says so.
-    pub(super) fn look_at_rates(&mut self, records: &[Record], now: Timestamp) {
+    pub(in crate::explain) fn look_at_rates(&mut self, records: &[Record], now: Timestamp) {
         let now = now.max(self.run.latest());
         for (index, pool) in self.plan.pools.iter().enumerate() {
             let next = used_up_until(self.plan, PoolId(index as u32), records, now);
