@@ -142,6 +142,25 @@ fn who_waits_says_for_what_and_then_what_ended_it() {
     assert!(told.step("ask").contains("\nwaited    until "), "{}", told.step("ask"));
 }
 
+#[test]
+fn a_step_deep_within_a_block_that_is_tried_again_is_tried_again_with_it() {
+    let told = Told::of(
+        r#"
+        [steps.blk]
+        retry = { attempts = 2, delay = "200ms", jitter = false }
+        [steps.blk.steps.inner.steps.each]
+        foreach = [1]
+        use = "any"
+        "#,
+        &[("each", "permanent@30")],
+    );
+    let page = told.page();
+    let told: Vec<&str> = page.lines().filter(|line| line.contains("each[0] failed")).collect();
+    let first = "   30 ms  blk/inner/each[0] failed: permanent: scripted; not tried again by itself, but with what it belongs to";
+    let last = "  260 ms  blk/inner/each[0] failed: permanent: scripted; not tried again: a failure of this kind does not go away";
+    assert_eq!(told, [first, last], "{page}");
+}
+
 const TRIED: &str = r#"
     [steps.blk]
     retry = { attempts = 2, delay = "200ms", jitter = false }

@@ -20,9 +20,8 @@ impl Teller<'_> {
         let why = Delay::Grown { full_ms, at_most, jitter: retry.jitter };
         let delay_ms = again.at.0.saturating_sub(record.at.0);
         let next = Next::Again { delay_ms, why, failures: again.failures, of: again.of };
-        // Its steps are not tried again by themselves, but they are.
-        let failed = self.failed_in(again.scope);
-        for step in &failed {
+        // The steps within, however deep, are not tried again by themselves, but they are.
+        for step in &self.failed_within(again.scope) {
             let name = self.name(*step);
             if let Some(attempt) = self.steps[step.index()].attempts.last_mut() {
                 attempt.next = attempt.next.map(|_| Next::WithScope);
@@ -93,6 +92,17 @@ impl Teller<'_> {
         let mut failed: Vec<StepId> =
             steps.filter(|step| self.steps[step.index()].end == Some(StepEnd::Failed)).collect();
         failed.sort_by_key(|step| self.lives[step.index()].place);
+        failed
+    }
+
+    /// The steps that failed in a scope and in all that its steps opened.
+    fn failed_within(&self, scope: ScopeId) -> Vec<StepId> {
+        let (mut failed, mut scopes) = (Vec::new(), vec![scope]);
+        while let Some(scope) = scopes.pop() {
+            failed.extend(self.failed_in(scope));
+            let steps = self.run.scopes().steps_of(self.plan, scope);
+            scopes.extend(steps.flat_map(|step| self.run.scopes_of(step)));
+        }
         failed
     }
 
