@@ -118,6 +118,12 @@ const ROWS: &[(&str, &[Row])] = &[
                 "system_calls_that_no_step_needs_are_refused",
             ),
             (
+                "slows the engine down: its priority, its processors, its turns at the disk",
+                "refused by the kernel, for every process but its own",
+                "engine/sandbox/src/native.rs",
+                "system_calls_that_no_step_needs_are_refused",
+            ),
+            (
                 "a value from elsewhere in the place of an argument becomes an option",
                 "refused, where the grant says how the program may be called",
                 "engine/workflow/src/permission.rs",

@@ -444,10 +444,14 @@ mod tests {
             ("chroot . true", "Operation not permitted"),
             ("prlimit --pid 1 --core=0", "Operation not permitted"),
             ("hostname rogue", "hostname"),
+            ("renice -n 19 -p $PPID", "Operation not permitted"),
+            ("ionice -c 3 -p $PPID", "Operation not permitted"),
+            ("taskset -p 1 $PPID", "Operation not permitted"),
         ] {
             assert!(!place.run(script).status.success(), "{script}");
             place.check(script, says);
         }
+        place.check("nice -n 5 nice && ionice -c 3 true && taskset 1 true", "5");
         place.check("grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status | tr -d '\\n\\t'", "NoNewPrivs:1Seccomp:2");
     }
 

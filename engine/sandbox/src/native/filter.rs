@@ -1,6 +1,6 @@
 //! Which system calls a program is refused, as a filter that the kernel runs before each of them (seccomp): a list of
 //! rules, and a small compiler for them. Refused is what serves to look into or take over other processes, to administer
-//! the machine, to change what a path or a right means, and what is hardly reviewed and widely attacked in kernels.
+//! the machine, to change what a path or a right means or how much of the machine others get, and what is hardly reviewed and widely attacked in kernels.
 //!
 //! Everything else is allowed: a list of what is allowed would have to follow the system's C library and every program.
 //! Such calls fail with `EPERM` as they would without rights, or as if the kernel were too old where programs know how
@@ -31,9 +31,12 @@ mod rules {
         NotMasked(u32, u32, &'static [u32]),
         /// It is no null pointer.
         Given(u32),
+        /// It is about others than the caller: the first argument is not this kind of whom, which is a process, or the second,
+        /// which of them, is not zero.
+        Others(u32),
     }
 
-    use When::{Always, Any, Given, In, NotIn, NotMasked};
+    use When::{Always, Any, Given, In, NotIn, NotMasked, Others};
 
     pub(super) type Rule = (c_long, When, c_int);
 
@@ -56,6 +59,9 @@ mod rules {
 
     /// What puts words into a terminal's mouth: `TIOCSTI` and `TIOCLINUX`.
     const TERMINAL: &[u32] = &[0x5412, 0x541c];
+
+    /// `IOPRIO_WHO_PROCESS`. Of `setpriority` it is `PRIO_PROCESS`.
+    const IO_OF_PROCESS: u32 = 1;
 
     /// Processors differ in which there are.
     #[cfg(target_arch = "x86_64")]
@@ -135,8 +141,16 @@ mod rules {
             (SYS_io_uring_register, Always, ENOSYS),
             (SYS_personality, NotIn(0, PERSONALITIES), EPERM),
             (SYS_ioctl, In(1, TERMINAL), EPERM),
-            // The limits of another process.
+            // The limits, the turns and the places of another process: the engine, slowed down, slows down every run.
             (SYS_prlimit64, NotIn(0, &[0]), EPERM),
+            (SYS_setpriority, Others(PRIO_PROCESS as u32), EPERM),
+            (SYS_ioprio_set, Others(IO_OF_PROCESS), EPERM),
+            (SYS_sched_setaffinity, NotIn(0, &[0]), EPERM),
+            (SYS_sched_setparam, NotIn(0, &[0]), EPERM),
+            (SYS_sched_setscheduler, NotIn(0, &[0]), EPERM),
+            (SYS_sched_setattr, NotIn(0, &[0]), EPERM),
+            (SYS_migrate_pages, NotIn(0, &[0]), EPERM),
+            (SYS_move_pages, NotIn(0, &[0]), EPERM),
         ]);
         if network {
             rules.push((SYS_socket, NotIn(0, FAMILIES), EACCES));
@@ -273,6 +287,14 @@ fn compile(rules: &[rules::Rule]) -> Vec<libc::sock_filter> {
                 answer(ALLOW),
                 refuse,
             ],
+            When::Others(kind) => vec![
+                argument(0),
+                jump(BPF_JEQ, *kind, 0, 3),
+                argument(1),
+                jump(BPF_JEQ, 0, 0, 1),
+                answer(ALLOW),
+                refuse,
+            ],
         };
         program.push(jump(BPF_JEQ, *number as u32, 0, body.len()));
         program.extend(body);
@@ -338,6 +360,10 @@ mod tests {
         assert_eq!(of(libc::SYS_personality, [0x0004_0000, 0, 0]), REFUSED);
         assert_eq!(of(libc::SYS_clone, [libc::CLONE_PARENT as u64, 0, 0]), REFUSED);
         assert_eq!(of(libc::SYS_shmget, [0; 3]), REFUSED);
+        let turns = |which: u32, who: u64| of(libc::SYS_setpriority, [which.into(), who, 19]);
+        assert_eq!([turns(libc::PRIO_PROCESS, 0), turns(libc::PRIO_PROCESS, 1)], [ALLOWED, REFUSED]);
+        assert_eq!([turns(libc::PRIO_PGRP, 0), turns(libc::PRIO_USER, 0)], [REFUSED; 2]);
+        assert_eq!([0, 7].map(|pid| of(libc::SYS_sched_setaffinity, [pid, 8, 1])), [ALLOWED, REFUSED]);
         let pair = |kind: i32| of(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind as u64, 0]);
         assert_eq!(pair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOWED);
         assert_eq!(pair(libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK), ALLOWED);
