@@ -555,7 +555,10 @@ fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
     bench.write("db/crates/serde/RUSTSEC-2026-0007.md", &text);
     bench.write("db/crates/other/RUSTSEC-2026-0002.md", &text);
     bench.write("db/crates/other/RUSTSEC-2026-0008.md", &text.replace(">= 1.0.0", "soon"));
+    bench.write("db/crates/other/RUSTSEC-2026-0009.MD", &text);
+    bench.write("db/crates/other/.hidden", "not read");
     let faults = [
+        "db/crates/other/RUSTSEC-2026-0009.MD: an advisory's file ends in `.md`",
         "db/crates/other/RUSTSEC-2026-0006.md: it does not begin with a block of TOML",
         "db/crates/serde/RUSTSEC-2026-0007.md: its id is `RUSTSEC-2026-0002`, and its file is called otherwise",
         "db/crates/other/RUSTSEC-2026-0002.md: it is about the crate `serde`, and its folder is called otherwise",
@@ -565,13 +568,18 @@ fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
     let shown = bench.run(&["plugin", "inspect", "flow/fetch.wasm"]);
     check(&shown, 0, &["crates    unknown, as it has no list of them"]);
     // A list that is none: what the component does is as before, but nothing is told of its crates.
-    let mut damaged = std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap();
+    let whole = std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap();
+    let mut damaged = whole.clone();
     damaged.extend(b"\0\x0b\x07.dep-v0zip");
     std::fs::write(bench.path().join("flow/fetch.wasm"), damaged).unwrap();
     check(&bench.run(&["plugin", "inspect", "flow/fetch.wasm"]), 0, &["unknown, as its list of crates is damaged"]);
     std::fs::remove_dir_all(bench.path().join("db/crates/other")).unwrap();
     std::fs::remove_file(bench.path().join("db/crates/serde/RUSTSEC-2026-0007.md")).unwrap();
     check(&judge("db"), 3, &["fetch.wasm: its list of crates is damaged: it is not what zlib writes"]);
+    // A list of no crates at all: {"packages":[]}.
+    let empty = b"\x00\x1f\x07.dep-v0\x78\x9c\xab\x56\x2a\x48\x4c\xce\x4e\x4c\x4f\x2d\x56\xb2\x8a\x8e\xad\x05\x00\x2b\xbb\x05\x6e";
+    std::fs::write(bench.path().join("flow/fetch.wasm"), [whole, empty.to_vec()].concat()).unwrap();
+    check(&judge("db"), 3, &["fetch.wasm: the list of crates in it is empty, and so says nothing"]);
 }
 
 #[test]

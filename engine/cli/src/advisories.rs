@@ -43,9 +43,15 @@ impl Database {
         }
         let (mut files, mut faults) = (Vec::new(), Vec::new());
         for name in listed(&crates, &mut faults).into_iter().filter(|path| path.is_dir()) {
-            files.extend(
-                listed(&name, &mut faults).into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")),
-            );
+            // What the system or an editor leaves there begins with a dot. An advisory by another name would be passed over.
+            let is_hidden =
+                |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            for path in listed(&name, &mut faults).into_iter().filter(|path| !is_hidden(path)) {
+                match path.extension().is_some_and(|end| end == "md") {
+                    true => files.push(path),
+                    false => faults.push(format!("{}: an advisory's file ends in `.md`", path.display())),
+                }
+            }
         }
         let mut database = Database { by_crate: HashMap::new(), number: 0, latest: String::new() };
         for path in files {
@@ -140,6 +146,10 @@ impl Component {
         let bytes = read_bytes(&path).map_err(told)?;
         let crates = crates_of(&bytes).map_err(|fault| told(fault.to_string()))?;
         let crates = crates.ok_or_else(|| told("it has no list of the crates that it was compiled from".to_owned()))?;
+        // Whatever was compiled has its own crate at least.
+        if crates.is_empty() {
+            return Err(told("the list of crates in it is empty, and so says nothing".to_owned()));
+        }
         // What is compiled for both is one crate.
         let mut versions: BTreeMap<(&str, &str), bool> = BTreeMap::new();
         for one in crates.iter().filter(|one| one.is_of_crates_io()) {
