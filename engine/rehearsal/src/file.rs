@@ -6,7 +6,7 @@ use std::ops::Range;
 use downbeat_workflow::diagnostic::{Collector, Diagnostic};
 use downbeat_workflow::event::{Failure, FailureKind, Outcome, StepEnd};
 use downbeat_workflow::json::Json;
-use downbeat_workflow::spec::{self, Entries, Source, Spanned, Value, ValueKind, duration_ms};
+use downbeat_workflow::spec::{self, Entries, Source, Spanned, Value, ValueKind, duration_ms, wrong_type};
 
 use crate::rehearse::failure;
 
@@ -776,18 +776,4 @@ impl Reader {
 
 fn listed<T>(options: &[(&'static str, T)]) -> String {
     options.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn wrong_type(key: &str, expected: &str, value: &Value) -> Diagnostic {
-    let found = match &value.kind {
-        ValueKind::String(_) => "a string",
-        ValueKind::Integer(number) if *number < 0 => "a negative integer",
-        ValueKind::Integer(_) => "an integer",
-        ValueKind::Float(_) => "a float",
-        ValueKind::Boolean(_) => "a boolean",
-        ValueKind::List(_) => "a list",
-        ValueKind::Table(_) => "a table",
-    };
-    let message = format!("`{key}` must be {expected}, not {found}");
-    Diagnostic::error("wrong-type", value.span.clone(), message).label(found)
 }

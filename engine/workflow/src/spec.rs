@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use fields::wrong_type;
 pub use keys::json_schema;
 pub use layers::Overlay;
 pub use toml::Spanned;

@@ -155,8 +155,8 @@ impl Fields {
     }
 }
 
-/// A value of another type than its key has.
-pub(crate) fn wrong_type(key: &str, expected: &str, value: &Value) -> Diagnostic {
+/// A value of another type than its key has, which is to be `expected` (with its article).
+pub fn wrong_type(key: &str, expected: &str, value: &Value) -> Diagnostic {
     let found = match &value.kind {
         ValueKind::String(_) => "a string",
         ValueKind::Integer(number) if *number < 0 => "a negative integer",
