@@ -41,7 +41,9 @@ export function asFailure(thrown) {
   if (thrown instanceof Failure) return thrown;
   if (thrown?.payload?.tag === "refused") {
     const { capability, wanted, hint } = thrown.payload.val;
-    return permanent(`\`${wanted}\` needs the grant \`${capability}\`; to allow it: ${hint}`, { details: { refused: thrown.payload.val } });
+    // Where another key took it away, no line of the workflow would allow it.
+    const what = hint.startsWith("grant = ") ? `needs the grant \`${capability}\`; to allow it` : `is kept from this step (${capability})`;
+    return permanent(`\`${wanted}\` ${what}: ${hint}`, { details: { refused: thrown.payload.val } });
   }
   return permanent(explain(thrown), { cause: thrown });
 }

@@ -143,6 +143,12 @@ test("a refused call says how to allow it", () => {
   assert.deepEqual(failure.details, { refused: refusal });
 });
 
+test("a call that another key refused tells of no line to write", () => {
+  const refusal = { capability: "process", wanted: "cargo", hint: "granted, and taken away by rule `tools` of policy.toml:3" };
+  const failure = failureOf(stepOf(() => { throw Object.assign(new Error("[object Object]"), { payload: { tag: "refused", val: refusal } }); }));
+  assert.equal(failure.message, "`cargo` is kept from this step (process): granted, and taken away by rule `tools` of policy.toml:3");
+});
+
 test("what else the host said is shown", () => {
   const failure = failureOf(stepOf(() => { throw Object.assign(new Error("[object Object]"), { payload: { tag: "not-found", val: "cargo" } }); }));
   assert.equal(failure.message.split("\n")[0], 'Error: the host said {"tag":"not-found","val":"cargo"}');

@@ -123,7 +123,11 @@ impl<E: Error + 'static> From<E> for Failure {
             .or_else(|| error.downcast_ref::<artifacts::Error>().and_then(artifacts::Error::refused));
         match refused {
             Some(Refused { capability, wanted, hint }) => {
-                failure.details(serde_json::json!({ "capability": capability, "wanted": wanted, "hint": hint }))
+                let mut details = serde_json::json!({ "capability": capability, "wanted": wanted });
+                if !hint.is_empty() {
+                    details["hint"] = hint.as_str().into();
+                }
+                failure.details(details)
             }
             None => failure,
         }
@@ -137,14 +141,22 @@ pub struct Refused {
     pub capability: String,
     /// What was asked for: a program's name, a path, a host.
     pub wanted: String,
-    /// The line that would allow it, to be put into the step's table in the workflow's TOML.
+    /// The line that would allow it, to be put into the step's table in the workflow's TOML: `grant = { … }`. If another
+    /// key took away what the workflow grants, which one. Empty for a request, whose refusal WASI has no words for: then only
+    /// the engine says what would allow it, beside the failure.
     pub hint: String,
 }
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Refused { capability, wanted, hint } = self;
-        write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, set in the step: {hint}")
+        match hint.as_str() {
+            "" => write!(f, "`{wanted}` is not granted to this step ({capability})"),
+            line if line.starts_with("grant = ") => {
+                write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, set in the step: {line}")
+            }
+            why => write!(f, "`{wanted}` is kept from this step ({capability}): {why}"),
+        }
     }
 }
 
@@ -189,6 +201,22 @@ mod tests {
             );
             assert_eq!(failure.details.as_ref().expect("a refusal has details")["wanted"], "cargo");
         }
+    }
+
+    #[test]
+    fn a_refusal_tells_of_a_line_to_set_only_where_there_is_one() {
+        let refused = |hint: &str| {
+            Failure::from(Refused { capability: "http".into(), wanted: "a.org".into(), hint: hint.into() })
+        };
+        let taken = refused("granted, and taken away by rule `web` of policy.toml:3");
+        assert_eq!(
+            taken.message,
+            "`a.org` is kept from this step (http): granted, and taken away by rule `web` of policy.toml:3"
+        );
+        let unknown = refused("");
+        assert_eq!(unknown.message, "`a.org` is not granted to this step (http)");
+        let details = unknown.details.expect("a refusal has details");
+        assert_eq!(Value::Object(details), serde_json::json!({ "capability": "http", "wanted": "a.org" }));
     }
 
     #[test]
