@@ -166,13 +166,16 @@ impl Target<'_> {
         Ok(Target { https, authority, path_and_query })
     }
 
-    /// The refusal that the host's bare "denied" stands for.
-    pub(crate) fn refused(&self) -> Refused {
-        let authority = self.authority;
+    /// The refusal that the host's bare "denied" stands for. Which of method, host and path it is about, and what is granted
+    /// already, only the host knows, so that the line that would allow it is the host's to propose. What follows `?` is left
+    /// out: secrets are there.
+    pub(crate) fn refused(&self, method: &str) -> Refused {
+        let scheme = if self.https { "https" } else { "http" };
+        let path = self.path_and_query.split('?').next().unwrap_or_default();
         Refused {
             capability: "http".into(),
-            wanted: authority.into(),
-            hint: format!("grant = {{ http = [\"{authority}\"] }}"),
+            wanted: format!("{method} {scheme}://{}{path}", self.authority),
+            hint: String::new(),
         }
     }
 }
@@ -330,10 +333,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_grant_the_error_says_what_to_add() {
+    fn without_a_grant_the_error_says_what_was_asked_and_leaves_it_to_the_host_what_would_allow_it() {
         let _host = Host::new();
-        let error = Request::get("http://127.0.0.1:8080/").send().expect_err("nothing is granted");
-        assert!(error.to_string().ends_with(r#"set in the step: grant = { http = ["127.0.0.1:8080"] }"#), "{error}");
+        let error = Request::post("http://127.0.0.1:8080/v1/a?token=s3cret").send().expect_err("nothing is granted");
+        let asked = "`POST http://127.0.0.1:8080/v1/a` is not granted to this step (http)";
+        assert_eq!(error.to_string(), asked);
     }
 
     #[test]

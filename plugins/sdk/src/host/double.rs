@@ -189,7 +189,7 @@ pub(crate) fn send_http(request: &http::Request, target: &Target<'_>) -> Result<
     let answer = current().and_then(|state| state.borrow().on_http.clone());
     let response = match answer {
         Some(answer) => (answer.borrow_mut())(request)?,
-        None => return Err(http::Error::Refused(target.refused())),
+        None => return Err(http::Error::Refused(target.refused(&request.method))),
     };
     match response.body.len() > request.max_body {
         true => Err(http::Error::BodyTooLarge(request.max_body)),

@@ -20,7 +20,7 @@ const PIECE: u64 = 64 << 10;
 
 pub(crate) fn send(request: &Request, target: &Target<'_>) -> Result<Response, Error> {
     let (started, wall_clock) = (Instant::now(), SystemTime::now());
-    let failed = |code: ErrorCode| error(code, target);
+    let failed = |code: ErrorCode| error(code, request, target);
 
     let outgoing = OutgoingRequest::new(headers(request)?);
     let accepted = outgoing
@@ -57,7 +57,7 @@ pub(crate) fn send(request: &Request, target: &Target<'_>) -> Result<Response, E
         .map_err(failed)?;
     let status = response.status();
     let headers = response.headers().entries();
-    let body = read_body(response, request.max_body, target)?;
+    let body = read_body(response, request, target)?;
 
     // Without the grant `clock` the wall clock stands still, and what the other one then says is no measurement.
     let elapsed = (SystemTime::now() != wall_clock).then(|| started.elapsed());
@@ -119,7 +119,8 @@ fn options(request: &Request) -> RequestOptions {
     options
 }
 
-fn read_body(response: IncomingResponse, max_body: usize, target: &Target<'_>) -> Result<Vec<u8>, Error> {
+fn read_body(response: IncomingResponse, request: &Request, target: &Target<'_>) -> Result<Vec<u8>, Error> {
+    let max_body = request.max_body;
     let body: IncomingBody = response.consume().expect("a response's body is there to be taken once");
     let stream = body.stream().expect("a body's stream is there to be taken once");
     let mut bytes = Vec::new();
@@ -130,7 +131,7 @@ fn read_body(response: IncomingResponse, max_body: usize, target: &Target<'_>) -
             Err(StreamError::Closed) => return Ok(bytes),
             Err(StreamError::LastOperationFailed(failed)) => {
                 return Err(match http_error_code(&failed) {
-                    Some(code) => error(code, target),
+                    Some(code) => error(code, request, target),
                     None => Error::Connection(failed.to_debug_string()),
                 });
             }
@@ -138,10 +139,10 @@ fn read_body(response: IncomingResponse, max_body: usize, target: &Target<'_>) -
     }
 }
 
-fn error(code: ErrorCode, target: &Target<'_>) -> Error {
+fn error(code: ErrorCode, request: &Request, target: &Target<'_>) -> Error {
     let authority = target.authority;
     match code {
-        ErrorCode::HttpRequestDenied => Error::Refused(target.refused()),
+        ErrorCode::HttpRequestDenied => Error::Refused(target.refused(&request.method)),
         ErrorCode::ConnectionTimeout => Error::TimedOut(format!("{authority} does not accept connections")),
         ErrorCode::DnsTimeout => Error::TimedOut(format!("the name of {authority} was not resolved")),
         ErrorCode::HttpResponseTimeout | ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => {
