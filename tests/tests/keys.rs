@@ -462,7 +462,7 @@ fn a_policy_tests_itself() {
         1,
         &["FAIL  web: refuse by no_web, and allow by no_web was expected", "0 passed, 1 failed"],
     );
-    check(&bench.run(&["policy", "check", "policy.toml"]), 0, &["1 rules, no errors"]);
+    check(&bench.run(&["policy", "check", "policy.toml"]), 0, &["1 rule, no errors"]);
     assert!(Path::new(&bench.path().join("policy.toml")).exists());
 }
 

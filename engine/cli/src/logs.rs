@@ -13,7 +13,7 @@ use crate::resume::load_plan;
 use crate::state;
 use crate::stream::Names;
 use crate::talk;
-use crate::units;
+use crate::units::{self, counted};
 
 /// How much of a log is read at once, in bytes of text: a run's whole log may be larger than the memory.
 const PAGE_BYTES: usize = 1 << 20;
@@ -82,7 +82,8 @@ fn name(names: Names<'_>, line: &LogLine) -> Result<String, Fault> {
     if names.scopes.find(line.step).is_none() {
         let number = line.step.index() + 1;
         return Err(Fault::engine(format!(
-            "the log has a line of step number {number}, and the run has {steps} steps"
+            "the log has a line of step number {number}, and the run has {}",
+            counted(steps as u64, "step")
         ))
         .hint("the journal was changed from outside, or is damaged; restore a copy of it"));
     }

@@ -17,6 +17,7 @@ use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
 use crate::exit::{Exit, Fault};
 use crate::files::{read_named_text, read_text};
 use crate::place::Place;
+use crate::units::counted;
 use crate::{signature, talk};
 
 /// Where the policy of a machine is.
@@ -361,7 +362,10 @@ pub(crate) fn check(arguments: &PolicyCheck) -> Result<Exit, Fault> {
     let mut exit = Exit::Success;
     for path in &arguments.policies {
         match read(path) {
-            Ok(policy) => talk::say(format_args!("{}: {} rules, no errors", path.display(), policy.rules.len())),
+            Ok(policy) => {
+                let rules = counted(policy.rules.len() as u64, "rule");
+                talk::say(format_args!("{}: {rules}, no errors", path.display()));
+            }
             Err(fault) => {
                 exit = Exit::Forbidden;
                 fault.print();

@@ -51,7 +51,8 @@ pub(crate) fn prune(place: &Place, arguments: &Prune) -> Result<Exit, Fault> {
     match failed.first() {
         None => Ok(Exit::Success),
         Some(first) => {
-            let message = format!("{} files could not be removed, the first of them {first}", failed.len());
+            let message =
+                format!("{} could not be removed, the first of them {first}", count(failed.len() as u64, "file"));
             Err(Fault::engine(message).hint("the next `downbeat prune` tries again"))
         }
     }

@@ -1,3 +1,3 @@
 //! Times, durations and sizes as people read them: as they are written in the pure core, which tells of them as well.
 
-pub(crate) use downbeat_workflow::units::{duration, micros, size, time};
+pub(crate) use downbeat_workflow::units::{counted, duration, micros, size, time};

@@ -13,6 +13,7 @@ use downbeat_workflow::plan::{BodyId, Join, Opens, Plan, Rest, ScopeCount, Step,
 use downbeat_workflow::run::{Run, StepStatus};
 use downbeat_workflow::scope::ScopeId;
 use downbeat_workflow::text::visible;
+use downbeat_workflow::units::counted;
 
 use crate::svg::STEPS_DRAWN_MAX;
 use crate::text::{duration, in_one_line};
@@ -500,7 +501,7 @@ fn scopes_words(opens: &Opens) -> Option<String> {
             format!("for each of {} together", lists.map(path).collect::<Vec<String>>().join(" and "))
         }
         ScopeCount::Each(each) => match each.list.source().value().as_array() {
-            Some(items) => format!("for each of {} items", items.len()),
+            Some(items) => format!("for each of {}", counted(items.len() as u64, "item")),
             None => {
                 let list = in_one_line(each.list.source().as_str().trim_matches('"'));
                 let path = list.strip_prefix("${").and_then(|path| path.strip_suffix('}'));

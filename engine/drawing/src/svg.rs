@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use downbeat_workflow::event::NeedState;
+use downbeat_workflow::units::counted;
 
 use crate::dot::ALWAYS;
 use crate::layout::{Layout, Link, Point, Size, layout};
@@ -454,7 +455,11 @@ fn draw_unit(out: &mut String, picture: &Picture, unit: &Unit, x: f64, y: f64) {
         let (bx, by) = (number(x), number(y));
         let _ = writeln!(out, "<rect class=\"block\" x=\"{bx}\" y=\"{by}\" width=\"{w}\" height=\"{h}\" rx=\"10\"/>");
         let (tx, ty) = (number(x + BLOCK_PAD), number(y + 16.0));
-        let _ = writeln!(out, "<text class=\"small\" x=\"{tx}\" y=\"{ty}\">{} steps</text>", unit.members.len());
+        let _ = writeln!(
+            out,
+            "<text class=\"small\" x=\"{tx}\" y=\"{ty}\">{}</text>",
+            counted(unit.members.len() as u64, "step")
+        );
         top += BLOCK_TITLE + BLOCK_PAD;
     }
     let pad = if unit.is_block() { BLOCK_PAD } else { 0.0 };

@@ -85,7 +85,9 @@ impl Gaps {
 impl Gap {
     /// Stands in the log for what is missing, as a line of the first attempt that lost one.
     pub(crate) fn line(&self) -> LogLine {
-        let message = format!("{} lines of this run's log are missing here: the disk could not take them", self.count);
+        let (lines, are, them) = if self.count == 1 { ("line", "is", "it") } else { ("lines", "are", "them") };
+        let message =
+            format!("{} {lines} of this run's log {are} missing here: the disk could not take {them}", self.count);
         LogLine { level: Level::Warn, message, ..self.first.clone() }
     }
 }

@@ -44,6 +44,20 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// How many: `1 rule`, `2 rules`.
+pub fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// The value of the limit of this name: a size, a duration, or a number of what is counted.
+pub fn limit(name: &str, value: u64) -> String {
+    match name {
+        "table-elements" | "processes" => value.to_string(),
+        "process-cpu" | "timeout" => duration(value),
+        _ => size(value),
+    }
+}
+
 /// As a workflow file has it, without loss: `64KiB`, `16MiB`, `1000B`.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {

@@ -15,6 +15,7 @@ use crate::arguments::AuditReport;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::talk;
+use crate::units::counted;
 
 /// A step of the plan, and what became of its grants.
 #[derive(Default)]
@@ -141,14 +142,14 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
 }
 
 fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
-    let mut text = format!("{workflow}: the latest {}\n", count(runs as u64, "run"));
+    let mut text = format!("{workflow}: the latest {}\n", counted(runs as u64, "run"));
     for step in steps {
         let _ = writeln!(
             text,
             "\n  {} (plugin {}, executed in {})",
             step.name,
             step.plugin,
-            count(step.runs as u64, "run")
+            counted(step.runs as u64, "run")
         );
         if !step.signers.is_empty() {
             let _ = writeln!(text, "    signed   by {}", uses::in_a_line(&step.signers));
@@ -157,15 +158,15 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
             let _ = writeln!(text, "    wants    {capability}: {reason}");
         }
         for (grant, used) in &step.grants {
-            let used = if *used == 0 { "never used".to_owned() } else { format!("used {}", count(*used, "time")) };
+            let used = if *used == 0 { "never used".to_owned() } else { format!("used {}", counted(*used, "time")) };
             let _ = writeln!(text, "    granted  {grant}: {used}");
         }
         for rule in &step.rules {
             let _ = writeln!(text, "    allowed  by {rule}");
         }
         for ((capability, wanted, hint), times) in &step.refused {
-            let _ =
-                writeln!(text, "    refused  {capability}: {wanted}, {}; {hint} would allow it", count(*times, "time"));
+            let times = counted(*times, "time");
+            let _ = writeln!(text, "    refused  {capability}: {wanted}, {times}; {hint} would allow it");
         }
         for grant in step.unused() {
             let _ = writeln!(text, "    you can take `{grant}` away from step `{}`", step.name);
@@ -194,8 +195,4 @@ fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
         })
     };
     json!({ "workflow": workflow, "runs": runs, "steps": steps.iter().map(step).collect::<Vec<_>>() })
-}
-
-fn count(number: u64, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }

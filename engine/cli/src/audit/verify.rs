@@ -8,6 +8,7 @@ use crate::arguments::AuditVerify;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::talk;
+use crate::units::counted;
 
 pub(crate) fn verify(place: &Place, arguments: &AuditVerify) -> Result<Exit, Fault> {
     let mark = match (&arguments.checkpoint, &arguments.key) {
@@ -47,11 +48,11 @@ pub(crate) fn verify(place: &Place, arguments: &AuditVerify) -> Result<Exit, Fau
 /// That all is well, and what that means.
 fn good(verified: &Verified, is_checked: bool) -> String {
     let Verified { records, runs, deleted, since, mark, .. } = verified;
-    let records = count(*records, "record");
+    let records = counted(*records, "record");
     let Some(mark) = mark else { return format!("{records} of the run are as they were written") };
-    let mut text = format!("{records} of {} are as they were written", count(*runs, "run"));
+    let mut text = format!("{records} of {} are as they were written", counted(*runs, "run"));
     if *deleted > 0 {
-        text.push_str(&format!(", and so are the notes of {}", count(*deleted, "deleted run")));
+        text.push_str(&format!(", and so are the notes of {}", counted(*deleted, "deleted run")));
     }
     text.push_str(&format!("\nchain at position {}: {}", mark.position.0, hex(&mark.chain)));
     if since.0 > 0 {
@@ -67,10 +68,6 @@ fn good(verified: &Verified, is_checked: bool) -> String {
         }
     });
     text
-}
-
-fn count(number: u64, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }
 
 fn json(verified: &Verified) -> Value {

@@ -170,10 +170,11 @@ fn out_of_bounds(value: &Value, wanted: &Type<'_>) -> Option<String> {
             None.or_else(|| {
                 bound("minLength")
                     .filter(|least| length < *least)
-                    .map(|least| format!("needs at least {least} characters"))
+                    .map(|least| format!("needs at least {}", many(least, "character")))
             })
             .or_else(|| {
-                bound("maxLength").filter(|most| length > *most).map(|most| format!("takes at most {most} characters"))
+                let too_long = bound("maxLength").filter(|most| length > *most);
+                too_long.map(|most| format!("takes at most {}", many(most, "character")))
             })
             .or_else(|| {
                 let mismatch = |pattern: &&str| regex(pattern).is_ok_and(|regex| !regex.is_match(text));
@@ -188,9 +189,18 @@ fn wrong_count(count: usize, wanted: &Type<'_>) -> Option<String> {
     let bound = |word| bound(wanted, Kinds::LIST, word);
     let count = count as f64;
     None.or_else(|| {
-        bound("minItems").filter(|least| count < *least).map(|least| format!("needs at least {least} items"))
+        let too_few = bound("minItems").filter(|least| count < *least);
+        too_few.map(|least| format!("needs at least {}", many(least, "item")))
     })
-    .or_else(|| bound("maxItems").filter(|most| count > *most).map(|most| format!("takes at most {most} items")))
+    .or_else(|| {
+        let too_many = bound("maxItems").filter(|most| count > *most);
+        too_many.map(|most| format!("takes at most {}", many(most, "item")))
+    })
+}
+
+/// How many, where JSON has no other numbers.
+fn many(number: f64, noun: &str) -> String {
+    if number == 1.0 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Holds a value without holes against everything that a schema says.
