@@ -325,6 +325,30 @@ fn what_is_withheld_is_told_with_its_rule_before_the_run() {
 }
 
 #[test]
+fn a_limit_that_a_policy_lowered_is_told_with_its_rule_before_the_run_and_when_it_is_reached() {
+    let bench = fetching();
+    let limits = "memory = \"64MiB\", output = \"4B\", timeout = \"10s\"";
+    bench.write("policy.toml", &format!("[rules.small]\nlimit = {{ {limits} }}\n"));
+    let by = "rule `small` of policy.toml:2";
+    let told = [
+        format!("limit    memory 64.0 MiB (lowered by {by}), output 4 B (lowered by {by})\n"),
+        format!("timeout  10.0 s (lowered by {by})\n"),
+    ];
+    let answer = bench.run(&["plan", "flow/fetch.toml", "--policy", "policy.toml"]);
+    check(&answer, 0, &told.each_ref().map(String::as_str));
+    let answer = bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]);
+    check(&answer, 1, &[&format!("and the limit `output` is 4; {by} lowered it to that")]);
+    // By whom is no other limit.
+    bench.write("policy.toml", &format!("# More.\n[rules.little]\nlimit = {{ {limits} }}\n"));
+    let again = ["plan", "flow/fetch.toml", "--policy", "policy.toml", "--diff", "last"];
+    check(&bench.run(&again), 0, &[]);
+    let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
+    bench.write("flow/fetch.toml", &format!("{text}limit = {{ memory = \"1GiB\" }}\n"));
+    let says = "has memory 1.0 GiB, and 64.0 MiB is the most: rule `little` of policy.toml:3";
+    check(&bench.run(&["check", "flow/fetch.toml", "--policy", "policy.toml"]), 8, &[says]);
+}
+
+#[test]
 fn what_cannot_be_taken_away_is_refused_where_it_would_be() {
     let bench = fetching();
     let key = bench.run(&["key", "new", "release.key"]).stdout;

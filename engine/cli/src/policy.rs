@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use downbeat_workflow::capability::{Grant, Grants};
+use downbeat_workflow::capability::{Grant, Grants, Limits};
 use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::permission::cover::at_home;
-use downbeat_workflow::plan::{Plan, Signer};
+use downbeat_workflow::plan::{Plan, Signer, Use};
 use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unbuildable, unsigned};
 use downbeat_workflow::spec::Source;
 
@@ -190,8 +190,9 @@ impl Guard {
             plan.steps.iter().filter_map(|step| step.uses().map(|uses| uses.grants.clone())).collect()
         };
         let (asked, left) = (granted(plan), granted(&now));
-        let bounded = |plan: &Plan| -> Vec<_> {
-            plan.steps.iter().map(|step| (step.timeout_ms, step.uses().map(|uses| uses.limits.clone()))).collect()
+        let bounded = |plan: &Plan| -> Vec<(Option<u64>, Limits)> {
+            let limits = |uses: &Use| Limits { lowered: Vec::new(), ..uses.limits.clone() };
+            plan.steps.iter().map(|step| (step.timeout_ms, step.uses().map(limits).unwrap_or_default())).collect()
         };
         let is_same = asked.len() == left.len()
             && asked.iter().zip(&left).all(|(asked, left)| asked.are_those_of(left))

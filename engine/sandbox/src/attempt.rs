@@ -173,16 +173,15 @@ impl Sandbox {
             }
             Raced::Guest(Ok(Err(failure))) => {
                 let failure = failure::of_guest(failure, redactor.as_deref());
-                // What the guest makes of a program that was stopped by a limit is its own words for that.
                 End::Failed(match store.data().exceeded {
-                    Some(limit) => Failure { kind: FailureKind::Limit { limit: limit.into() }, ..failure },
+                    Some(limit) => failure::of_program(failure, limit, &call.limits),
                     None => failure,
                 })
             }
             Raced::Guest(Err(error)) => {
                 End::Failed(failure::of_error(&error, store.data().meter.denied(), &call.limits, timeout, &log))
             }
-            Raced::TimedOut => End::Failed(failure::timed_out(timeout, None)),
+            Raced::TimedOut => End::Failed(failure::timed_out(timeout, &call.limits, None)),
             Raced::Cancelled => End::Cancelled,
         };
         account(&mut usage, &mut store, &log);

@@ -63,19 +63,33 @@ fn parse_details(details: String) -> Result<Json, String> {
 pub(crate) fn of_output(output: String, limits: &Limits) -> Result<Json, Failure> {
     if output.len() as u64 > limits.output {
         let message = format!(
-            "the output has {} bytes, and the limit `output` is {}; hand over large data as an artifact, or raise \
-             `limit = {{ output = … }}`",
+            "the output has {} bytes, and the limit `output` is {}; {}; large data is handed over as an artifact",
             output.len(),
-            limits.output
+            limits.output,
+            limits.way_to_more("output")
         );
         return Err(failed(FailureKind::Limit { limit: "output".into() }, message));
     }
     Json::parse(output).map_err(|error| failed(FailureKind::InvalidOutput, format!("the output is {error}")))
 }
 
+/// A program was stopped by a limit. What the guest makes of it is its own words for that, to which it is added if the
+/// workflow is not to blame for the limit.
+pub(crate) fn of_program(failure: Failure, limit: &str, limits: &Limits) -> Failure {
+    let by = limits.lowered_by(limit).filter(|by| !failure.message.contains(by));
+    let message = match by {
+        Some(_) => format!("{}; of the limit `{limit}`: {}", failure.message, limits.way_to_more(limit)),
+        None => failure.message,
+    };
+    Failure { kind: FailureKind::Limit { limit: limit.into() }, message, ..failure }
+}
+
 /// The attempt took too long.
-pub(crate) fn timed_out(timeout: Duration, backtrace: Option<String>) -> Failure {
-    let message = format!("the attempt took longer than its time-out of {timeout:?}");
+pub(crate) fn timed_out(timeout: Duration, limits: &Limits, backtrace: Option<String>) -> Failure {
+    let mut message = format!("the attempt took longer than its time-out of {timeout:?}");
+    if limits.lowered_by("timeout").is_some() {
+        message = format!("{message}; {}", limits.way_to_more("timeout"));
+    }
     Failure { backtrace, ..failed(FailureKind::TimedOut, message) }
 }
 
@@ -100,7 +114,7 @@ pub(crate) fn of_error(
 fn judge(error: &wasmtime::Error, denied: Option<&'static str>, limits: &Limits, timeout: Duration) -> Failure {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(backtrace);
     if error.is::<DeadlinePassed>() {
-        return timed_out(timeout, backtrace);
+        return timed_out(timeout, limits, backtrace);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return failed(FailureKind::Host, format!("no room for the instance: {error:#}"));
@@ -108,15 +122,16 @@ fn judge(error: &wasmtime::Error, denied: Option<&'static str>, limits: &Limits,
     if let Some(limit) = denied {
         let message = match limit {
             "memory" => format!(
-                "the component asked for more than the limit `memory` of {}, and then broke down ({}); \
-                 raise `limit = {{ memory = … }}` if it needs more",
+                "the component asked for more than the limit `memory` of {}, and then broke down ({}); {}",
                 size(limits.memory),
-                reason(error)
+                reason(error),
+                limits.way_to_more(limit)
             ),
             _ => format!(
-                "the component asked for more than the limit `{limit}` of {} elements, and then broke down ({})",
+                "the component asked for more than the limit `{limit}` of {} elements, and then broke down ({}); {}",
                 limits.table_elements,
-                reason(error)
+                reason(error),
+                limits.way_to_more(limit)
             ),
         };
         return Failure { backtrace, ..failed(FailureKind::Limit { limit: limit.into() }, message) };
@@ -175,6 +190,7 @@ pub(crate) fn backtrace(backtrace: &WasmBacktrace) -> String {
 mod tests {
     use super::*;
     use crate::bindings::downbeat::step::types::{Problem, Setback};
+    use downbeat_workflow::capability::Lowered;
 
     fn problem(details: &str) -> Failure {
         let details = Some(details.to_owned());
@@ -202,6 +218,15 @@ mod tests {
         let limits = Limits { output: 4, ..Limits::default() };
         assert_eq!(of_output("[1]".into(), &limits).unwrap().as_str(), "[1]");
         assert_eq!(of_output("[1".into(), &limits).unwrap_err().kind, FailureKind::InvalidOutput);
-        assert_eq!(of_output("[1,2]".into(), &limits).unwrap_err().kind, FailureKind::Limit { limit: "output".into() });
+        let failure = of_output("[1,2]".into(), &limits).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Limit { limit: "output".into() });
+        assert!(failure.message.contains("; raise `limit = { output = … }` if it needs more; "), "{}", failure.message);
+        let by = "rule `small` of policy.toml:3".to_owned();
+        let lowered = ["output", "timeout"].map(|limit| Lowered { limit: limit.into(), by: by.clone() }).to_vec();
+        let limits = Limits { lowered, ..limits };
+        let failure = of_output("[1,2]".into(), &limits).unwrap_err();
+        assert!(failure.message.contains(&format!("is 4; {by} lowered it to that; ")), "{}", failure.message);
+        let failure = timed_out(Duration::from_secs(2), &limits, None);
+        assert!(failure.message.ends_with(&format!("of 2s; {by} lowered it to that")), "{}", failure.message);
     }
 }

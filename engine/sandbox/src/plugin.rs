@@ -306,7 +306,7 @@ impl Sandbox {
                 log.flush();
                 Err(failure::of_error(&error, store.data().meter.denied(), &limits, max, &log))
             }
-            Err(_) => Err(failure::timed_out(max, None)),
+            Err(_) => Err(failure::timed_out(max, &limits, None)),
         }
     }
 }

@@ -540,6 +540,33 @@ pub struct Limits {
     /// machine of 64 processors has two thousand, most of them threads of its compilers.
     #[serde(skip_serializing_if = "is_usual_processes")]
     pub processes: u64,
+    /// Which of them a policy lowered, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<Lowered>,
+}
+
+/// A limit that a policy lowered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lowered {
+    /// Which, as `limit` has it, or `timeout`.
+    pub limit: String,
+    /// The policy's rule, with its file and line.
+    pub by: String,
+}
+
+impl Limits {
+    /// The rule that lowered the limit of this name, with its file and line.
+    pub fn lowered_by(&self, limit: &str) -> Option<&str> {
+        self.lowered.iter().find(|lowered| lowered.limit == limit).map(|lowered| lowered.by.as_str())
+    }
+
+    /// What there is to do for a step that needs more than this limit: where a policy lowered it, the workflow can't.
+    pub fn way_to_more(&self, limit: &str) -> String {
+        match self.lowered_by(limit) {
+            None => format!("raise `limit = {{ {limit} = … }}` if it needs more"),
+            Some(by) => format!("{by} lowered it to that"),
+        }
+    }
 }
 
 // Plans of before these limits were there have the same text as those that leave them alone.
@@ -574,6 +601,7 @@ impl Default for Limits {
             process_cpu_ms: 3_600_000,
             process_file: 16 * 1024 * MIB,
             processes: 4_000,
+            lowered: Vec::new(),
         }
     }
 }
@@ -654,5 +682,10 @@ mod tests {
         assert!(!text.contains("processes") && text.contains("process-output"), "{text}");
         let changed = Limits { processes: 5, ..Limits::default() };
         assert_eq!(serde_json::from_str::<Limits>(&serde_json::to_string(&changed).unwrap()).unwrap(), changed);
+        let lowered = Lowered { limit: "processes".into(), by: "rule `small` of policy.toml:3".into() };
+        let lowered = Limits { lowered: vec![lowered], ..changed.clone() };
+        assert_eq!(serde_json::from_str::<Limits>(&serde_json::to_string(&lowered).unwrap()).unwrap(), lowered);
+        assert_eq!(lowered.way_to_more("processes"), "rule `small` of policy.toml:3 lowered it to that");
+        assert_eq!(lowered.way_to_more("memory"), "raise `limit = { memory = … }` if it needs more");
     }
 }

@@ -274,6 +274,10 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
         grant.remove("require");
         grant.remove("allowed-by");
     }
+    // A limit that was lowered is another limit; by whom is none.
+    if let Some(Value::Object(limit)) = members.get_mut("limit") {
+        limit.remove("lowered");
+    }
     value
 }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::capability::{Grants, Limits};
+use crate::capability::{Grants, Limits, Lowered};
 use crate::description::Digest;
 use crate::event::{NeedState, Origin, SkipReason, StepEnd};
 use crate::json::Json;
@@ -144,9 +144,12 @@ pub struct StepPreview {
     /// What its component wants and is not granted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<String>,
-    /// The bounds that are not the default.
+    /// The bounds that are not the default, or that a policy has lowered to it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<&'static str, u64>,
+    /// Which of its bounds, its time-out among them, a policy has lowered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<Lowered>,
     /// What is known of its answer in the cache, if the cache is asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cached>,
@@ -592,12 +595,13 @@ fn step_preview(known: &Known<'_>, id: StepNo, wave: usize, path: &str) -> StepP
         grants: uses.map(|uses| uses.grants.clone()).unwrap_or_default(),
         withheld: uses.map(|uses| withheld(plan, uses)).unwrap_or_default(),
         limits: uses.map(|uses| unusual(&uses.limits)).unwrap_or_default(),
+        lowered: uses.map(|uses| uses.limits.lowered.clone()).unwrap_or_default(),
         cache: uses.filter(|uses| uses.cache).map(|_| Cached::Asked),
         pool: does.pool().map(|pool| &plan.pools[pool.index()]).map(|pool| (pool.name.clone(), pool.size)),
         pool_rate: does.pool().and_then(|pool| plan.pools[pool.index()].rate).map(|rate| rate.to_string()),
         priority: does.priority,
         retry: Some(does.retry).filter(|retry| retry.attempts > 1),
-        timeout_ms: does.timeout_ms,
+        timeout_ms: does.timeout_ms.or_else(|| lowered_timeout(&uses?.limits)),
     }
 }
 
@@ -872,7 +876,12 @@ fn distinct<'s>(names: impl Iterator<Item = &'s str>) -> Vec<String> {
     distinct
 }
 
-/// The bounds that are not the default.
+/// The usual time-out, if a policy has lowered it: then it is news.
+fn lowered_timeout(limits: &Limits) -> Option<u64> {
+    limits.lowered_by("timeout").map(|_| limits.time_ms)
+}
+
+/// The bounds that are not the default, or that a policy has lowered to it.
 fn unusual(limits: &Limits) -> BTreeMap<&'static str, u64> {
     let usual = Limits::default();
     let all = [
@@ -887,7 +896,8 @@ fn unusual(limits: &Limits) -> BTreeMap<&'static str, u64> {
         ("process-file", limits.process_file, usual.process_file),
         ("processes", limits.processes, usual.processes),
     ];
-    all.into_iter().filter(|(_, is, usual)| is != usual).map(|(name, is, _)| (name, is)).collect()
+    let is_news = |name: &str| limits.lowered_by(name).is_some();
+    all.into_iter().filter(|(name, is, usual)| is != usual || is_news(name)).map(|(name, is, _)| (name, is)).collect()
 }
 
 /// A need as it is written in the file.

@@ -98,10 +98,10 @@ impl wit::Host for State {
             Some(Cut::Limit(limit)) => {
                 self.exceeded = Some(limit);
                 Err(Fault::Failed(format!(
-                    "`{}` and what it started went beyond the limit `{limit}` of {}, and all of it was killed; raise \
-                     `limit = {{ {limit} = … }}` if it needs more",
+                    "`{}` and what it started went beyond the limit `{limit}` of {}, and all of it was killed; {}",
                     text::visible(&ready.program, false),
                     bound(limit, &self.limits),
+                    self.limits.way_to_more(limit),
                 )))
             }
             None => {

@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope};
-use crate::capability::{Capability, FileGrant, Grant, Grants, Key, Limits, ProgramGrant, Protection, Withheld};
+use crate::capability::{
+    Capability, FileGrant, Grant, Grants, Key, Limits, Lowered, ProgramGrant, Protection, Withheld,
+};
 use crate::description::Digest;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::event::NeedState;
 use crate::permission::cover::{at_home, covers, fits, is_for_private, overlaps};
-use crate::plan::{Held, Join, Plan, StepNo, Use, Work};
+use crate::plan::{Held, Join, Plan, Step, StepNo, Use, Work};
 use crate::secret::SecretSource;
 use crate::spec::Source;
+use crate::units;
 
 /// What is known of the components beside what the plan says of them.
 #[derive(Clone, Debug, Default)]
@@ -49,15 +52,8 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
                 uses.grants.withheld.push(Withheld { grant, key: Key::Policy, by });
             }
         }
-        for (at, bound) in lowered {
-            let step = &mut plan.steps[at];
-            if let Work::Use(uses) = &mut step.work {
-                lower(&mut uses.limits, bound);
-            }
-            // A step's own time-out comes before the limit.
-            if let Some(timeout_ms) = step.timeout_ms.as_mut().filter(|_| bound.name == "timeout") {
-                *timeout_ms = (*timeout_ms).min(bound.most);
-            }
+        for (at, bound, by) in lowered {
+            lower(&mut plan.steps[at], bound, by);
         }
         for (at, protection) in required {
             if let Work::Use(uses) = &mut plan.steps[at].work
@@ -190,9 +186,18 @@ pub(super) fn set(limits: &mut Limits, bound: Bound) {
     }
 }
 
-fn lower(limits: &mut Limits, bound: Bound) {
-    if let Some(limit) = limit(limits, bound.name) {
-        *limit = (*limit).min(bound.most);
+/// Lowers a limit of a step to what a bound says, if it is above it, and notes by whom.
+fn lower(step: &mut Step, bound: Bound, by: String) {
+    // A step's own time-out comes before the limit.
+    let own = step.timeout_ms.as_mut().filter(|_| bound.name == "timeout");
+    let Work::Use(uses) = &mut step.work else { return };
+    let mut is_above = false;
+    for value in own.into_iter().chain(limit(&mut uses.limits, bound.name)).filter(|value| **value > bound.most) {
+        (*value, is_above) = (bound.most, true);
+    }
+    if is_above {
+        uses.limits.lowered.retain(|lowered| lowered.limit != bound.name);
+        uses.limits.lowered.push(Lowered { limit: bound.name.to_owned(), by });
     }
 }
 
@@ -220,8 +225,8 @@ struct Judge<'j> {
     out: Collector,
     /// What is withheld: the step's place, what, and why.
     taken: Vec<(usize, Grant, String)>,
-    /// Limits that nobody asked for and that are above a bound.
-    lowered: Vec<(usize, Bound)>,
+    /// Limits that are above a bound and can be lowered: the step's place, the bound, and whose it is.
+    lowered: Vec<(usize, Bound, String)>,
     /// Protections of programs that steps must not be without.
     required: Vec<(usize, Protection)>,
     /// Rules that allow what a step is left with: the step's place, and the rule. What they don't allow is taken away, or keeps
@@ -395,12 +400,14 @@ impl<'j> Judge<'j> {
             return;
         }
         if rule.mode == Mode::Withhold || !is_asked && rule.mode != Mode::Report {
-            self.lowered.push((here.at, bound.value));
+            self.lowered.push((here.at, bound.value, self.policy.told(rule, &bound.span)));
         }
         if is_asked || rule.mode == Mode::Report {
-            let unit = if matches!(name, "timeout" | "process-cpu") { " ms" } else { "" };
-            let message =
-                format!("{} has {name} = {value}{unit}, and {}{unit} is the most", told(here), bound.value.most);
+            let (mut is, mut most) = (units::limit(name, value), units::limit(name, bound.value.most));
+            if is == most {
+                (is, most) = (value.to_string(), bound.value.most.to_string());
+            }
+            let message = format!("{} has {name} {is}, and {most} is the most", told(here));
             self.find(rule, &bound.span, message, "");
         }
     }
@@ -539,7 +546,7 @@ fn approved(plan: &Plan, by: &[String]) -> Vec<bool> {
     let mut met = vec![0_usize; plan.steps.len()];
     let mut queue: VecDeque<StepNo> = VecDeque::new();
     let mut openers = vec![0_usize; plan.bodies.len() + 1];
-    plan.steps.iter().filter_map(crate::plan::Step::opens).for_each(|opens| openers[opens.body.index()] += 1);
+    plan.steps.iter().filter_map(Step::opens).for_each(|opens| openers[opens.body.index()] += 1);
     for at in 0..plan.steps.len() {
         let Work::Wait(wait) = &plan.steps[at].work else { continue };
         let is_alone = wait.for_ms.is_none() && wait.until.is_none() && wait.signal.is_none();

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::capability::Grants;
 use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
-use crate::units::{duration, size};
+use crate::units::{duration, limit};
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
 const INPUT_SHOWN: usize = 400;
@@ -182,16 +182,16 @@ impl StepPreview {
         if let Some(retry) = &self.retry {
             line("retry", &format!("{} attempts, the first delay {}", retry.attempts, duration(retry.delay_ms)));
         }
+        let lowered = |limit: &str| {
+            let lowered = self.lowered.iter().find(|lowered| lowered.limit == limit);
+            lowered.map_or_else(String::new, |lowered| format!(" (lowered by {})", lowered.by))
+        };
         if let Some(timeout) = self.timeout_ms {
-            line("timeout", &duration(timeout));
+            line("timeout", &format!("{}{}", duration(timeout), lowered("timeout")));
         }
         if !self.limits.is_empty() {
-            let limit = |(name, value): (&&str, &u64)| match *name {
-                "table-elements" | "processes" => format!("{name} {value}"),
-                "process-cpu" => format!("{name} {}", duration(*value)),
-                _ => format!("{name} {}", size(*value)),
-            };
-            line("limit", &self.limits.iter().map(limit).collect::<Vec<_>>().join(", "));
+            let told = |(name, value): (&&str, &u64)| format!("{name} {}{}", limit(name, *value), lowered(name));
+            line("limit", &self.limits.iter().map(told).collect::<Vec<_>>().join(", "));
         }
         let within = self.opens.iter().flat_map(|opens| &opens.steps);
         for step in self.undo.as_deref().into_iter().chain(within) {
