@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use downbeat_tests::{Answer, Bench, repository};
+use downbeat_workflow::description::Digest;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -423,10 +424,29 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
     );
     check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "release.key"]), 0, &[]);
     check(&run(), 0, &["succeeded"]);
-    check(&bench.run(&["verify", "flow/fetch.wasm", "--policy", "policy.toml"]), 0, &["signed by team"]);
+    check(
+        &bench.run(&["verify", "flow/fetch.wasm", "--policy", "policy.toml"]),
+        0,
+        &["signed by team (signature, https://"],
+    );
     // The signature is of these bytes, and of no others.
-    std::fs::write(bench.path().join("flow/fetch.wasm"), component("1.1.0", NEW)).unwrap();
-    check(&run(), 8, &["it is not signed by `team`"]);
+    let was = Digest::of(&std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap());
+    let changed = component("1.1.0", NEW);
+    std::fs::write(bench.path().join("flow/fetch.wasm"), &changed).unwrap();
+    let now = Digest::of(&changed);
+    let asks = "and rule `signed` of policy.toml:4 asks for a signature";
+    let says = format!("it has changed since `team` signed it: the signature is of {was}, it is {now}, {asks}");
+    let hint = "sign it again (`downbeat sign COMPONENT --key FILE`), or take the component that was signed";
+    check(&run(), 8, &[&says, hint]);
+    let says =
+        format!("fetch.wasm has changed since release.key.pub signed it: the signature is of {was}, and it is {now}");
+    check(&bench.run(&["verify", "flow/fetch.wasm", "--key", "release.key.pub"]), 3, &[&says, hint]);
+    // A rule about components by their own names looks into it first.
+    bench.write("policy.toml", &policy.replace("[rules.signed]", "[rules.signed]\nexcept = { plugin = [\"x\"] }"));
+    check(&run(), 8, &[&format!("({now}), which has changed since `team` signed it as {was}: rule `signed`"), hint]);
+    // Signed again, it is what it has to be.
+    check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "release.key"]), 0, &[]);
+    check(&run(), 0, &["succeeded"]);
 }
 
 #[test]

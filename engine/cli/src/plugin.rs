@@ -82,7 +82,12 @@ fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
                 format!("{} {digest}", material["name"].as_str().unwrap_or_default())
             };
             let materials: Vec<String> = materials.map(material).collect();
-            let text = format!("by {} of {}, says {}", by.as_str().unwrap_or_default(), materials.join(", "), said.key);
+            let text = format!(
+                "by {} of {}, says {} (SLSA provenance v1)",
+                by.as_str().unwrap_or_default(),
+                materials.join(", "),
+                said.key
+            );
             ("built", visible(&text, false).into_owned())
         }
         SIGNED => ("signed", format!("by {}", said.key)),

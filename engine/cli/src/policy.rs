@@ -97,6 +97,7 @@ impl Guard {
             environments,
             path: &path.display().to_string(),
             signed: &signature::signed_by(&path, &digest, &known),
+            outdated: &signature::outdated(&path, &digest, &known),
             digest: &digest,
         };
         match self.policies.iter().find_map(|policy| unsigned(policy, &candidate)) {
@@ -227,8 +228,9 @@ impl Guard {
             self.policies.iter().flat_map(|policy| &policy.signers).map(|signer| signer.key.as_str()).collect();
         let mut facts = Facts::default();
         for plugin in &plan.plugins {
-            let keys = signature::signed_by(Path::new(&plugin.path), &plugin.component.digest, &known);
-            facts.signed.insert(plugin.component.digest.clone(), keys);
+            let (path, digest) = (Path::new(&plugin.path), &plugin.component.digest);
+            facts.signed.insert(digest.clone(), signature::signed_by(path, digest, &known));
+            facts.outdated.insert(digest.clone(), signature::outdated(path, digest, &known));
         }
         facts
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use downbeat_workflow::description::Digest;
+use downbeat_workflow::policy::SIGN_AGAIN;
 use serde_json::json;
 
 use crate::arguments::{KeyNew, Sign, Verify};
@@ -83,7 +84,18 @@ pub(crate) fn verify(place: &Place, arguments: &Verify) -> Result<Exit, Fault> {
     said.retain(signature::Said::vouches);
     for said in &said {
         let name = keys.iter().find(|(_, key)| *key == said.key).map_or("", |(name, _)| name.as_str());
-        talk::put(&format!("{digest} signed by {name} ({})\n", said.kind))?;
+        talk::put(&format!("{digest} signed by {name} ({})\n", said.kind_told()))?;
+    }
+    let known: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
+    let outdated = signature::outdated(&component, &digest, &known);
+    if let (true, Some(was)) = (said.is_empty(), outdated.first()) {
+        let name = keys.iter().find(|(_, key)| *key == was.key).map_or("", |(name, _)| name.as_str());
+        let message = format!(
+            "{} has changed since {name} signed it: the signature is of {}, and it is {digest}",
+            component.display(),
+            was.digest
+        );
+        return Err(Fault::refused(message).hint(SIGN_AGAIN));
     }
     if said.is_empty() {
         let named = signature::named(&component);

@@ -3,6 +3,7 @@
 //! `COMPONENT.sigstore.jsonl`. Keys are PEM files as `openssl` writes them. Nothing here asks the network, and nothing decides
 //! whose signature counts: that is for policies to say.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,6 +13,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublic
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use downbeat_workflow::description::Digest;
+use downbeat_workflow::policy::Outdated;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -131,6 +133,15 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    /// What kind of thing, for people: the name that it goes by, if it is known here, and the address that says it exactly.
+    pub(crate) fn kind_told(&self) -> String {
+        match self.kind.as_str() {
+            SIGNED => format!("signature, {SIGNED}"),
+            PROVENANCE => format!("SLSA provenance v1, {PROVENANCE}"),
+            other => other.to_owned(),
+        }
+    }
+
     /// Whether it is a signature, and no other word about the bytes.
     pub(crate) fn vouches(&self) -> bool {
         matches!(self.kind.as_str(), SIGNED | PROVENANCE)
@@ -199,7 +210,15 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     lines().skip(lines().count().saturating_sub(STATEMENTS_MAX))
 }
 
-fn said_in<'k>(line: &str, digest: &Digest, mut keys: impl Iterator<Item = &'k str>) -> Option<Said> {
+fn said_in<'k>(line: &str, digest: &Digest, keys: impl Iterator<Item = &'k str>) -> Option<Said> {
+    let (key, statement) = stated(line, keys)?;
+    let is_right = subjects(&statement).any(|subject| subject == digest.hex());
+    let kind = statement["predicateType"].as_str()?.to_owned();
+    is_right.then(|| Said { key: key.to_owned(), kind, predicate: statement["predicate"].clone() })
+}
+
+/// The statement of a bundle that one of these keys has signed, and which.
+fn stated<'k>(line: &str, mut keys: impl Iterator<Item = &'k str>) -> Option<(&'k str, Value)> {
     let bundle: Bundle = serde_json::from_str(line).ok()?;
     let envelope = bundle.dsse_envelope;
     let ([signed], PAYLOAD) = (envelope.signatures.as_slice(), envelope.payload_type.as_str()) else { return None };
@@ -208,10 +227,29 @@ fn said_in<'k>(line: &str, digest: &Digest, mut keys: impl Iterator<Item = &'k s
     let key = keys.find(|key| verify(key, &message, &signature))?;
     // Only now is it worth reading.
     let statement: Value = serde_json::from_slice(&payload).ok()?;
-    let is_of_it = |subject: &Value| subject["digest"]["sha256"] == digest.hex();
-    let is_right = statement["_type"] == STATEMENT && statement["subject"].as_array()?.iter().any(is_of_it);
-    let kind = statement["predicateType"].as_str()?.to_owned();
-    is_right.then(|| Said { key: key.to_owned(), kind, predicate: statement["predicate"].clone() })
+    (statement["_type"] == STATEMENT).then_some((key, statement))
+}
+
+/// The digests that a statement is about, in hexadecimal digits.
+fn subjects(statement: &Value) -> impl Iterator<Item = &str> {
+    let subjects = statement["subject"].as_array().into_iter().flatten();
+    subjects.filter_map(|subject| subject["digest"]["sha256"].as_str())
+}
+
+/// The signatures of these keys beside a component that are of other bytes: it was changed since, or they are another one's.
+/// Of each key the latest.
+pub(crate) fn outdated(component: &Path, digest: &Digest, keys: &[&str]) -> Vec<Outdated> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let text = bundles(component);
+    let mut latest = BTreeMap::new();
+    for (key, statement) in lines(&text).filter_map(|line| stated(line, keys.iter().copied())) {
+        let is_signature = matches!(statement["predicateType"].as_str(), Some(SIGNED | PROVENANCE));
+        let of = subjects(&statement).find_map(|subject| Digest::parse(&format!("sha256:{subject}")));
+        latest.extend(of.filter(|of| is_signature && of != digest).map(|of| (key, of)));
+    }
+    latest.into_iter().map(|(key, digest)| Outdated { key: key.to_owned(), digest }).collect()
 }
 
 /// Those of the keys that have signed a component: said that these are the bytes, or how they came to be. A key says other
@@ -283,6 +321,10 @@ mod tests {
         assert_eq!(signed_by(&component, &digest, &[&other, &own]), std::slice::from_ref(&own));
         assert_eq!(signed_by(&component, &digest, &[&other]), [""; 0]);
         assert_eq!(signed_by(&component, &Digest::of(b"another"), &[&own]), [""; 0]);
+        assert_eq!(outdated(&component, &digest, &[&own]), []);
+        assert_eq!(outdated(&component, &Digest::of(b"another"), &[&other]), []);
+        let was = Outdated { key: own.clone(), digest: digest.clone() };
+        assert_eq!(outdated(&component, &Digest::of(b"another"), &[&other, &own]), [was]);
         assert_eq!(named(&component), [own]);
     }
 

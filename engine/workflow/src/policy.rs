@@ -13,8 +13,7 @@ mod read;
 use std::ops::Range;
 
 pub use cases::{Case, Cases, Outcome};
-pub(crate) use judge::names;
-pub use judge::{Candidate, Facts, apply, unbuildable, unsigned};
+pub use judge::{Candidate, Facts, Outdated, SIGN_AGAIN, apply, names, unbuildable, unsigned};
 
 use crate::capability::{Capability, Grant, Protection};
 use crate::description::Digest;

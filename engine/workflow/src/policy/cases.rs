@@ -206,7 +206,7 @@ impl Case {
         let signed = BTreeMap::from([(digest.clone(), keys.map(|signer| signer.key.clone()).collect())]);
         let mut plan = self.plan(digest);
         let asked = plan.clone();
-        let mut found = apply(&mut plan, std::slice::from_ref(policy), &Facts { signed });
+        let mut found = apply(&mut plan, std::slice::from_ref(policy), &Facts { signed, ..Facts::default() });
         let said = found.pop().map(|(_, said)| said).unwrap_or_default();
         let grants =
             |plan: &Plan| plan.steps.last().and_then(Step::uses).map(|uses| uses.grants.clone()).unwrap_or_default();

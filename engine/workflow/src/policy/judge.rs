@@ -24,6 +24,17 @@ use crate::units;
 pub struct Facts {
     /// The public keys whose signatures of a component were found right, `ed25519:…`, by the component's digest.
     pub signed: BTreeMap<Digest, Vec<String>>,
+    /// The signatures beside a component that are of other bytes, by the component's digest.
+    pub outdated: BTreeMap<Digest, Vec<Outdated>>,
+}
+
+/// A signature that is right, and of other bytes than those that it lies beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// Whose, `ed25519:…`.
+    pub key: String,
+    /// What was signed.
+    pub digest: Digest,
 }
 
 /// Holds policies against a plan. What is to be withheld is taken out of the plan, which from then on says under which
@@ -109,7 +120,13 @@ pub struct Candidate<'c> {
     pub digest: &'c Digest,
     /// The public keys that have signed it.
     pub signed: &'c [String],
+    /// The signatures beside it that are of other bytes.
+    pub outdated: &'c [Outdated],
 }
+
+/// What to do about a component that was changed since it was signed.
+pub const SIGN_AGAIN: &str =
+    "sign it again (`downbeat sign COMPONENT --key FILE`), or take the component that was signed";
 
 /// Why a component is not even to be looked into: a rule asks for a signature that it does not have. In a second line what
 /// to do. Rules that are about components by their own names are asked once these are known.
@@ -139,12 +156,27 @@ pub fn unsigned(policy: &Policy, candidate: &Candidate<'_>) -> Option<String> {
         if is_open || !is_spoken_of || is_signed {
             return None;
         }
+        let rule_told = policy.told(rule, &wanted.span);
+        if let Some((signer, was)) = outdated(policy, &wanted.value, candidate.outdated) {
+            let now = candidate.digest;
+            return Some(format!(
+                "it has changed since `{signer}` signed it: the signature is of {was}, it is {now}, and {rule_told} asks for a \
+                 signature\n{SIGN_AGAIN}"
+            ));
+        }
         let who = wanted.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
         Some(format!(
-            "it is not signed by {who}, which {} asks for\n`downbeat sign COMPONENT --key FILE` signs it",
-            policy.told(rule, &wanted.span)
+            "it is not signed by {who}, which {rule_told} asks for\n`downbeat sign COMPONENT --key FILE` signs it"
         ))
     })
+}
+
+/// Of these signers, the first who has signed other bytes, and which.
+fn outdated<'p, 'o>(policy: &'p Policy, names: &[String], outdated: &'o [Outdated]) -> Option<(&'p str, &'o Digest)> {
+    let signers = policy.signers.iter().filter(|signer| names.contains(&signer.name));
+    let mut both = signers.flat_map(|signer| outdated.iter().map(move |signature| (signer, signature)));
+    let (signer, signature) = both.find(|(signer, signature)| signer.key == signature.key)?;
+    Some((&signer.name, &signature.digest))
 }
 
 /// Why a source folder is not to be compiled for a workflow, which runs what its author wants with the rights of the engine: a
@@ -310,7 +342,16 @@ impl<'j> Judge<'j> {
         }
         if let Some(signers) = &rule.signers {
             let signed: Vec<&str> = self.signers(&component.digest).collect();
-            if !signers.value.iter().any(|name| signed.contains(&name.as_str())) {
+            let others = self.facts.outdated.get(&component.digest).map_or(&[][..], Vec::as_slice);
+            let is_signed = signers.value.iter().any(|name| signed.contains(&name.as_str()));
+            if let (false, Some((signer, was))) = (is_signed, outdated(self.policy, &signers.value, others)) {
+                let message = format!(
+                    "{} runs `{name}` ({}), which has changed since `{signer}` signed it as {was}",
+                    told(here),
+                    component.digest
+                );
+                self.refuse(rule, &signers.span, message, SIGN_AGAIN);
+            } else if !is_signed {
                 let who = signers.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
                 let message = format!(
                     "{} runs `{name}` ({}), which is not signed by {who}",
@@ -519,7 +560,7 @@ fn items(grants: &Grants) -> Vec<Grant> {
 }
 
 /// The steps' names, with the steps that they are within: `deploy/push`.
-pub(crate) fn names(plan: &Plan) -> Vec<String> {
+pub fn names(plan: &Plan) -> Vec<String> {
     let mut names: Vec<String> = plan.steps.iter().map(|step| step.name.clone()).collect();
     let mut is_named = vec![false; plan.bodies.len() + 1];
     let mut open = VecDeque::from([crate::plan::BodyId(0)]);
