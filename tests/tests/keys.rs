@@ -415,6 +415,17 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
     std::fs::write(bench.path().join("flow/fetch.wasm"), right).unwrap();
     check(&run(), 8, &["it is not signed by `team`"]);
     check(&bench.run(&["key", "new", "other.key"]), 0, &["ed25519:"]);
+    check(
+        &bench.run(&["key", "new", "other.key"]),
+        4,
+        &["other.key: File exists", "hint: no key is written over another"],
+    );
+    let answer = bench.run(&["sign", "flow/fetch.wasm", "--key", "other.key.pub"]);
+    check(
+        &answer,
+        3,
+        &["it is the public half of a key, which only verifies; its private half signs: `--key other.key`"],
+    );
     check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "other.key"]), 0, &["fetch.wasm.sigstore.jsonl"]);
     check(&run(), 8, &["it is not signed by `team`"]);
     check(

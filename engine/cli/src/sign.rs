@@ -19,7 +19,16 @@ use crate::{talk, workflow_file};
 pub(crate) fn new_key(arguments: &KeyNew) -> Result<Exit, Fault> {
     let path = &arguments.file;
     let written = SecretKey::generate().and_then(|key| Ok((key.public(), key.write(path)?)));
-    let (public, beside) = written.map_err(|error| Fault::engine(format!("{}: {error}", path.display())))?;
+    let (public, beside) = written.map_err(|error| {
+        let fault = Fault::engine(format!("{}: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => fault.hint(
+                "no key is written over another one, as what that signed could not be signed again: name another file, or \
+                 move that one away",
+            ),
+            _ => fault,
+        }
+    })?;
     talk::say(format_args!("{} signs, and is for you alone; {} is for everybody", path.display(), beside.display()));
     talk::put(&format!("{public}\n"))?;
     Ok(Exit::Success)

@@ -52,10 +52,24 @@ impl SecretKey {
 
     /// Reads a PEM file, of this program or of `openssl genpkey -algorithm ed25519`.
     pub(crate) fn read(path: &Path) -> io::Result<SecretKey> {
-        let der = from_pem(&fs::read_to_string(path)?, "PRIVATE KEY");
-        let key = der.and_then(|der| Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok());
-        key.map(SecretKey)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no private key of ed25519 in PEM"))
+        let text = fs::read_to_string(path)?;
+        let key = from_pem(&text, "PRIVATE KEY").and_then(|der| Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok());
+        key.map(SecretKey).ok_or_else(|| {
+            let is_public = from_pem(&text, "PUBLIC KEY").is_some();
+            let other = path.to_str().and_then(|path| path.strip_suffix(".pub"));
+            let message = match other {
+                Some(other) if is_public => {
+                    format!(
+                        "it is the public half of a key, which only verifies; its private half signs: `--key {other}`"
+                    )
+                }
+                None if is_public => {
+                    "it is the public half of a key, which only verifies; its private half signs".to_owned()
+                }
+                _ => "it is no private key of ed25519 in PEM".to_owned(),
+            };
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
     }
 
     /// Writes it to a new file that nobody else may read, and the public one to `PATH.pub`.
@@ -395,7 +409,9 @@ mod tests {
         assert_eq!(public_key(public.to_str().unwrap()).unwrap(), key.public());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(key.write(&path).is_err(), "a key is not written over another one");
-        assert!(SecretKey::read(&public).is_err() && public_key("no-such-file").is_err());
+        assert!(public_key("no-such-file").is_err());
+        let told = SecretKey::read(&public).map(|_| ()).unwrap_err().to_string();
+        assert!(told.contains("it is the public half") && told.contains("release.key`"), "{told}");
     }
 
     #[test]
