@@ -230,7 +230,6 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     assert_eq!(told, [json!(["more", "curl", null, true]), said], "{shown:?}");
     assert!(shown.iter().all(|entry| entry["component"].as_str().unwrap().starts_with("sha256:")));
     assert_eq!(lines(&["audit", "show", "--json", "--refused"]).len(), 1);
-    assert_eq!(lines(&["audit", "show", "--json", "--step", "nobody"]).len(), 0);
     let text = bench.run(&["audit", "show", "--run", "last", "--plugin", "process"]).stdout;
     assert!(text.starts_with("AT ") && text.contains("echo 'two words'") && text.contains("  refused\n"), "{text}");
 
@@ -247,5 +246,27 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     assert!(records.iter().any(|record| record["severityText"] == "WARN"), "{records:?}");
     assert!(records.iter().all(|record| record["timeUnixNano"].as_str().unwrap().ends_with("000000")));
     assert_eq!(lines(&["audit", "export"]).len(), records.len());
+
+    // A name that cannot be is a fault that tells which there are.
+    for (arguments, says) in [
+        (["show", "--capability", "proces"], "a similar value exists: 'process'"),
+        (["show", "--step", "sya"], "error: there is no step `sya`\nhint: there are `say`, `more`\n"),
+        (["export", "--step", "say/more"], "there is no step `say/more`"),
+        (["export", "--plugin", "proces"], "error: there is no plugin `proces`\nhint: there is `process`\n"),
+        (["show", "--run", "nowhere"], "nowhere"),
+        (["report", "use", "--json"], "error: there is no run of a workflow `use`\nhint: there is `uses`\n"),
+    ] {
+        let answer = bench.run(&[&["audit"], &arguments[..]].concat());
+        assert!(answer.code == 2 && answer.stderr.contains(says), "{arguments:?}: {}", answer.stderr);
+    }
+    // One that can be is none, whatever there is on record.
+    for (arguments, says) in [
+        (&["show", "--capability", "artifacts"][..], "no records of `artifacts`\n"),
+        (&["show", "--json", "--step", "say", "--refused"], "no records of refusals by the step `say`\n"),
+        (&["export", "--capability", "http", "--plugin", "process"], "no records of `http` by the plugin `process`\n"),
+    ] {
+        let answer = bench.run(&[&["audit"], arguments].concat());
+        assert_eq!((answer.code, answer.stdout.as_str(), answer.stderr.as_str()), (0, "", says), "{arguments:?}");
+    }
     assert_eq!(bench.run(&["audit", "verify"]).code, 0);
 }

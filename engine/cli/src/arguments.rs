@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use downbeat_workflow::capability::Capability;
 use downbeat_workflow::spec::duration_ms;
 
 use crate::exit::EXIT_CODES;
@@ -940,11 +942,11 @@ pub struct AuditFilter {
     /// Only of this run, by its id, part of it, or `last`
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-    /// Only of this step, with all of its items and rounds
+    /// Only of this step, with all that is within it: `suites`, `suites[3]`, `trial/measure`
     #[arg(long, value_name = "STEP")]
     pub step: Option<String>,
-    /// Only of this capability: `process`, `http`, `files`, …
-    #[arg(long, value_name = "NAME")]
+    /// Only of this capability
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Capability::ALL.map(Capability::word)))]
     pub capability: Option<String>,
     /// Only of this plugin, by its name in the workflow, or the beginning of its component's digest
     #[arg(long, value_name = "PLUGIN")]

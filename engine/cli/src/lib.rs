@@ -29,6 +29,7 @@ mod import;
 mod list;
 mod lock;
 mod logs;
+mod names;
 mod pause;
 mod place;
 mod plan;

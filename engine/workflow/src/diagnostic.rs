@@ -269,6 +269,16 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
+/// All names that there are, those first that are nearest to a name that there is not.
+pub fn nearest_first<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let name = name.to_lowercase();
+    let mut names: Vec<(usize, &str)> =
+        known.into_iter().map(|known| (strsim::damerau_levenshtein(&name, &known.to_lowercase()), known)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|(_, known)| known).collect()
+}
+
 /// For a terminal or a log: each diagnostic with the line that it speaks of, and its hint on a line of its own.
 pub fn render(diagnostics: &[Diagnostic], source: &Source, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };

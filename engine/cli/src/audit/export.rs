@@ -43,11 +43,7 @@ fn log(entry: &Entry) -> Value {
         What::Used(used) => (INFO, "used", attribute("downbeat.grant", &used.grant)),
         What::Refused(refusal) => (WARN, "was refused", attribute("downbeat.hint", &refusal.hint)),
     };
-    let what = entry.told();
-    let count = match &entry.what {
-        What::Used(used) => used.count,
-        What::Refused(_) => 1,
-    };
+    let (what, count) = (entry.told(), entry.count());
     let mut attributes = vec![
         attribute("downbeat.run", &entry.run.0),
         attribute("downbeat.step", &entry.step),

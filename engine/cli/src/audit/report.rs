@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::uses::{self, Plans, What};
 use crate::arguments::AuditReport;
 use crate::exit::{Exit, Fault};
+use crate::names;
 use crate::place::Place;
 use crate::talk;
 use crate::units::counted;
@@ -61,8 +62,8 @@ pub(crate) fn report(place: &Place, arguments: &AuditReport) -> Result<Exit, Fau
     let all = journal.runs(&filter).map_err(Fault::engine)?;
     let workflows: BTreeSet<String> = all.iter().map(|run| run.workflow.clone()).collect();
     if let (Some(name), true) = (&arguments.workflow, workflows.is_empty()) {
-        let fault = Fault::new(Exit::Usage, format!("there is no run of a workflow `{name}`"));
-        return Err(fault.hint("`downbeat list` shows the runs, with the names of their workflows"));
+        let all = journal.runs(&RunFilter::default()).map_err(Fault::engine)?;
+        return Err(names::unknown("run of a workflow", name, all.iter().map(|run| run.workflow.as_str())));
     }
     let mut plans = Plans { journal: &journal, known: Default::default() };
     for workflow in workflows {
@@ -165,8 +166,8 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
             let _ = writeln!(text, "    allowed  by {rule}");
         }
         for ((capability, wanted, hint), times) in &step.refused {
-            let times = counted(*times, "time");
-            let _ = writeln!(text, "    refused  {capability}: {wanted}, {times}; {hint} would allow it");
+            let (times, advice) = (counted(*times, "time"), uses::advice(hint));
+            let _ = writeln!(text, "    refused  {capability}: {wanted}, {times}; {advice}");
         }
         for grant in step.unused() {
             let _ = writeln!(text, "    you can take `{grant}` away from step `{}`", step.name);

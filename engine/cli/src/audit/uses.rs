@@ -1,20 +1,22 @@
 //! What attempts did with what they were granted, and what they were refused: a fold over the records of runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
 use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Event, Refusal, RunId, Timestamp, Usage, Used};
-use downbeat_workflow::plan::{Plan, Plugin, Signer, StepId, StepNo, Use};
+use downbeat_workflow::plan::{BodyId, Plan, Plugin, Signer, StepId, StepNo, Use};
+use downbeat_workflow::policy;
 use downbeat_workflow::scope::Scopes;
 use serde_json::{Value, json};
 
 use crate::arguments::AuditFilter;
 use crate::exit::Fault;
+use crate::names;
 use crate::place::find_run;
-use crate::units;
+use crate::{talk, units};
 
 /// Characters of a key that are shown: what says that it is one, and twelve of its own.
 const KEY_SHOWN: usize = 20;
@@ -51,7 +53,23 @@ impl Entry {
         }
     }
 
-    /// What was done, or asked for.
+    /// What was done, or asked for; empty if it was only counted.
+    pub(super) fn what(&self) -> &str {
+        match &self.what {
+            What::Used(used) => &used.what,
+            What::Refused(refusal) => &refusal.wanted,
+        }
+    }
+
+    /// How often.
+    pub(super) fn count(&self) -> u64 {
+        match &self.what {
+            What::Used(used) => used.count,
+            What::Refused(_) => 1,
+        }
+    }
+
+    /// What was done, or asked for, with how often, in a line.
     pub(super) fn told(&self) -> String {
         match &self.what {
             What::Used(Used { what, count: 1, .. }) => what.clone(),
@@ -95,7 +113,7 @@ impl Entry {
     }
 }
 
-/// Gives `each` what fits, run by run, the earliest first.
+/// Gives `each` what fits, run by run, the earliest first. If nothing does, that is said; or it is a fault, if nothing can.
 pub(super) fn each(
     journal: &Journal,
     filter: &AuditFilter,
@@ -112,7 +130,7 @@ pub(super) fn each(
         }
     };
     let fits = |entry: &Entry| {
-        filter.step.as_ref().is_none_or(|step| entry.step == *step || entry.step.starts_with(&format!("{step}[")))
+        filter.step.as_ref().is_none_or(|step| is_within(&entry.step, step))
             && filter.capability.as_ref().is_none_or(|capability| entry.capability() == capability)
             && filter
                 .plugin
@@ -121,15 +139,102 @@ pub(super) fn each(
             && (!filter.refused || matches!(entry.what, What::Refused(_)))
             && since.is_none_or(|since| entry.at >= since)
     };
-    let mut plans = Plans { journal, known: HashMap::new() };
-    for run in runs {
-        let (plan, mut entries) = (plans.of(&run)?, Vec::new());
-        of_run(journal, &run, &plan, |entry| entries.extend(fits(&entry).then_some(entry)))?;
+    let (mut plans, mut is_empty) = (Plans { journal, known: HashMap::new() }, true);
+    for run in &runs {
+        let (plan, mut entries) = (plans.of(run)?, Vec::new());
+        of_run(journal, run, &plan, |entry| entries.extend(fits(&entry).then_some(entry)))?;
         if !entries.is_empty() {
-            each(&run, entries)?;
+            is_empty = false;
+            each(run, entries)?;
         }
     }
+    if is_empty {
+        let runs =
+            if filter.run.is_some() { runs } else { journal.runs(&RunFilter::default()).map_err(Fault::engine)? };
+        possible(filter, &runs, &mut plans)?;
+        talk::say(format_args!("no records {}", told(filter)));
+    }
     Ok(())
+}
+
+/// Whether a step, or what is within it, is called so: with the places of its items and rounds, or without.
+fn is_within(path: &str, step: &str) -> bool {
+    [path, &without_places(path)]
+        .into_iter()
+        .any(|path| path.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '/', '.'])))
+}
+
+/// `suites[3]/run` as `suites/run`.
+fn without_places(path: &str) -> String {
+    path.split('[')
+        .enumerate()
+        .map(|(at, part)| if at == 0 { part } else { part.split_once(']').map_or("", |(_, rest)| rest) })
+        .collect()
+}
+
+/// A fault if a condition names what is in none of these runs, so that nothing could ever fit.
+fn possible(filter: &AuditFilter, runs: &[RunSummary], plans: &mut Plans<'_>) -> Result<(), Fault> {
+    let (mut steps, mut plugins) = (BTreeSet::new(), BTreeSet::new());
+    let mut is_digest_known = false;
+    for run in runs {
+        let plan = plans.of(run)?;
+        steps.extend(step_names(&plan));
+        for plugin in &plan.plugins {
+            let is_it = |digest: &String| is_digest(&plugin.component.digest, digest);
+            is_digest_known |= filter.plugin.as_ref().is_some_and(is_it);
+            plugins.insert(plugin.name.clone());
+        }
+    }
+    if let Some(step) = filter.step.as_ref().filter(|step| !steps.contains(&without_places(step))) {
+        return Err(names::unknown("step", step, steps.iter().map(String::as_str)));
+    }
+    if let Some(plugin) = filter.plugin.as_ref().filter(|plugin| !plugins.contains(*plugin) && !is_digest_known) {
+        return Err(names::unknown("plugin", plugin, plugins.iter().map(String::as_str)));
+    }
+    Ok(())
+}
+
+/// How the steps of a plan are called, whatever their items and rounds.
+fn step_names(plan: &Plan) -> Vec<String> {
+    let mut names = policy::names(plan);
+    for (at, step) in plan.steps.iter().enumerate() {
+        if let Some(undone) = step.undoes {
+            names[at] = format!("{}.undo", names[undone.index()]);
+        }
+    }
+    // An item that is no block is called as the step that has it.
+    for body in (1..=plan.bodies.len() as u32).map(BodyId) {
+        if plan.body(body).is_some_and(|body| body.answer.is_step()) {
+            plan.steps_of(body).for_each(|at| names[at as usize].clear());
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// What is asked for, in words that follow `no records`.
+fn told(filter: &AuditFilter) -> String {
+    let kind = if filter.refused { "of refusals" } else { "of uses or refusals" };
+    let mut told = match &filter.capability {
+        Some(capability) if filter.refused => format!("{kind} of `{capability}`"),
+        Some(capability) => format!("of `{capability}`"),
+        None => kind.to_owned(),
+    };
+    for (word, name) in [("by the step", &filter.step), ("by the plugin", &filter.plugin), ("in the run", &filter.run)]
+    {
+        told.extend(name.iter().map(|name| format!(" {word} `{name}`")));
+    }
+    told.extend(filter.since.map(|ms| format!(" within the last {}", units::duration(ms))));
+    told
+}
+
+/// What a refusal says of what would help.
+pub(super) fn advice(hint: &str) -> String {
+    match hint.starts_with("grant = ") {
+        true => format!("{hint} would allow it"),
+        // Another key took it away: no line of the workflow would help.
+        false => hint.to_owned(),
+    }
 }
 
 /// A component by the beginning of its digest.
@@ -214,4 +319,24 @@ pub(super) fn in_a_line(signers: &[Signer]) -> String {
         None => format!("{}…", signer.key.chars().take(KEY_SHOWN).collect::<String>()),
     };
     signers.iter().map(shown).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_meant_with_all_that_is_within_it_and_its_places_may_be_left_out() {
+        let check = |path: &str, means: &[&str], others: &[&str]| {
+            means.iter().for_each(|step| assert!(is_within(path, step), "{path}: {step}"));
+            others.iter().for_each(|step| assert!(!is_within(path, step), "{path}: {step}"));
+        };
+        check("build", &["build"], &["buil", "build[0]", "uild"]);
+        check(
+            "suites[3]/run",
+            &["suites", "suites[3]", "suites/run", "suites[3]/run"],
+            &["suites[2]", "run", "suites/r"],
+        );
+        check("trial/stage.undo", &["trial", "trial/stage", "trial/stage.undo"], &["trial/stag", "stage"]);
+    }
 }
