@@ -155,7 +155,7 @@ fn who_signed_the_component_and_which_rule_allowed_it_stand_beside_each_use() {
     run(&[]);
     let unsigned = show();
     assert_eq!((&unsigned["signers"], &unsigned["rules"]), (&Value::Null, &Value::Null), "{unsigned}");
-    assert!(!bench.run(&["audit", "show"]).stdout.contains("SIGNED BY"));
+    assert!(!bench.run(&["audit", "show"]).stdout.contains("signed by"));
 
     let keys =
         ["team", "other"].map(|name| bench.run(&["key", "new", &format!("{name}.key")]).stdout.trim().to_owned());
@@ -173,12 +173,13 @@ fn who_signed_the_component_and_which_rule_allowed_it_stand_beside_each_use() {
     assert_eq!(signed["signers"], json!([{ "key": keys[0], "name": "team" }, { "key": keys[1] }]));
     assert_eq!(signed["rules"], json!(["rule `tools` of policy.toml:4"]));
     let text = bench.run(&["audit", "show", "--run", "last"]).stdout;
-    let signers = format!("say   team, {}…  process", &keys[1][..20]);
-    assert!(text.contains(&signers), "{text}");
-    assert!(text.contains("process = [\"echo\"], rule `tools` of policy.toml:4\n"), "{text}");
+    let component = &signed["component"].as_str().unwrap()["sha256:".len()..][..12];
+    let who = format!("  say: process {component}, signed by team, {}…\n", &keys[1][..20]);
+    assert!(text.contains(&format!("{who}    allowed by rule `tools` of policy.toml:4\n")), "{text}");
+    assert!(text.ends_with("  process    echo  by process = [\"echo\"]\n"), "{text}");
     // Runs of before are told beside it, as they were recorded.
     let all = bench.run(&["audit", "show"]).stdout;
-    assert_eq!((all.matches("SIGNED BY").count(), all.lines().count()), (1, 3), "{all}");
+    assert_eq!((all.matches("signed by").count(), all.lines().count()), (1, 8), "{all}");
 
     let report = bench.run(&["audit", "report"]).stdout;
     assert!(report.contains("    signed   by team, ed25519:"), "{report}");
@@ -231,7 +232,9 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     assert!(shown.iter().all(|entry| entry["component"].as_str().unwrap().starts_with("sha256:")));
     assert_eq!(lines(&["audit", "show", "--json", "--refused"]).len(), 1);
     let text = bench.run(&["audit", "show", "--run", "last", "--plugin", "process"]).stdout;
-    assert!(text.starts_with("AT ") && text.contains("echo 'two words'") && text.contains("  refused\n"), "{text}");
+    assert!(text.starts_with("run ") && text.contains("  echo 'two words'  by process = "), "{text}");
+    let refused = "curl  refused: grant = { process = [\"echo\", \"curl\"] } would allow it\n";
+    assert!(text.contains(refused), "{text}");
 
     let report = lines(&["audit", "report", "uses", "--json"]);
     let say = report[0]["steps"].as_array().unwrap().iter().find(|step| step["step"] == "say").unwrap();

@@ -917,7 +917,8 @@ Example:
 
 const AUDIT_SHOW_HELP: &str = "\
 What leaves the engine (a program, a request, a blob) is a record of its own, written before it happens; what stays within \
-(files, variables, clocks, random numbers) is told with the attempt's end, with how often.
+(files, variables, clocks, random numbers) is told with the attempt's end, with how often. On a terminal, what is longer
+than its lines ends in `…`; in a file or a pipe all of it is there.
 
 Example:
   downbeat audit show
@@ -965,6 +966,9 @@ pub struct AuditShow {
     /// Which.
     #[command(flatten)]
     pub filter: AuditFilter,
+    /// Show each use by itself, and not like ones once, with how often
+    #[arg(long)]
+    pub all: bool,
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,

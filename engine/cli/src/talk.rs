@@ -14,6 +14,9 @@ use downbeat_workflow::text::{visible, visible_json};
 
 use crate::exit::Fault;
 
+/// Characters of a terminal's lines where it does not say how many: as terminals always had.
+const TERMINAL_WIDTH: usize = 80;
+
 /// Says one line, or several, with our own colours where they are wanted.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", tamed(&line.to_string()));
@@ -68,6 +71,12 @@ pub(crate) fn paints() -> bool {
 /// Whether somebody reads the data right away, in lines as wide as a terminal.
 pub(crate) fn is_read_on_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Of how many characters the lines are of which somebody reads the data right away; `None` if nobody does on a terminal.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let known = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    is_read_on_terminal().then(|| known.filter(|columns| *columns > 0).unwrap_or(TERMINAL_WIDTH))
 }
 
 /// Writes JSON and a line feed.

@@ -1,58 +1,210 @@
-//! `downbeat audit show`: what steps did with what they were granted, and what they were refused.
+//! `downbeat audit show`: what steps did with what they were granted, and what they were refused. For people it is told run by
+//! run and step by step, so that what is the same for all uses of a step is said once, and like uses with how often; for
+//! programs each by itself, as it is on record.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use downbeat_journal::RunSummary;
+use downbeat_workflow::text::visible;
 
 use super::uses::{self, Entry, What};
 use crate::arguments::AuditShow;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
-use crate::table::table;
+use crate::screen::shortened;
 use crate::talk;
 use crate::units;
 
-/// The column that is left out where nothing is signed.
-const SIGNED_BY: usize = 3;
+/// Characters of a line in which a use and what allowed it are told together, unless a terminal has others. More are hard to
+/// read where lines are broken.
+const WIDTH: usize = 100;
+
+/// Where what was done begins in its line: behind four blanks, a time of day, the longest word of a capability, and two
+/// blanks after each.
+const INDENT: usize = 4 + 12 + 2 + 9 + 2;
+
+/// Characters of a time's date, with the letter behind it.
+const DATE: usize = "2026-11-22T".len();
 
 pub(crate) fn show(place: &Place, arguments: &AuditShow) -> Result<Exit, Fault> {
     let journal = place.observe()?;
-    let (mut rows, mut is_any_signed) = (Vec::new(), false);
-    uses::each(&journal, &arguments.filter, |_, entries| {
-        for entry in entries {
-            match arguments.json {
-                true => talk::put_json(&entry.json().to_string())?,
-                false => {
-                    is_any_signed |= !entry.signers.is_empty();
-                    rows.push(row(&entry));
-                }
-            }
+    let width = talk::terminal_width();
+    let mut is_first = true;
+    uses::each(&journal, &arguments.filter, |run, entries| {
+        if arguments.json {
+            return entries.iter().try_for_each(|entry| talk::put_json(&entry.json().to_string()));
         }
-        Ok(())
+        let page = page(run, &entries, arguments.all, width.unwrap_or(WIDTH));
+        let between = if std::mem::take(&mut is_first) { "" } else { "\n" };
+        let page = match width {
+            Some(width) => elided(&page, width),
+            None => page,
+        };
+        talk::put(&format!("{between}{page}"))
     })?;
-    if !arguments.json {
-        match rows.is_empty() {
-            true => talk::say("nothing was used, and nothing refused, that fits"),
-            false => {
-                let mut headings = vec!["AT", "RUN", "STEP", "SIGNED BY", "CAPABILITY", "WHAT", "ALLOWED BY"];
-                if !is_any_signed {
-                    headings.remove(SIGNED_BY);
-                    rows.iter_mut().for_each(|row| drop(row.remove(SIGNED_BY)));
-                }
-                talk::put(&table(&headings, &rows))?;
-            }
-        }
-    }
     Ok(Exit::Success)
 }
 
-fn row(entry: &Entry) -> Vec<String> {
-    let step = match entry.attempt {
-        1 => entry.step.clone(),
-        attempt => format!("{} (attempt {attempt})", entry.step),
-    };
-    let by = match &entry.what {
-        What::Used(used) if entry.rules.is_empty() => used.grant.clone(),
-        What::Used(used) => format!("{}, {}", used.grant, entry.rules.join(", ")),
-        What::Refused(_) => "refused".to_owned(),
-    };
-    let capability = entry.capability().to_owned();
-    let signers = uses::in_a_line(&entry.signers);
-    vec![units::time(entry.at), entry.run.to_string(), step, signers, capability, entry.told(), by]
+/// Lines as a terminal has room for them.
+fn elided(page: &str, width: usize) -> String {
+    let line = |line: &str| format!("{}\n", shortened(&visible(line, false), width.saturating_sub(1)));
+    page.lines().map(line).collect()
+}
+
+/// Uses that are alike, of one step.
+struct Line<'e> {
+    first: &'e Entry,
+    count: u64,
+}
+
+/// A run's uses, by attempts in the order in which these began with them.
+fn page(run: &RunSummary, entries: &[Entry], is_each: bool, width: usize) -> String {
+    let (mut attempts, mut attempt_at) = (Vec::<Vec<Line<'_>>>::new(), HashMap::new());
+    let mut line_at = HashMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let attempt = *attempt_at.entry((&entry.step, entry.attempt)).or_insert(attempts.len());
+        if attempt == attempts.len() {
+            attempts.push(Vec::new());
+        }
+        let (lines, what) = (&mut attempts[attempt], entry.what());
+        let alike = (attempt, entry.capability(), what, by(entry), if is_each { index } else { 0 });
+        let at = *line_at.entry(alike).or_insert(lines.len());
+        match lines.get_mut(at) {
+            Some(line) => line.count += entry.count(),
+            None => lines.push(Line { first: entry, count: entry.count() }),
+        }
+    }
+    let begun = units::time(run.created);
+    let mut page = format!("run {} of {}, begun {begun}\n", run.id, run.workflow);
+    for lines in &attempts {
+        heading(&mut page, lines[0].first);
+        for Line { first, count } in lines {
+            let at = units::time(first.at);
+            let at = if at.get(..DATE) == begun.get(..DATE) { at[DATE..].trim_end_matches('Z') } else { &at };
+            let times = if *count > 1 { format!(" ×{count}") } else { String::new() };
+            let what = format!("{}{times}", first.what());
+            let line = format!("    {at:12}  {:9}  {}", first.capability(), what.trim_start());
+            let by = by(first);
+            match line.chars().count() + 2 + by.chars().count() <= width {
+                true => writeln!(page, "{line}  {by}"),
+                false => writeln!(page, "{line}\n{:INDENT$}{by}", ""),
+            }
+            .expect("writing to a string succeeds");
+        }
+    }
+    page
+}
+
+/// A step, and what is to be said of it and its component once.
+fn heading(page: &mut String, entry: &Entry) {
+    let attempt = if entry.attempt > 1 { format!(", attempt {}", entry.attempt) } else { String::new() };
+    let _ = write!(page, "  {}{attempt}: {} {}", entry.step, entry.plugin, entry.component.short());
+    if !entry.signers.is_empty() {
+        let _ = write!(page, ", signed by {}", uses::in_a_line(&entry.signers));
+    }
+    page.push('\n');
+    if !entry.rules.is_empty() {
+        let _ = writeln!(page, "    allowed by {}", entry.rules.join(", "));
+    }
+}
+
+/// What let it happen, or kept it from happening.
+fn by(entry: &Entry) -> String {
+    match &entry.what {
+        What::Used(used) => format!("by {}", used.grant),
+        What::Refused(refusal) => format!("refused: {}", uses::advice(&refusal.hint)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_journal::RunSummary;
+    use downbeat_workflow::description::Digest;
+    use downbeat_workflow::event::{Refusal, RunId, Timestamp, Used};
+    use downbeat_workflow::plan::StepNo;
+
+    use super::*;
+
+    const BEGUN: u64 = 1_795_339_800_000;
+
+    fn run() -> RunSummary {
+        RunSummary {
+            id: RunId("1k8qz4h-9f3a2c".into()),
+            plan: Digest::of(b"plan"),
+            workflow: "release".into(),
+            created: Timestamp(BEGUN),
+            outcome: None,
+            finished: None,
+            version: 1,
+            last_event: Timestamp(BEGUN),
+        }
+    }
+
+    fn entry(after_ms: u64, step: &str, what: What) -> Entry {
+        Entry {
+            at: Timestamp(BEGUN + after_ms),
+            run: run().id,
+            workflow: "release".into(),
+            step: step.into(),
+            no: StepNo(0),
+            attempt: 1,
+            plugin: "process".into(),
+            component: Digest::of(b"component"),
+            signers: Vec::new(),
+            rules: vec!["rule `web` of policy.toml:8".into()],
+            what,
+        }
+    }
+
+    fn used(capability: &str, what: &str, grant: &str, count: u64) -> What {
+        What::Used(Used { capability: capability.into(), what: what.into(), grant: grant.into(), count })
+    }
+
+    fn entries() -> Vec<Entry> {
+        let grant = r#"http = ["hooks.example"]"#;
+        let hint = r#"grant = { http = ["hooks.example", "a.org"] }"#;
+        let refused = Refusal { capability: "http".into(), wanted: "a.org".into(), hint: hint.into() };
+        vec![
+            entry(1, "notify", used("http", "POST https://hooks.example/", grant, 1)),
+            entry(
+                2,
+                "build",
+                used("process", &format!("cargo build{}", " --flag".repeat(12)), "process = [\"cargo\"]", 1),
+            ),
+            entry(3, "notify", used("http", "POST https://hooks.example/", grant, 1)),
+            entry(4, "notify", used("clock", "", "clock = true", 40)),
+            entry(5, "notify", What::Refused(refused)),
+            entry(86_400_000, "build", used("env", "HOME", "env = [\"HOME\"]", 1)),
+        ]
+    }
+
+    #[test]
+    fn like_uses_of_a_step_are_told_once_with_how_often_and_what_does_not_fit_has_a_line_of_its_own() {
+        let page = page(&run(), &entries(), false, WIDTH);
+        let short = Digest::of(b"component");
+        let expected = r#"run 1k8qz4h-9f3a2c of release, begun 2026-11-22T09:30:00.000Z
+  notify: process SHORT
+    allowed by rule `web` of policy.toml:8
+    09:30:00.001  http       POST https://hooks.example/ ×2  by http = ["hooks.example"]
+    09:30:00.004  clock      ×40  by clock = true
+    09:30:00.005  http       a.org
+                             refused: grant = { http = ["hooks.example", "a.org"] } would allow it
+  build: process SHORT
+    allowed by rule `web` of policy.toml:8
+    09:30:00.002  process    cargo build --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag
+                             by process = ["cargo"]
+    2026-11-23T09:30:00.000Z  env        HOME  by env = ["HOME"]
+"#;
+        assert_eq!(page, expected.replace("SHORT", short.short()));
+    }
+
+    #[test]
+    fn each_use_has_its_line_where_all_are_asked_for_and_a_terminal_cuts_what_it_has_no_room_for() {
+        let page = page(&run(), &entries(), true, WIDTH);
+        assert_eq!(page.matches("POST https://hooks.example/  by").count(), 2, "{page}");
+        let narrow = elided(&page, 80);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(narrow.contains(" --f…\n"), "{narrow}");
+    }
 }
