@@ -87,7 +87,7 @@ fn a_new_version_that_wants_one_more_host_is_refused_until_the_lock_has_it() {
     let bench = fetching();
     let wasm = bench.path().join("flow/fetch.wasm");
     check(&bench.run(&["lock", "flow/fetch.toml"]), 0, &["+ fetch.wasm: fetch 1.0.0, wants http:api.example.org"]);
-    check(&bench.run(&["lock", "flow", "--check"]), 0, &["1 plugins, up to date"]);
+    check(&bench.run(&["lock", "flow", "--check"]), 0, &["1 plugin, up to date"]);
     check(&bench.run(&["run", "flow/fetch.toml"]), 0, &["succeeded"]);
 
     std::fs::copy(&wasm, bench.path().join("old.wasm")).unwrap();
@@ -111,6 +111,8 @@ fn a_new_version_that_wants_one_more_host_is_refused_until_the_lock_has_it() {
     assert!(answer.stdout.starts_with(more), "{}", answer.stdout);
     check(&bench.run(&["diff", "flow/fetch.wasm", "old.wasm"]), 6, &["may do less\n  - wants http:cdn.example.org"]);
 
+    let answer = bench.run(&["lock", "flow", "--update", "fecth"]);
+    check(&answer, 2, &["there is no plugin of these workflows `fecth`", "there are `fetch`, `fetch.wasm`"]);
     check(
         &bench.run(&["lock", "flow", "--update", "fetch"]),
         0,

@@ -17,7 +17,8 @@ use crate::arguments::Lock as Arguments;
 use crate::exit::{Exit, Fault};
 use crate::files::read_text;
 use crate::place::{Place, absolute};
-use crate::{talk, workflow_file};
+use crate::units::counted;
+use crate::{names, talk, workflow_file};
 
 /// The lock in a folder, if there is one.
 pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
@@ -114,17 +115,20 @@ fn gather(folder: &Path, below: &Path, files: &mut BTreeMap<String, Digest>) -> 
     Ok(())
 }
 
-/// What a folder's lock has to have: the sources that were named, and those that others there use.
-#[derive(Default)]
-struct Folder {
-    sources: BTreeSet<String>,
-    others: BTreeSet<String>,
+/// The sources of a folder that its lock has to have, each with how workflows call it.
+type Sources = BTreeMap<String, BTreeSet<String>>;
+
+/// A source as it is now, and all the names by which somebody may mean it.
+struct Now {
+    source: String,
+    names: BTreeSet<String>,
+    pinned: Pinned,
 }
 
 /// `downbeat lock`
 pub(crate) fn lock(place: &Place, arguments: &Arguments) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
-    let mut folders: BTreeMap<PathBuf, Folder> = BTreeMap::new();
+    let mut folders: BTreeMap<PathBuf, Sources> = BTreeMap::new();
     for path in &arguments.workflows {
         for file in workflow_file::files_below(path)? {
             let source = workflow_file::source(&file, &arguments.with)?;
@@ -132,14 +136,28 @@ pub(crate) fn lock(place: &Place, arguments: &Arguments) -> Result<Exit, Fault> 
             add(&source, &directory, &mut folders, &mut BTreeSet::new())?;
         }
     }
-    let mut is_same = true;
-    for (directory, folder) in &mut folders {
+    let (mut is_same, mut found) = (true, Vec::new());
+    for (directory, sources) in &folders {
+        let before = read(directory).map_err(|error| match error.split_once('\n') {
+            Some((message, hint)) => Fault::refused(message).hint(hint),
+            None => Fault::refused(error),
+        })?;
+        found.push((directory, before, now(directory, sources, &sandbox)?));
+    }
+    if let Some(Some(named)) = &arguments.update {
+        let all = || found.iter().flat_map(|(_, _, now)| now).flat_map(|now| &now.names).map(String::as_str);
+        if !all().any(|name| name == named) {
+            return Err(names::unknown("plugin of these workflows", named, all()));
+        }
+    }
+    for (directory, before, now) in found {
+        let mut used: BTreeSet<String> = now.iter().map(|now| now.source.clone()).collect();
         for file in workflow_file::files(directory).unwrap_or_default() {
             let spec = workflow_file::source(&file, &[]).ok().and_then(|source| Spec::parse(&source).0);
             let paths = spec.iter().flat_map(Spec::plugin_paths).map(|(_, path)| path.to_owned());
-            folder.others.extend(paths);
+            used.extend(paths);
         }
-        is_same &= lock_folder(directory, folder, &sandbox, arguments)?;
+        is_same &= lock_folder(directory, before, now, &used, arguments)?;
     }
     Ok(if is_same { Exit::Success } else { Exit::Changed })
 }
@@ -153,7 +171,7 @@ fn folder_of(file: &Path) -> Result<PathBuf, Fault> {
 fn add(
     source: &Source,
     directory: &Path,
-    folders: &mut BTreeMap<PathBuf, Folder>,
+    folders: &mut BTreeMap<PathBuf, Sources>,
     seen: &mut BTreeSet<String>,
 ) -> Result<(), Fault> {
     let (spec, found) = Spec::parse(source);
@@ -162,7 +180,9 @@ fn add(
         return Err(Fault::refused(format!("{} has errors; nothing was locked", source.path)));
     };
     let folder = folders.entry(directory.to_path_buf()).or_default();
-    folder.sources.extend(spec.plugin_paths().map(|(_, path)| path.to_owned()));
+    for (name, path) in spec.plugin_paths() {
+        folder.entry(path.to_owned()).or_default().insert(name.to_owned());
+    }
     for named in spec.workflow_paths() {
         let whole = beside(&directory.display().to_string(), named);
         if seen.insert(whole.clone()) {
@@ -173,22 +193,37 @@ fn add(
     Ok(())
 }
 
-/// Brings a folder's lock up to date, or tells in what it is not. Whether it is now, or was.
-fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: &Arguments) -> Result<bool, Fault> {
-    let before = read(directory).map_err(Fault::refused)?;
+/// The sources of a folder as they are now, those that have to be built among them.
+fn now(directory: &Path, sources: &Sources, sandbox: &Sandbox) -> Result<Vec<Now>, Fault> {
+    let now = |(source, names): (&String, &BTreeSet<String>)| {
+        let (_, mut pinned) = workflow_file::pin(&directory.join(source), sandbox)
+            .map_err(|error| Fault::refused(format!("{source}: {error}")))?;
+        pinned.source_digest = source_digest(&directory.join(source));
+        if pinned.source_digest.is_some() {
+            pinned.signers.clear();
+        }
+        let mut names = names.clone();
+        names.extend([source.clone(), pinned.name.clone()]);
+        Ok(Now { source: source.clone(), names, pinned })
+    };
+    sources.iter().map(now).collect()
+}
+
+/// Brings a folder's lock up to date, or tells in what it is not. Whether it is now, or was. What the lock has beside what is
+/// `used` is taken out.
+fn lock_folder(
+    directory: &Path,
+    before: Option<Lock>,
+    sources: Vec<Now>,
+    used: &BTreeSet<String>,
+    arguments: &Arguments,
+) -> Result<bool, Fault> {
     let path = directory.join(LOCK_NAME);
     let mut lock = before.clone().unwrap_or_default();
     let (mut is_same, mut told) = (true, Vec::new());
-    for source in &folder.sources {
-        let fault = |error: String| Fault::refused(format!("{source}: {error}"));
-        let (_, mut now) = workflow_file::pin(&directory.join(source), sandbox).map_err(fault)?;
-        now.source_digest = source_digest(&directory.join(source));
-        if now.source_digest.is_some() {
-            now.signers.clear();
-        }
-        let known = lock.plugins.get(source).map(|pinned| pinned.differs(&now));
-        let is_meant =
-            |named: &Option<String>| named.as_ref().is_none_or(|named| *named == now.name || named == source);
+    for Now { source, names, pinned: now } in sources {
+        let known = lock.plugins.get(&source).map(|pinned| pinned.differs(&now));
+        let is_meant = |named: &Option<String>| named.as_ref().is_none_or(|named| names.contains(named));
         match known {
             Some(found) if found.is_empty() => {}
             Some(found) if arguments.update.as_ref().is_some_and(is_meant) => {
@@ -208,12 +243,7 @@ fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: 
             }
         }
     }
-    let unused: Vec<String> = lock
-        .plugins
-        .keys()
-        .filter(|source| !folder.sources.contains(*source) && !folder.others.contains(*source))
-        .cloned()
-        .collect();
+    let unused: Vec<String> = lock.plugins.keys().filter(|source| !used.contains(*source)).cloned().collect();
     for source in unused {
         is_same &= !arguments.check;
         told.push(format!("- {source}: no workflow here uses it"));
@@ -222,7 +252,7 @@ fn lock_folder(directory: &Path, folder: &Folder, sandbox: &Sandbox, arguments: 
     told.iter().for_each(|line| talk::say(format_args!("{}: {line}", path.display())));
     if arguments.check {
         if is_same {
-            talk::say(format_args!("{}: {} plugins, up to date", path.display(), lock.plugins.len()));
+            talk::say(format_args!("{}: {}, up to date", path.display(), counted(lock.plugins.len() as u64, "plugin")));
         } else {
             talk::say(
                 "hint: `downbeat diff` shows capabilities; review them, then `downbeat lock --update` takes them over",
