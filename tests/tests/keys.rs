@@ -136,9 +136,21 @@ fn a_plugin_that_the_lock_has_not_is_refused_and_a_lock_that_cannot_be_read_refu
     bench.write("flow/downbeat.lock", "version = 1\n");
     check(&bench.run(&["run", "flow/fetch.toml"]), 3, &["downbeat.lock does not have it", "`downbeat lock` adds it"]);
     bench.write("flow/downbeat.lock", "version = 1\nplugin = 1\n");
-    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &["downbeat.lock has a fault: `plugin` must be"]);
+    check(&bench.run(&["run", "flow/fetch.toml"]), 3, &["downbeat.lock:2 has a fault: `plugin` must be"]);
+    // It is one fault, however many plugins there are.
+    let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
+    let two =
+        text.replace("plugins.fetch = \"fetch.wasm\"", "plugins = { fetch = \"fetch.wasm\", other = \"fetch.wasm\" }");
+    bench.write("flow/two.toml", &format!("{two}\n[steps.more]\nuse = \"other\"\n"));
+    let answer = bench.run(&["check", "flow/two.toml"]);
+    check(
+        &answer,
+        3,
+        &["the plugins `fetch`, `other` can't be used: ", "hint: take it as it was committed; or", "1 error"],
+    );
+    std::fs::remove_file(bench.path().join("flow/two.toml")).unwrap();
     bench.write("flow/downbeat.lock", "version = 1\n[[plugin]]\nsource = \"gone.wasm\"\n");
-    check(&bench.run(&["lock", "flow"]), 3, &["downbeat.lock has a fault"]);
+    check(&bench.run(&["lock", "flow"]), 3, &["downbeat.lock:2 has a fault", "hint: take it as it was committed; or"]);
 }
 
 #[test]

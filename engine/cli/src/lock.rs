@@ -20,7 +20,11 @@ use crate::place::{Place, absolute};
 use crate::units::counted;
 use crate::{names, talk, workflow_file};
 
-/// The lock in a folder, if there is one.
+/// What to do about a lock that can't be read.
+const MEND: &str =
+    "take it as it was committed; or delete it, and `downbeat lock` writes it anew, to be reviewed as a whole";
+
+/// The lock in a folder, if there is one; else what is wrong with it, and in a second line what to do.
 pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
     let path = folder.join(LOCK_NAME);
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -29,8 +33,12 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
     let text = read_text(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let source = Source::new(path.display().to_string(), text);
     Lock::parse(&source).map(Some).map_err(|found| match found.first() {
-        Some(first) => format!("{} has a fault: {}", path.display(), first.message),
-        None => format!("{} has a fault", path.display()),
+        // The second line becomes the diagnostic's hint.
+        Some(first) => {
+            let line = source.text.as_bytes()[..first.span.start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            format!("{}:{line} has a fault: {}\n{MEND}", path.display(), first.message)
+        }
+        None => format!("{} has a fault\n{MEND}", path.display()),
     })
 }
 

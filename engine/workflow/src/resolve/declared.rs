@@ -1,6 +1,7 @@
 //! What a workflow declares beside its steps: inputs, plugins, pools, and the names of everything.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use serde_json::{Value, json};
 
@@ -177,6 +178,8 @@ impl<'a> Declared<'a> {
 
     fn plugins(&mut self, spec: &'a Spec, plugins: &BTreeMap<String, Result<Loaded, String>>, out: &mut Collector) {
         let used = spec.plugins_used();
+        // What is wrong with all of them, such as their lock, is told once.
+        let mut unusable: Vec<(&str, Vec<(&str, Range<usize>)>)> = Vec::new();
         for (name, path) in &spec.plugins {
             let (text, span) = (path.get_ref().as_str(), path.span());
             if let Some(scheme) = scheme(text) {
@@ -192,10 +195,11 @@ impl<'a> Declared<'a> {
             let loaded = match plugins.get(name.get_ref()) {
                 Some(Ok(loaded)) => loaded,
                 Some(Err(reason)) => {
-                    let mut lines = reason.splitn(2, '\n');
-                    let message =
-                        format!("the plugin `{}` can't be used: {}", name.get_ref(), lines.next().unwrap_or_default());
-                    out.push(Diagnostic::error("plugin", span, message).maybe_hint(lines.next().map(str::trim)));
+                    let (reason, plugin) = (reason.as_str(), (name.get_ref().as_str(), span));
+                    match unusable.iter_mut().find(|(known, _)| *known == reason) {
+                        Some((_, plugins)) => plugins.push(plugin),
+                        None => unusable.push((reason, vec![plugin])),
+                    }
                     continue;
                 }
                 // It is told as one that is not used.
@@ -220,6 +224,16 @@ impl<'a> Declared<'a> {
             self.plugins.insert(name.get_ref(), plugin);
             let (name, path) = (name.get_ref().clone(), loaded.path.clone());
             self.plan_plugins.push(Plugin { name, component: loaded.component.clone(), path, signers: Vec::new() });
+        }
+        for (reason, plugins) in unusable {
+            let names: Vec<String> = plugins.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let which = if names.len() == 1 { "plugin" } else { "plugins" };
+            let (reason, hint) = reason.split_once('\n').map_or((reason, None), |(reason, hint)| (reason, Some(hint)));
+            let message = format!("the {which} {} can't be used: {reason}", names.join(", "));
+            let mut spans = plugins.into_iter().map(|(_, span)| span);
+            let first = spans.next().expect("a reason is that of a plugin");
+            let found = Diagnostic::error("plugin", first, message).maybe_hint(hint.map(str::trim));
+            out.push(spans.fold(found, |found, span| found.also(span, "and this")));
         }
     }
 }
