@@ -593,6 +593,11 @@ fn a_component_that_was_built_here_says_of_what_and_is_held_against_advisories()
     assert_eq!(rows.len(), 3, "{}", answer.stdout);
 
     check(&judge(&["--accept", "RUSTSEC-2026-0001"]), 0, &["no vulnerability", "vulnerability (accepted)"]);
+    // What is about nothing here is no longer needed; what there is not was misspelt.
+    let idle = "warning: nothing here is about RUSTSEC-2026-0005: `--accept RUSTSEC-2026-0005` can go";
+    check(&judge(&["--accept", "RUSTSEC-2026-0005"]), 1, &[idle]);
+    let none = "there is no advisory `RUSTSEC-2026-0010`";
+    check(&judge(&["--accept", "RUSTSEC-2026-0010"]), 2, &[none, "hint: there are `RUSTSEC-2026-000"]);
     let answer = judge(&["--json"]);
     let judged: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!((answer.code, &judged["advisories"]["number"]), (1, &5.into()));
@@ -613,6 +618,12 @@ fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
         &judge("db"),
         3,
         &["fetch.wasm: it has no list of the crates", "hint: a list is put in by `downbeat plugin build`"],
+    );
+    let nothing = bench.run(&["plugin", "check", "nope.wasm", "--advisories", "db"]);
+    check(
+        &nothing,
+        3,
+        &["nope.wasm: there is no such file or folder", "hint: name a `.wasm` file, or the source folder"],
     );
     check(&judge("no-db"), 3, &["no-db: it is no database of advisories", "name a clone of"]);
     check(&judge("flow"), 3, &["flow: it is no database of advisories"]);

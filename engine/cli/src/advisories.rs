@@ -10,14 +10,17 @@ use downbeat_builder::{Crate, Kind as When, crates_of};
 use downbeat_workflow::advisory::{Advisory, Kind};
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::text::visible;
+use owo_colors::OwoColorize as _;
 use semver::Version;
 use serde_json::{Value, json};
 
 use crate::arguments::PluginCheck;
 use crate::exit::{Exit, Fault};
 use crate::files::{read_bytes, read_named_text};
+use crate::names;
 use crate::table::table;
 use crate::talk;
+use crate::units::counted;
 use crate::workflow_file::component_path;
 
 /// Faults of a database that are told one by one: more have a cause in common.
@@ -80,6 +83,11 @@ impl Database {
         Err(Fault::refused(message))
     }
 
+    /// Of all of them.
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.by_crate.values().flatten().map(|advisory| advisory.id.as_str())
+    }
+
     /// What stands against these crates, in their order.
     fn against<'d>(&'d self, crates: &[Judged]) -> Vec<(usize, &'d Advisory)> {
         let mut found = Vec::new();
@@ -122,6 +130,15 @@ fn advisory(path: &Path) -> Result<Advisory, String> {
     Ok(advisory)
 }
 
+/// What to do for whom the list of crates is missing, or damaged.
+const NO_LIST: &str = "a list is put in by `downbeat plugin build`, and by `cargo auditable build`";
+
+/// Why nothing can be told of a component, and what to do.
+struct Unread {
+    reason: String,
+    hint: &'static str,
+}
+
 /// A component that was read.
 struct Component {
     path: PathBuf,
@@ -140,10 +157,15 @@ struct Judged {
 }
 
 impl Component {
-    fn read(given: &Path) -> Result<Component, String> {
-        let path = component_path(given)?;
-        let told = |error: String| format!("{}: {error}", path.display());
+    fn read(given: &Path) -> Result<Component, Unread> {
+        const NAME_ONE: &str = "name a `.wasm` file, or the source folder of a plugin";
+        let told = |error: String| Unread { reason: format!("{}: {error}", given.display()), hint: NAME_ONE };
+        if !given.exists() {
+            return Err(told("there is no such file or folder".to_owned()));
+        }
+        let path = component_path(given).map_err(told)?;
         let bytes = read_bytes(&path).map_err(told)?;
+        let told = |error: String| Unread { reason: format!("{}: {error}", path.display()), hint: NO_LIST };
         let crates = crates_of(&bytes).map_err(|fault| told(fault.to_string()))?;
         let crates = crates.ok_or_else(|| told("it has no list of the crates that it was compiled from".to_owned()))?;
         // Whatever was compiled has its own crate at least.
@@ -161,7 +183,7 @@ impl Component {
         };
         Ok(Component {
             digest: Digest::of(&bytes),
-            crates: versions.iter().map(judged).collect::<Result<_, String>>()?,
+            crates: versions.iter().map(judged).collect::<Result<_, Unread>>()?,
             others: crates.iter().filter(|one: &&Crate| !one.is_of_crates_io()).count(),
             path,
         })
@@ -179,11 +201,17 @@ pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
         }
     }
     if !faults.is_empty() {
-        let fault = Fault::refused(format!("nothing was judged\n  {}", faults.join("\n  ")));
-        return Err(fault.hint("a list is put in by `downbeat plugin build`, and by `cargo auditable build`"));
+        let reasons: Vec<&str> = faults.iter().map(|fault| fault.reason.as_str()).collect();
+        let mut hints: Vec<&str> = faults.iter().map(|fault| fault.hint).collect();
+        hints.dedup();
+        return Err(Fault::refused(format!("nothing was judged\n  {}", reasons.join("\n  "))).hint(hints.join("; ")));
+    }
+    if let Some(id) = arguments.accept.iter().find(|id| !database.ids().any(|known| known == **id)) {
+        return Err(names::unknown("advisory", id, database.ids()));
     }
     let is_accepted = |advisory: &Advisory| arguments.accept.contains(&advisory.id);
     let (mut rows, mut objects, mut exit) = (Vec::new(), Vec::new(), Exit::Success);
+    let mut idle: Vec<&String> = arguments.accept.iter().collect();
     for component in &components {
         let found = database.against(&component.crates);
         let (mut grave, mut accepted) = (0, 0);
@@ -191,6 +219,7 @@ pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
         for (index, advisory) in &found {
             let (judged, is_accepted) = (&component.crates[*index], is_accepted(advisory));
             accepted += usize::from(is_accepted);
+            idle.retain(|id| **id != advisory.id);
             grave += usize::from(advisory.kind == Kind::Vulnerability && !is_accepted);
             findings.push(json!({
                 "crate": judged.name,
@@ -218,12 +247,16 @@ pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
             talk::say(summary(component, found.len(), grave, accepted));
         }
     }
+    for id in idle {
+        talk::say(format_args!("{} nothing here is about {id}: `--accept {id}` can go", "warning:".yellow().bold()));
+    }
     if arguments.json {
         let database = json!({ "number": database.number, "latest": database.latest });
         talk::put_json(&json!({ "advisories": database, "components": objects }).to_string())?;
         return Ok(exit);
     }
-    talk::say(format_args!("held against {} advisories, the latest of {}", database.number, database.latest));
+    let advisories = if database.number == 1 { "advisory" } else { "advisories" };
+    talk::say(format_args!("held against {} {advisories}, the latest of {}", database.number, database.latest));
     if !rows.is_empty() {
         let mut headings = vec!["COMPONENT", "CRATE", "VERSION", "ADVISORY", "KIND", "PATCHED IN", "TITLE"];
         if components.len() == 1 {
@@ -253,7 +286,8 @@ fn row(component: &Component, judged: &Judged, advisory: &Advisory, is_accepted:
 
 /// A component in a line.
 fn summary(component: &Component, found: usize, grave: usize, accepted: usize) -> String {
-    let mut text = format!("{}: {} crates of crates.io", component.path.display(), component.crates.len());
+    let crates = counted(component.crates.len() as u64, "crate");
+    let mut text = format!("{}: {crates} of crates.io", component.path.display());
     if component.others > 0 {
         text.push_str(&format!(" ({} of other sources are not judged)", component.others));
     }
