@@ -36,7 +36,10 @@ pub(crate) fn diff(place: &Place, arguments: &Diff) -> Result<Exit, Fault> {
     };
     match arguments.format {
         Format::Text => talk::put(&review.text())?,
-        Format::Markdown => talk::put(&review.markdown())?,
+        Format::Markdown => {
+            let [old, new] = [&arguments.old, &arguments.new].map(|path| path.display().to_string());
+            talk::put(&review.markdown(&old, &new))?;
+        }
         Format::Json => {
             talk::put_json(&serde_json::to_string(&review).expect("a review holds nothing that JSON can't"))?;
         }

@@ -16,6 +16,7 @@ use crate::permission::cover::{at_home, covers};
 use crate::plan::Plan;
 use crate::secret::SecretSource;
 use crate::text::visible;
+use crate::units::counted;
 
 /// How much a change matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -149,14 +150,27 @@ impl Review {
         if text.is_empty() { "nothing has changed\n".to_owned() } else { text }
     }
 
-    /// For a pull request.
-    pub fn markdown(&self) -> String {
-        let mut text = String::from("### Capabilities\n\n");
+    /// For a pull request: how the two are called, what it comes to, and each change.
+    pub fn markdown(&self, old: &str, new: &str) -> String {
+        let name = |name: &str| visible(name, false).replace('`', "'");
+        let mut text = format!("### Capabilities: `{}` → `{}`\n\n", name(old), name(new));
+        let of = |severity| self.changes.iter().filter(|change| change.severity == severity).count() as u64;
+        let (wider, narrower) = (of(Severity::Wider), of(Severity::Narrower));
+        let verdict = match self.severity() {
+            None => "Nothing has changed.",
+            Some(Severity::Same) => "It **may do the same** as before.",
+            Some(Severity::Narrower) => "It **may do less** than before.",
+            Some(Severity::Wider) => "It **may do more** than before.",
+        };
+        text.push_str(verdict);
+        if wider + narrower > 0 {
+            let _ = write!(text, " {} wider, {narrower} narrower.", counted(wider, "change"));
+        }
+        text.push('\n');
         if self.changes.is_empty() {
-            text.push_str("Nothing has changed.\n");
             return text;
         }
-        text.push_str("| | where | what | item | why |\n|---|---|---|---|---|\n");
+        text.push_str("\n| | where | what | item | why |\n|---|---|---|---|---|\n");
         for change in &self.changes {
             let mark = match (change.severity, change.sign) {
                 (Severity::Wider, _) => "**wider**",
@@ -382,7 +396,9 @@ mod tests {
             )
         );
         assert!(
-            review.markdown().contains("| **wider** |  | + wants | `http:cdn.example.org` | to fetch \\| send |\n")
+            review
+                .markdown("old", "new")
+                .contains("| **wider** |  | + wants | `http:cdn.example.org` | to fetch \\| send |\n")
         );
         let back = Review::of_components(&new, &old);
         assert_eq!(back.severity(), Some(Severity::Narrower));
