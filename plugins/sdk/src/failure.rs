@@ -151,7 +151,8 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Refused { capability, wanted, hint } = self;
         match hint.as_str() {
-            "" => write!(f, "`{wanted}` is not granted to this step ({capability})"),
+            // It may be granted, and taken away by another key.
+            "" => write!(f, "`{wanted}` is refused to this step ({capability})"),
             line if line.starts_with("grant = ") => {
                 write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, set in the step: {line}")
             }
@@ -214,7 +215,7 @@ mod tests {
             "`a.org` is kept from this step (http): granted, and taken away by rule `web` of policy.toml:3"
         );
         let unknown = refused("");
-        assert_eq!(unknown.message, "`a.org` is not granted to this step (http)");
+        assert_eq!(unknown.message, "`a.org` is refused to this step (http)");
         let details = unknown.details.expect("a refusal has details");
         assert_eq!(Value::Object(details), serde_json::json!({ "capability": "http", "wanted": "a.org" }));
     }

@@ -336,7 +336,7 @@ mod tests {
     fn without_a_grant_the_error_says_what_was_asked_and_leaves_it_to_the_host_what_would_allow_it() {
         let _host = Host::new();
         let error = Request::post("http://127.0.0.1:8080/v1/a?token=s3cret").send().expect_err("nothing is granted");
-        let asked = "`POST http://127.0.0.1:8080/v1/a` is not granted to this step (http)";
+        let asked = "`POST http://127.0.0.1:8080/v1/a` is refused to this step (http)";
         assert_eq!(error.to_string(), asked);
     }
 
