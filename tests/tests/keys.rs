@@ -336,6 +336,8 @@ fn what_is_withheld_is_told_with_its_rule_before_the_run() {
         ],
     );
     check(&bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]), 0, &["succeeded"]);
+    let answer = bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]);
+    check(&answer, 0, &["(policy); `downbeat check flow/fetch.toml --policy policy.toml` shows it"]);
     bench.write("report.toml", "mode = \"report\"\n[rules.no_web]\nforbid = { http = true }\n");
     let answer = bench.run(&["check", "flow/fetch.toml", "--policy", "report.toml"]);
     check(&answer, 0, &["warning[policy]", "reported by this, and not refused"]);

@@ -81,7 +81,13 @@ impl Checked {
         let (found, shows) = (count(number, "warning"), if number == 1 { "shows it" } else { "shows them" });
         let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
         let with: String = self.with.iter().map(|over| format!(" --with {}", over.display())).collect();
-        talk::say(format_args!("{warning} {found} in {path} ({codes}); `downbeat check {path}{with}` {shows}"));
+        // What a policy says is only said where it holds, and this one may have been named for this command alone.
+        let is_policys = |(_, found): &&(Source, Vec<Diagnostic>)| found.iter().any(|found| found.code == "policy");
+        let policies = self.others.iter().filter(is_policys);
+        let policies: String = policies.map(|(source, _)| format!(" --policy {}", source.path)).collect();
+        talk::say(format_args!(
+            "{warning} {found} in {path} ({codes}); `downbeat check {path}{with}{policies}` {shows}"
+        ));
     }
 
     /// Whether there is nothing to say about it.
