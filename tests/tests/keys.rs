@@ -470,6 +470,8 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
     let says =
         format!("fetch.wasm has changed since release.key.pub signed it: the signature is of {was}, and it is {now}");
     check(&bench.run(&["verify", "flow/fetch.wasm", "--key", "release.key.pub"]), 3, &[&says, hint]);
+    let says = format!("signed    as {} by {}, and changed since\n", was.short(), public.trim());
+    check(&bench.run(&["plugin", "inspect", "flow/fetch.wasm"]), 0, &[&says]);
     // A rule about components by their own names looks into it first.
     bench.write("policy.toml", &policy.replace("[rules.signed]", "[rules.signed]\nexcept = { plugin = [\"x\"] }"));
     check(&run(), 8, &[&format!("({now}), which has changed since `team` signed it as {was}: rule `signed`"), hint]);

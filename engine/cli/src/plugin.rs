@@ -71,7 +71,8 @@ fn attest(folder: &Path, component: &Path, source: Option<&Digest>, key: &Path) 
 /// What is said of a component by those who have signed it, whoever they are: a line each.
 fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
     let keys = signature::named(path);
-    let said = signature::said_of(path, digest, keys.iter().map(String::as_str));
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let said = signature::said_of(path, digest, keys.iter().copied());
     let lines = said.into_iter().map(|said| match said.kind.as_str() {
         PROVENANCE => {
             let (built, by) = (&said.predicate["buildDefinition"], &said.predicate["runDetails"]["builder"]["id"]);
@@ -93,7 +94,9 @@ fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
         SIGNED => ("signed", format!("by {}", said.key)),
         kind => ("attested", visible(&format!("{kind}, by {}", said.key), false).into_owned()),
     });
-    lines.collect()
+    let changed = signature::outdated(path, digest, &keys).into_iter();
+    let changed = changed.map(|was| ("signed", format!("as {} by {}, and changed since", was.digest.short(), was.key)));
+    lines.chain(changed).collect()
 }
 
 /// `downbeat plugin inspect`

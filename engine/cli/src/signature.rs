@@ -3,7 +3,7 @@
 //! `COMPONENT.sigstore.jsonl`. Keys are PEM files as `openssl` writes them. Nothing here asks the network, and nothing decides
 //! whose signature counts: that is for policies to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -250,19 +250,29 @@ fn subjects(statement: &Value) -> impl Iterator<Item = &str> {
     subjects.filter_map(|subject| subject["digest"]["sha256"].as_str())
 }
 
-/// The signatures of these keys beside a component that are of other bytes: it was changed since, or they are another one's.
-/// Of each key the latest.
+/// The signatures beside a component that are of other bytes, by those of these keys that have not signed it as it is: it was
+/// changed since, or they are another one's. Of each key the latest.
 pub(crate) fn outdated(component: &Path, digest: &Digest, keys: &[&str]) -> Vec<Outdated> {
     if keys.is_empty() {
         return Vec::new();
     }
     let text = bundles(component);
-    let mut latest = BTreeMap::new();
+    let (mut latest, mut current) = (BTreeMap::new(), BTreeSet::new());
     for (key, statement) in lines(&text).filter_map(|line| stated(line, keys.iter().copied())) {
-        let is_signature = matches!(statement["predicateType"].as_str(), Some(SIGNED | PROVENANCE));
-        let of = subjects(&statement).find_map(|subject| Digest::parse(&format!("sha256:{subject}")));
-        latest.extend(of.filter(|of| is_signature && of != digest).map(|of| (key, of)));
+        if !matches!(statement["predicateType"].as_str(), Some(SIGNED | PROVENANCE)) {
+            continue;
+        }
+        match subjects(&statement).find_map(|subject| Digest::parse(&format!("sha256:{subject}"))) {
+            Some(of) if of == *digest => {
+                current.insert(key);
+            }
+            Some(of) => {
+                latest.insert(key, of);
+            }
+            None => {}
+        }
     }
+    latest.retain(|key, _| !current.contains(key));
     latest.into_iter().map(|(key, digest)| Outdated { key: key.to_owned(), digest }).collect()
 }
 
@@ -339,6 +349,10 @@ mod tests {
         assert_eq!(outdated(&component, &Digest::of(b"another"), &[&other]), []);
         let was = Outdated { key: own.clone(), digest: digest.clone() };
         assert_eq!(outdated(&component, &Digest::of(b"another"), &[&other, &own]), [was]);
+        let both = fs::read_to_string(beside(&component)).unwrap()
+            + &bundle(&key, "step.wasm", &Digest::of(b"another"), SIGNED, &json!({}));
+        fs::write(beside(&component), both).unwrap();
+        assert_eq!(outdated(&component, &Digest::of(b"another"), &[&own]), []);
         assert_eq!(named(&component), [own]);
     }
 
