@@ -370,7 +370,7 @@ pub struct Step {
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// Attempts to run a component.
-    Use(Use),
+    Use(Box<Use>),
     /// Opens scopes: steps within the step.
     Open(Opens),
     /// Waits for a time, or for somebody.
@@ -572,7 +572,8 @@ impl Step {
     /// Where its attempts, its waiting or its scopes queue.
     pub fn pool(&self) -> Option<PoolId> {
         match &self.work {
-            Work::Use(Use { pool, .. }) | Work::Open(Opens { pool, .. }) | Work::Wait(Wait { pool, .. }) => *pool,
+            Work::Use(uses) => uses.pool,
+            Work::Open(Opens { pool, .. }) | Work::Wait(Wait { pool, .. }) => *pool,
             Work::Finish | Work::Fail(_) => None,
         }
     }

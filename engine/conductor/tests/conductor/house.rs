@@ -134,14 +134,14 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
     };
     let step = |(name, needs): &(&str, &[&str])| Step {
         name: (*name).into(),
-        work: Work::Use(Use {
+        work: Work::Use(Box::new(Use {
             plugin: PluginId(0),
             with: Template::constant(no_inputs()),
             pool: None,
             limits: Limits::default(),
             grants: Grants::default(),
             cache: false,
-        }),
+        })),
         needs: needs.iter().map(need).collect(),
         always: false,
         join: Join::All,

@@ -60,7 +60,8 @@ mod rules {
     /// What puts words into a terminal's mouth: `TIOCSTI` and `TIOCLINUX`.
     const TERMINAL: &[u32] = &[0x5412, 0x541c];
 
-    /// `IOPRIO_WHO_PROCESS`. Of `setpriority` it is `PRIO_PROCESS`.
+    /// `PRIO_PROCESS` of `setpriority`, of which C libraries differ in the type, and `IOPRIO_WHO_PROCESS` of `ioprio_set`.
+    const OF_PROCESS: u32 = 0;
     const IO_OF_PROCESS: u32 = 1;
 
     /// Processors differ in which there are.
@@ -143,7 +144,7 @@ mod rules {
             (SYS_ioctl, In(1, TERMINAL), EPERM),
             // The limits, the turns and the places of another process: the engine, slowed down, slows down every run.
             (SYS_prlimit64, NotIn(0, &[0]), EPERM),
-            (SYS_setpriority, Others(PRIO_PROCESS as u32), EPERM),
+            (SYS_setpriority, Others(OF_PROCESS), EPERM),
             (SYS_ioprio_set, Others(IO_OF_PROCESS), EPERM),
             (SYS_sched_setaffinity, NotIn(0, &[0]), EPERM),
             (SYS_sched_setparam, NotIn(0, &[0]), EPERM),

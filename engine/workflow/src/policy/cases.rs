@@ -268,7 +268,7 @@ impl Case {
             grants: self.grants.clone(),
             cache: false,
         };
-        let mut last = step("step", Work::Use(uses), needs);
+        let mut last = step("step", Work::Use(Box::new(uses)), needs);
         last.timeout_ms = self.timeout_ms;
         steps.push(last);
         let mut plan = Plan::new(self.workflow.clone(), vec![plugin], steps);

@@ -16,6 +16,9 @@ use crate::rule::regex;
 use crate::schema::is_bounded;
 use crate::spec::{BlockSpec, Entries, InputSpec, Spanned, Spec, StepSpec, duration_ms, rate, scheme};
 
+/// A plugin's name, and where its path stands.
+type Named<'a> = (&'a str, Range<usize>);
+
 /// The largest pool.
 pub(crate) const POOL_SIZE_MAX: i64 = crate::plan::POOL_SIZE_MAX as i64;
 
@@ -179,7 +182,7 @@ impl<'a> Declared<'a> {
     fn plugins(&mut self, spec: &'a Spec, plugins: &BTreeMap<String, Result<Loaded, String>>, out: &mut Collector) {
         let used = spec.plugins_used();
         // What is wrong with all of them, such as their lock, is told once.
-        let mut unusable: Vec<(&str, Vec<(&str, Range<usize>)>)> = Vec::new();
+        let mut unusable: Vec<(&str, Vec<Named<'_>>)> = Vec::new();
         for (name, path) in &spec.plugins {
             let (text, span) = (path.get_ref().as_str(), path.span());
             if let Some(scheme) = scheme(text) {

@@ -211,7 +211,7 @@ impl<'a> Resolver<'a, '_, '_> {
             _ => {
                 let mut uses = self.uses(name, spec);
                 uses.cache = super::cache::judge(spec, &uses.grants, &mut self.out);
-                Work::Use(uses)
+                Work::Use(Box::new(uses))
             }
         }))
     }
@@ -261,7 +261,7 @@ impl<'a> Resolver<'a, '_, '_> {
     fn undo(&mut self, name: &'a Spanned<String>, spec: &'a StepSpec) -> Step {
         self.frame().is_done = true;
         let guards = std::mem::take(&mut self.guards);
-        let work = Work::Use(self.uses(name, spec));
+        let work = Work::Use(Box::new(self.uses(name, spec)));
         self.guards = guards;
         self.frame().is_done = false;
         Step {
