@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use downbeat_workflow::capability::{Capability, FileGrant, Grants};
+use downbeat_workflow::capability::{Capability, FileGrant, Grant, Grants};
 use downbeat_workflow::event::Refusal;
 use downbeat_workflow::permission::{self, Carried, Command, Denied, Granted, Place, Reason, Request, Use};
 
@@ -90,6 +90,13 @@ impl Reach {
     pub(crate) fn stays(&mut self, granted: Granted, what: &str) {
         let grant = granted.grant(&self.grants).map_or_else(String::new, |grant| grant.to_string());
         self.uses.stays(granted.capability.word(), &self.secrets.blotted(what), &grant);
+    }
+
+    /// Says which granted variables were looked for and are not set: those for which nothing `is_there`.
+    pub(crate) fn lacks(&mut self, is_there: impl Fn(&str) -> bool) {
+        for name in self.grants.env.iter().filter(|name| !is_there(name)) {
+            self.uses.lacks(name, &Grant::Env(name.clone()).to_string());
+        }
     }
 
     fn denied(&mut self, wanted: &Use<'_>, denied: &Denied<'_>) -> Refusal {

@@ -46,10 +46,16 @@ impl Uses {
         match &self.observer {
             Some(observer) if self.recorded < USES_RECORDED_MAX => {
                 self.recorded += 1;
-                observer.used(Used { capability: capability.to_owned(), what: self.kept(what), grant, count: 1 })
+                observer.used(Used {
+                    capability: capability.to_owned(),
+                    what: self.kept(what),
+                    grant,
+                    count: 1,
+                    unset: false,
+                })
             }
             Some(_) => {
-                self.count(capability, "", grant);
+                self.count(capability, "", grant, false);
                 Box::pin(ready(()))
             }
             None => Box::pin(ready(())),
@@ -59,20 +65,28 @@ impl Uses {
     /// Something was used that stays within the engine.
     pub(crate) fn stays(&mut self, capability: &str, what: &str, grant: &str) {
         if self.observer.is_some() {
-            self.count(capability, what, grant.to_owned());
+            self.count(capability, what, grant.to_owned(), false);
         }
     }
 
-    fn count(&mut self, capability: &str, what: &str, grant: String) {
+    /// A granted variable was looked for, and is not set.
+    pub(crate) fn lacks(&mut self, name: &str, grant: &str) {
+        if self.observer.is_some() {
+            self.count("env", name, grant.to_owned(), true);
+        }
+    }
+
+    fn count(&mut self, capability: &str, what: &str, grant: String, unset: bool) {
         let what = self.kept(what);
-        let is_it =
-            |used: &&mut Used, what: &str| used.capability == capability && used.grant == grant && used.what == what;
+        let is_it = |used: &&mut Used, what: &str| {
+            used.capability == capability && used.grant == grant && used.what == what && used.unset == unset
+        };
         if let Some(known) = self.told.iter_mut().find(|used| is_it(used, &what)) {
             known.count += 1;
         } else if what.is_empty() || self.told.len() < USES_TOLD_MAX {
-            self.told.push(Used { capability: capability.to_owned(), what, grant, count: 1 });
+            self.told.push(Used { capability: capability.to_owned(), what, grant, count: 1, unset });
         } else {
-            self.count(capability, "", grant);
+            self.count(capability, "", grant, unset);
         }
     }
 
@@ -82,7 +96,7 @@ impl Uses {
         for (capability, count) in [("clock", self.clock), ("random", self.random)] {
             if count > 0 && self.observer.is_some() {
                 let (what, grant) = (String::new(), format!("{capability} = true"));
-                told.push(Used { capability: capability.to_owned(), what, grant, count });
+                told.push(Used { capability: capability.to_owned(), what, grant, count, unset: false });
             }
         }
         told

@@ -633,6 +633,9 @@ pub struct Used {
     /// How often; 1 if nothing is said.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u64,
+    /// Whether it is a variable that was looked for and is not set: then there was nothing to use.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unset: bool,
 }
 
 fn once() -> u64 {

@@ -112,6 +112,7 @@ fn heading(page: &mut String, entry: &Entry) {
 /// What let it happen, or kept it from happening.
 fn by(entry: &Entry) -> String {
     match &entry.what {
+        What::Used(used) if used.unset => format!("not set, granted by {}", used.grant),
         What::Used(used) => format!("by {}", used.grant),
         What::Refused(refusal) => format!("refused: {}", uses::advice(&refusal.hint)),
     }
@@ -158,7 +159,7 @@ mod tests {
     }
 
     fn used(capability: &str, what: &str, grant: &str, count: u64) -> What {
-        What::Used(Used { capability: capability.into(), what: what.into(), grant: grant.into(), count })
+        What::Used(Used { capability: capability.into(), what: what.into(), grant: grant.into(), count, unset: false })
     }
 
     fn entries() -> Vec<Entry> {

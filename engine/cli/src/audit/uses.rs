@@ -72,6 +72,7 @@ impl Entry {
     /// What was done, or asked for, with how often, in a line.
     pub(super) fn told(&self) -> String {
         match &self.what {
+            What::Used(Used { what, unset: true, .. }) => format!("{what}, which is not set"),
             What::Used(Used { what, count: 1, .. }) => what.clone(),
             What::Used(Used { what, count, .. }) if what.is_empty() => format!("{count} times"),
             What::Used(Used { what, count, .. }) => format!("{what} ({count} times)"),
@@ -94,8 +95,11 @@ impl Entry {
             object["signers"] = json!(self.signers);
         }
         match &self.what {
-            What::Used(Used { what, grant, count, .. }) => {
+            What::Used(Used { what, grant, count, unset, .. }) => {
                 object["refused"] = false.into();
+                if *unset {
+                    object["unset"] = true.into();
+                }
                 object["what"] = what.as_str().into();
                 object["grant"] = grant.as_str().into();
                 if !self.rules.is_empty() {

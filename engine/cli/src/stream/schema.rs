@@ -302,6 +302,7 @@ fn used() -> Value {
             "what": { "type": "string", "description": "What was done, or with what; missing if it was only counted." },
             "grant": { "type": "string", "description": "The item of the grant that allowed it." },
             "count": { "type": "integer", "minimum": 1, "description": "How often; once if it is missing." },
+            "unset": { "type": "boolean", "description": "Whether it is a variable that was looked for and is not set." },
         },
     })
 }
@@ -396,7 +397,8 @@ mod tests {
         let (step, attempt) = (StepId(0), 1);
         let json = |text: &str| Json::parse(text).unwrap();
         let refusal = Refusal { capability: "http".into(), wanted: "a:1".into(), hint: "grant = {}".into() };
-        let used = Used { capability: "process".into(), what: "git push".into(), grant: "git".into(), count: 2 };
+        let used =
+            Used { capability: "process".into(), what: "git push".into(), grant: "git".into(), count: 2, unset: true };
         let usage = Usage {
             wall_us: 1,
             cpu_us: 1,

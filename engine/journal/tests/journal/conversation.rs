@@ -24,7 +24,7 @@ async fn with_each_backend(conversation: impl AsyncFn(Journal)) {
 }
 
 fn used(what: &str, count: u64) -> Used {
-    Used { capability: "process".to_owned(), what: what.to_owned(), grant: "git".to_owned(), count }
+    Used { capability: "process".to_owned(), what: what.to_owned(), grant: "git".to_owned(), count, unset: false }
 }
 
 /// One event of every variant, and of every variant inside it; adding one without a sample here does not compile.

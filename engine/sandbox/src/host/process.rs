@@ -338,6 +338,9 @@ fn surroundings(reach: &mut Reach, command: &wit::Command, allowed: &ProgramGran
     for (item, name) in names.take_while(|_| allowed.env.is_none()) {
         reach.stays(Granted { capability: Capability::Env, item }, name);
     }
+    if allowed.env.is_none() {
+        reach.lacks(|name| std::env::var_os(name).is_some());
+    }
     for (item, grant) in grants.secrets.iter().enumerate() {
         if let Some(variable) = &grant.env {
             let secret = Granted { capability: Capability::Secrets, item };

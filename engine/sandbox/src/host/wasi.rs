@@ -365,6 +365,7 @@ impl environment::Host for State {
             let item = grants.env.iter().position(|granted| granted == name).unwrap_or_default();
             self.reach.stays(Granted { capability: Capability::Env, item }, name);
         }
+        self.reach.lacks(|name| variables.iter().any(|(known, _)| known == name));
         Ok(variables)
     }
 
