@@ -124,7 +124,8 @@ process = "{repo}/plugins/process"
 [steps.say]
 use   = "process"
 with  = { program = "echo", args = ["two words"] }
-grant = { process = ["echo", "git"] }
+grant = { process = ["echo",
+                     "git"], env = ["SET_NOWHERE"] }
 
 [steps.more]
 use   = "process"
@@ -240,7 +241,18 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     let say = report[0]["steps"].as_array().unwrap().iter().find(|step| step["step"] == "say").unwrap();
     assert_eq!(say["unused"], json!([r#"process = ["git"]"#]), "{say}");
     let text = bench.run(&["audit", "report"]).stdout;
-    assert!(text.contains("you can take `process = [\"git\"]` away from step `say`"), "{text}");
+    let line = "    you can take away from step `say`:\n      uses.toml:11  process = [\"git\"]\n";
+    assert!(text.contains(line), "{text}");
+    let file = bench.path().canonicalize().unwrap().join("uses.toml").display().to_string();
+    let git = json!({ "grant": r#"process = ["git"]"#, "used": 0, "file": file, "line": 11 });
+    assert_eq!(say["grants"][1], git, "{say}");
+    // What was set on no machine where it ran may be needed on another one.
+    assert_eq!(say["unset"], json!([r#"env = ["SET_NOWHERE"]"#]), "{say}");
+    assert!(text.contains("    `env = [\"SET_NOWHERE\"]`: the variable was not set in any of these runs\n"), "{text}");
+    let looked = bench.run(&["audit", "show", "--capability", "env"]).stdout;
+    assert!(looked.contains("SET_NOWHERE  not set, granted by env = [\"SET_NOWHERE\"]\n"), "{looked}");
+    let unset = lines(&["audit", "show", "--json", "--capability", "env"]);
+    assert_eq!((&unset[0]["what"], &unset[0]["unset"]), (&json!("SET_NOWHERE"), &json!(true)));
     assert!(text.contains("refused  process: curl, 1 time"), "{text}");
     assert_eq!(bench.run(&["audit", "report", "nothing"]).code, 2);
 

@@ -49,10 +49,11 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     }
     let inputs = inputs(&old, &plan, arguments)?;
     let from = steps(&old, &arguments.from)?;
-    let again = Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &from };
+    let again =
+        Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &from, is_hearsay: is_unjudged };
     let decided = again.decide();
     let named = |step: &StepId| old.path(*step);
-    if decided.again.is_empty() && plan.to_json().1 == old.plan().to_json().1 {
+    if decided.again.is_empty() && plan.does_the_same(old.plan()) {
         let fault = Fault::new(
             Exit::Usage,
             format!("nothing of run {} is to be done again: no step of it failed or was left undone", old.id()),

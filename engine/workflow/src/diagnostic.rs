@@ -428,15 +428,15 @@ pub fn findings(diagnostics: &[Diagnostic], source: &Source) -> Vec<Finding> {
 }
 
 /// Where each line starts.
-struct Lines(Vec<usize>);
+pub(crate) struct Lines(Vec<usize>);
 
 impl Lines {
-    fn of(text: &str) -> Lines {
+    pub(crate) fn of(text: &str) -> Lines {
         Lines(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
     }
 
     /// The line of this byte, from 0.
-    fn line(&self, at: usize) -> usize {
+    pub(crate) fn line(&self, at: usize) -> usize {
         self.0.partition_point(|start| *start <= at).saturating_sub(1)
     }
 

@@ -245,6 +245,7 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
                 members.extend(own);
             }
             members.remove("plugin");
+            members.remove("places");
             members.insert("use".to_owned(), plan.plugins[uses.plugin.index()].name.clone().into());
         }
         Work::Open(_) => (),

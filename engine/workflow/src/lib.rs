@@ -51,3 +51,4 @@ pub mod secret;
 pub mod spec;
 pub mod text;
 pub mod units;
+pub mod written;

@@ -11,12 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::capability::{Grants, Limits};
+use crate::capability::{Grant, Grants, Limits};
 use crate::description::{Component, Digest};
 use crate::event::NeedState;
 use crate::json::Json;
 use crate::region::Regions;
 use crate::rule::{Rule, Template};
+use crate::written::{Places, Written};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -396,9 +397,26 @@ pub struct Use {
     pub limits: Limits,
     /// What its attempts may do.
     pub grants: Grants,
+    /// Where they are written.
+    #[serde(default, skip_serializing_if = "Places::is_untold")]
+    pub places: Places,
     /// Whether the cache is asked before an attempt, and keeps its answer. Its grants let it: see [`Grants::impurity`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub cache: bool,
+}
+
+impl Use {
+    /// Takes a grant away.
+    pub(crate) fn take(&mut self, grant: &Grant) {
+        let at = self.grants.items().position(|item| item == *grant);
+        self.grants.take(grant);
+        at.into_iter().for_each(|at| self.places.take(at));
+    }
+
+    /// Where a grant of it is written, if the plan knows.
+    pub fn place_of(&self, grant: &Grant) -> Option<&Written> {
+        self.places.of(&self.grants, grant)
+    }
 }
 
 /// The scopes that a step opens.
@@ -882,6 +900,22 @@ impl Plan {
             (text.into(), digest)
         };
         self.links.canonical.0.get_or_init(make).clone()
+    }
+
+    /// The plan without the lines that its grants are written in.
+    pub fn without_places(&self) -> Plan {
+        let mut plan = self.clone();
+        for step in &mut plan.steps {
+            if let Work::Use(uses) = &mut step.work {
+                uses.places = Places::default();
+            }
+        }
+        plan
+    }
+
+    /// Whether another plan is the same but for where its grants are written: its canonical text is, without that.
+    pub fn does_the_same(&self, other: &Plan) -> bool {
+        self.to_json().1 == other.to_json().1 || self.without_places().to_json().1 == other.without_places().to_json().1
     }
 
     /// Reads the canonical text back, compiling its rules again.

@@ -98,7 +98,7 @@ impl Again<'_> {
     /// Decides. Proportional to the old run's steps.
     pub fn decide(&self) -> Rerun {
         let inputs = changed_inputs(self.old.inputs(), self.inputs);
-        let is_same_plan = self.old.plan().to_json().1 == self.plan.to_json().1;
+        let is_same_plan = self.old.plan().does_the_same(self.plan);
         let mut judge = Judge {
             again: *self,
             is_same_plan,

@@ -15,6 +15,7 @@ mod draft;
 mod exclusion;
 mod grant;
 mod graph;
+mod lines;
 mod list;
 mod secret;
 mod step;
@@ -41,6 +42,7 @@ use draft::Draft;
 pub use draft::{File, beside};
 use graph::Owner;
 pub(crate) use graph::{JOIN_WORDS, REST_WORDS};
+use lines::Finder;
 use list::AMONG;
 pub(crate) use step::{ATTEMPTS_MAX, FACTOR_MAX, PROCESSES_MAX, ROUNDS_MAX};
 
@@ -146,6 +148,7 @@ fn file(unit: Unit<'_>, draft: &mut Draft<'_>, body: BodyId) -> (Workflow, Colle
         is_among: false,
         secrets: secret::declared(spec, &mut out),
         granted: None,
+        finder: Finder::of(source, spec),
         out,
     };
     let owner = Owner { path: None, span: 0..0, incomplete: spec.incomplete };
@@ -208,6 +211,8 @@ struct Resolver<'a, 'd, 'f> {
     secrets: HashMap<&'a str, Option<SecretSource>>,
     /// The grants of the step whose `with` is looked at, which alone may mention secrets.
     granted: Option<&'a GrantSpec>,
+    /// Where the parts of its steps are written.
+    finder: Finder<'a>,
 }
 
 /// The types of what only items or rounds have.

@@ -36,7 +36,7 @@ fn same(short: &Source, long: &str) {
     let difference = Difference::of_plans(&short_plan, &long_plan);
     assert!(difference.is_empty(), "{}", difference.page());
     let out = written_out(short);
-    assert_eq!(short_plan.to_json(), plan(&Source::new("out.toml", out.clone())).to_json(), "{out}");
+    assert!(short_plan.does_the_same(&plan(&Source::new("out.toml", out.clone()))), "{out}");
 }
 
 fn written_out(source: &Source) -> String {
@@ -54,7 +54,7 @@ fn what_would_be_hidden_is_written_out_as_toml_escapes_it() {
     let short = source("[steps.a]\nuse = \"any\"\nwith = { a = \"abc\\u202edef \\u200f\\u2028 \\u0007 \\\\\" }");
     let out = written_out(&short);
     assert!(!out.contains(|c| downbeat_workflow::text::is_hidden(c) && c != '\n'), "{out:?}");
-    assert_eq!(plan(&short).to_json(), plan(&Source::new("out.toml", out)).to_json());
+    assert!(plan(&short).does_the_same(&plan(&Source::new("out.toml", out))));
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn ten_thousand_steps_that_say_little_are_read_as_soon_as_those_that_say_all() {
     let short = plan(&source(&short));
     let taken_over = start.elapsed() - written;
     eprintln!("10,000 steps: {written:?} written out, {taken_over:?} for short");
-    assert_eq!(short.to_json().1, long.to_json().1);
+    assert!(short.does_the_same(&long));
     assert!(taken_over < written * 10, "{written:?} {taken_over:?}");
 }
 
@@ -552,4 +552,34 @@ retry = { attempts = 3 }  # prod.toml:2
 timeout = \"1m\"  # w.toml:5
 ";
     assert_eq!(text.unwrap(), expected);
+}
+
+#[test]
+fn a_grant_is_written_where_its_words_stand_whoever_takes_them_over() {
+    let lowest = "name = \"w\"\nplugins.all = \"all.wasm\"\n[templates.base]\nuse = \"all\"\ngrant = { process = [], http = [\"a.org\",\n  \"b.org\"], clock = true }\n\
+        [steps.one]\nlike = \"base\"\n[steps.two]\nlike = \"base\"\ngrant = { process = [{ program = \"git\", args = [\"fetch\"] },\n  { program = \"git\", args = [\"push\"], env = [\"CI\"] }] }\n\
+        limit = { memory = \"1GiB\" }\n";
+    let prod = "\n[steps.one.grant]\nworkspace = true\n";
+    let over = |lowest: &str| plan(&Source::new("flow/w.toml", lowest).with("flow/prod.with.toml", prod));
+    let lines = |plan: &Plan, step: usize| -> Vec<String> {
+        let uses = plan.steps[step].uses().unwrap();
+        uses.grants.items().map(|grant| format!("{} {grant}", uses.place_of(&grant).unwrap())).collect()
+    };
+    let plan = over(lowest);
+    let web = |clock: &str| format!("w.toml:5 http = [\"a.org\"]|w.toml:6 http = [\"b.org\"]|{clock}");
+    assert_eq!(lines(&plan, 0).join("|"), web("w.toml:6 clock = true|prod.with.toml:3 workspace = true"));
+    let programs = "w.toml:11 process = [{ program = \"git\", args = [\"fetch\"] }]|w.toml:12 process = [{ program = \"git\", args = [\"push\"], env = [\"CI\"] }]|";
+    assert_eq!(lines(&plan, 1).join("|"), format!("{programs}{}", web("w.toml:6 clock = true")));
+    let two = plan.steps[1].uses().unwrap();
+    let variable = downbeat_workflow::capability::Grant::Env("CI".into());
+    assert_eq!(two.place_of(&variable).unwrap().to_string(), "w.toml:12");
+    assert_eq!(two.places.limit("memory").unwrap().to_string(), "w.toml:13");
+    assert_eq!(two.places.step().unwrap().to_string(), "w.toml:9");
+    // It is kept with the plan, and makes no other one of it.
+    let kept = Plan::from_json(&plan.to_json().0).unwrap();
+    assert_eq!((kept.to_json(), lines(&kept, 1)), (plan.to_json(), lines(&plan, 1)));
+    let moved = over(&format!("# A word more.\n{lowest}"));
+    assert!(moved.to_json().1 != plan.to_json().1 && moved.does_the_same(&plan) && plan.does_the_same(&moved));
+    assert!(Difference::of_plans(&plan, &moved).is_empty());
+    assert!(!over(&lowest.replace("\"CI\"", "\"CD\"")).does_the_same(&plan));
 }

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
+use downbeat_workflow::capability::Grant;
 use downbeat_workflow::event::Event;
 use downbeat_workflow::plan::{Plan, Signer, StepNo};
+use downbeat_workflow::resolve::beside;
 use downbeat_workflow::scope::Scopes;
 use serde_json::{Value, json};
 
@@ -30,29 +33,54 @@ struct Step {
     rules: Vec<String>,
     /// Capabilities, each with the component's reason.
     wants: Vec<(String, String)>,
-    /// Each as it is written, with how often it was used.
-    grants: Vec<(String, u64)>,
+    grants: Vec<Granted>,
     /// What was refused, with the line that would allow it, and how often.
     refused: BTreeMap<(String, String, String), u64>,
     /// In how many runs it was executed.
     runs: usize,
 }
 
+/// Something that a step is granted.
+struct Granted {
+    /// As it is written.
+    grant: String,
+    /// The file and the line that it is written in, if the run's plan knows.
+    place: Option<(PathBuf, usize)>,
+    /// How often it was used.
+    used: u64,
+    /// How often it was looked for, as a variable that is not set.
+    unset: u64,
+}
+
+impl Granted {
+    /// Where it is written, as somebody here would name the file.
+    fn shown(&self) -> Option<String> {
+        let (file, line) = self.place.as_ref()?;
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        let file = here.ok().and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file.as_path());
+        Some(format!("{}:{line}", file.display()))
+    }
+}
+
 impl Step {
     /// Grants that nothing used, in runs that executed the step. What a program does with directories is not seen, nor what
     /// anybody does with a secret that is shown to them.
-    fn unused(&self) -> impl Iterator<Item = &str> {
+    fn unused(&self) -> impl Iterator<Item = &Granted> {
         let is_known = self.runs > 0;
-        let starts_programs = self.grants.iter().any(|(grant, count)| grant.starts_with("process") && *count > 0);
+        let starts_programs =
+            self.grants.iter().any(|granted| granted.grant.starts_with("process") && granted.used > 0);
         let seen = move |grant: &str| match grant.split_once(" = ") {
             Some(("files" | "workspace", _)) => !starts_programs,
             Some(("secrets", secret)) => !secret.contains("reveal = ") && !secret.contains("env = "),
             _ => true,
         };
-        self.grants
-            .iter()
-            .filter(move |(grant, count)| is_known && *count == 0 && seen(grant))
-            .map(|(grant, _)| grant.as_str())
+        let is_unused = move |granted: &&Granted| granted.used == 0 && granted.unset == 0 && seen(&granted.grant);
+        self.grants.iter().filter(move |granted| is_known && is_unused(granted))
+    }
+
+    /// Variables that the step looked for, and that were set in none of these runs: on another machine they may be.
+    fn unset(&self) -> impl Iterator<Item = &Granted> {
+        self.grants.iter().filter(|granted| granted.used == 0 && granted.unset > 0)
     }
 }
 
@@ -83,11 +111,21 @@ pub(crate) fn report(place: &Place, arguments: &AuditReport) -> Result<Exit, Fau
 fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Result<Vec<Step>, Fault> {
     let Some(latest) = runs.first() else { return Ok(Vec::new()) };
     let plan = plans.of(latest)?;
+    let mut folders = vec![""; plan.steps.len()];
+    for (_, directory, steps) in plan.workflows() {
+        folders[steps].fill(directory);
+    }
     let mut steps: Vec<Step> = plan
         .steps
         .iter()
-        .filter_map(|step| {
+        .zip(folders)
+        .filter_map(|(step, folder)| {
             let uses = step.uses()?;
+            let granted = |grant: Grant| {
+                let place = uses.place_of(&grant);
+                let place = place.map(|written| (PathBuf::from(beside(folder, &written.file)), written.line));
+                Granted { grant: grant.to_string(), place, used: 0, unset: 0 }
+            };
             let plugin = &plan.plugins[uses.plugin.index()];
             let wants = plugin.component.description.wants.iter();
             Some(Step {
@@ -97,7 +135,7 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
                 signers: plugin.signers.clone(),
                 rules: uses.grants.allowed_by.clone(),
                 wants: wants.map(|want| (want.capability.clone(), want.reason.clone())).collect(),
-                grants: uses.grants.items().map(|grant| (grant.to_string(), 0)).collect(),
+                grants: uses.grants.items().map(granted).collect(),
                 ..Step::default()
             })
         })
@@ -129,9 +167,10 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
             let step = &mut steps[step];
             match what {
                 What::Used(used) => {
-                    let grant = step.grants.iter_mut().find(|(grant, _)| *grant == used.grant);
+                    let known = step.grants.iter_mut().find(|known| known.grant == used.grant);
                     // One that is not granted any more is no news.
-                    grant.into_iter().for_each(|(_, count)| *count += used.count);
+                    let count = known.map(|known| if used.unset { &mut known.unset } else { &mut known.used });
+                    count.into_iter().for_each(|count| *count += used.count);
                 }
                 What::Refused(refusal) => {
                     *step.refused.entry((refusal.capability, refusal.wanted, refusal.hint)).or_default() += 1;
@@ -158,8 +197,12 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
         for (capability, reason) in &step.wants {
             let _ = writeln!(text, "    wants    {capability}: {reason}");
         }
-        for (grant, used) in &step.grants {
-            let used = if *used == 0 { "never used".to_owned() } else { format!("used {}", counted(*used, "time")) };
+        for Granted { grant, used, unset, .. } in &step.grants {
+            let used = match (used, unset) {
+                (0, 0) => "never used".to_owned(),
+                (0, _) => "not set".to_owned(),
+                (used, _) => format!("used {}", counted(*used, "time")),
+            };
             let _ = writeln!(text, "    granted  {grant}: {used}");
         }
         for rule in &step.rules {
@@ -169,8 +212,15 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
             let (times, advice) = (counted(*times, "time"), uses::advice(hint));
             let _ = writeln!(text, "    refused  {capability}: {wanted}, {times}; {advice}");
         }
-        for grant in step.unused() {
-            let _ = writeln!(text, "    you can take `{grant}` away from step `{}`", step.name);
+        for Granted { grant, .. } in step.unset() {
+            let _ = writeln!(text, "    `{grant}`: the variable was not set in any of these runs");
+        }
+        if step.unused().next().is_some() {
+            let _ = writeln!(text, "    you can take away from step `{}`:", step.name);
+        }
+        for granted in step.unused() {
+            let place = granted.shown().map_or_else(String::new, |place| format!("{place}  "));
+            let _ = writeln!(text, "      {place}{}", granted.grant);
         }
     }
     text.push('\n');
@@ -178,6 +228,14 @@ fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
 }
 
 fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
+    let granted = |granted: &Granted| {
+        let mut object = json!({ "grant": granted.grant, "used": granted.used });
+        if let Some((file, line)) = &granted.place {
+            object["file"] = file.display().to_string().into();
+            object["line"] = (*line).into();
+        }
+        object
+    };
     let step = |step: &Step| {
         let refused = step.refused.iter().map(|((capability, wanted, hint), count)| {
             json!({ "capability": capability, "wanted": wanted, "hint": hint, "count": count })
@@ -190,9 +248,10 @@ fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
             "rules": step.rules,
             "runs": step.runs,
             "wants": step.wants.iter().map(|(capability, reason)| json!({ "capability": capability, "reason": reason })).collect::<Vec<_>>(),
-            "grants": step.grants.iter().map(|(grant, used)| json!({ "grant": grant, "used": used })).collect::<Vec<_>>(),
+            "grants": step.grants.iter().map(granted).collect::<Vec<_>>(),
             "refused": refused.collect::<Vec<_>>(),
-            "unused": step.unused().collect::<Vec<_>>(),
+            "unused": step.unused().map(|granted| &*granted.grant).collect::<Vec<_>>(),
+            "unset": step.unset().map(|granted| &*granted.grant).collect::<Vec<_>>(),
         })
     };
     json!({ "workflow": workflow, "runs": runs, "steps": steps.iter().map(step).collect::<Vec<_>>() })

@@ -140,6 +140,7 @@ pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
             pool: None,
             limits: Limits::default(),
             grants: Grants::default(),
+            places: Default::default(),
             cache: false,
         })),
         needs: needs.iter().map(need).collect(),

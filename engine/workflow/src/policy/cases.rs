@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::plan::{Approval, Join, Need, Plan, Plugin, PluginId, Rest, Retry, Step, StepNo, Use, Wait, Work};
 use crate::rule::Template;
 use crate::spec::{Source, Spanned, Value, ValueKind, document};
+use crate::written::Places;
 
 /// The text of a file of tests.
 #[derive(Clone, Debug, Default)]
@@ -266,6 +267,7 @@ impl Case {
             pool: None,
             limits: self.limits.clone(),
             grants: self.grants.clone(),
+            places: Places::default(),
             cache: false,
         };
         let mut last = step("step", Work::Use(Box::new(uses)), needs);

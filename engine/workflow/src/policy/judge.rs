@@ -59,7 +59,7 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
         let findings = out.finish();
         for (at, grant, by) in taken {
             if let Work::Use(uses) = &mut plan.steps[at].work {
-                uses.grants.take(&grant);
+                uses.take(&grant);
                 uses.grants.withheld.push(Withheld { grant, key: Key::Policy, by });
             }
         }

@@ -225,12 +225,14 @@ impl<'a> Resolver<'a, '_, '_> {
         let component = component.map(|plugin| &plugin.component);
         let mut grants = grants(&spec.grant, component, name.span(), &mut self.out);
         self.secret_grants(spec, &mut grants);
+        let places = self.finder.of_step(name, spec, &grants);
         Use {
             plugin: plugin.and_then(|id| self.plugin_ids.get(id.index()).copied()).unwrap_or(PluginId(0)),
             with,
             pool: self.pool(spec),
             limits: limits(&spec.limit, &mut self.out),
             grants,
+            places,
             cache: false,
         }
     }

@@ -44,9 +44,14 @@ impl Source {
         self
     }
 
+    /// The file that a place is in: 0 is the lowest.
+    pub(crate) fn file_number(&self, at: usize) -> usize {
+        self.overlays.partition_point(|overlay| overlay.start <= at)
+    }
+
     /// The file that a place is in, by its path, and where its text is.
     pub(crate) fn file(&self, at: usize) -> (&str, Range<usize>) {
-        let after = self.overlays.partition_point(|overlay| overlay.start <= at);
+        let after = self.file_number(at);
         let end = self.overlays.get(after).map_or(self.text.len(), |next| next.start);
         match after.checked_sub(1) {
             Some(index) => (&self.overlays[index].path, self.overlays[index].start..end),
