@@ -179,7 +179,7 @@ fn a_refusal_of_a_policy_names_rule_file_and_line() {
         .write("policy.toml", "[rules.no_web]\ndescription = \"nobody leaves the house\"\nforbid = { http = true }\n");
     let policy = policy.to_str().unwrap();
     let says = [
-        "error[policy]: the step `get` of `fetch` is granted `http = [\"api.example.org\"]`: rule `no_web` of ",
+        "error[policy]: fetch.toml:7: the step `get` of `fetch` is granted `http = [\"api.example.org\"]`: rule `no_web` of ",
         "policy.toml:3",
         "nobody leaves the house",
     ];

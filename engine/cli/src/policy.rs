@@ -267,12 +267,15 @@ fn written(policy: &Policy, plan: &Plan) -> Option<Vec<Diagnostic>> {
     let mut found = Vec::new();
     for (workflow, directory, steps) in plan.workflows() {
         for step in &plan.steps[steps] {
-            let files = step.uses().into_iter().flat_map(|uses| &uses.grants.files).filter(|file| file.write);
-            for file in files {
-                let Grant::Files(home) = at_home(Grant::Files(file.clone()), directory) else { continue };
+            let Some(uses) = step.uses() else { continue };
+            for file in uses.grants.files.iter().filter(|file| file.write) {
+                let grant = Grant::Files(file.clone());
+                let line = uses.place_of(&grant).map(|written| format!("{written}: "));
+                let Grant::Files(home) = at_home(grant, directory) else { continue };
                 if places.iter().any(|place| place.starts_with(&home.path)) {
                     let message = format!(
-                        "the step `{}` of `{workflow}` could write to this policy: it is granted `{file}`",
+                        "{}the step `{}` of `{workflow}` could write to this policy: it is granted `{file}`",
+                        line.unwrap_or_default(),
                         step.name
                     );
                     found.push(Diagnostic::error("policy", 0..0, message).label("lies in what is granted"));

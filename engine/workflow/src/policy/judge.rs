@@ -18,6 +18,7 @@ use crate::plan::{Held, Join, Plan, Step, StepNo, Use, Work};
 use crate::secret::SecretSource;
 use crate::spec::Source;
 use crate::units;
+use crate::written::Written;
 
 /// What is known of the components beside what the plan says of them.
 #[derive(Clone, Debug, Default)]
@@ -287,7 +288,7 @@ impl<'j> Judge<'j> {
             for at in steps {
                 let Some(uses) = plan.steps[at].uses() else { continue };
                 let here = Here { at, name: &names[at], workflow, directory, uses };
-                for (rule, approved) in policy.rules.iter().zip(&approved) {
+                for (number, (rule, approved)) in policy.rules.iter().zip(&approved).enumerate() {
                     let is_spoken_of = self.fits(&rule.speaks_of, here)
                         && !rule.except.as_ref().is_some_and(|except| self.fits(except, here));
                     if is_spoken_of {
@@ -295,7 +296,7 @@ impl<'j> Judge<'j> {
                         if let (Some(who), Some(false)) = (&rule.approvals, approved.as_ref().map(|steps| steps[at])) {
                             let message = format!(
                                 "{} runs without the approval of {}",
-                                told(here),
+                                told(here, None),
                                 who.value.iter().map(|who| format!("`{who}`")).collect::<Vec<_>>().join(" or ")
                             );
                             let hint = "let it need a step with `wait = { approval = [...] }` that names nobody else, and nothing beside";
@@ -337,7 +338,7 @@ impl<'j> Judge<'j> {
             && !sources.value.iter().any(|pattern| fits(pattern, &plugin.path))
         {
             let message =
-                format!("{} runs `{name}` from {}, which is no source that is allowed", told(here), plugin.path);
+                format!("{} runs `{name}` from {}, which is no source that is allowed", told(here, None), plugin.path);
             self.refuse(rule, &sources.span, message, "");
         }
         if let Some(signers) = &rule.signers {
@@ -347,7 +348,7 @@ impl<'j> Judge<'j> {
             if let (false, Some((signer, was))) = (is_signed, outdated(self.policy, &signers.value, others)) {
                 let message = format!(
                     "{} runs `{name}` ({}), which has changed since `{signer}` signed it as {was}",
-                    told(here),
+                    told(here, None),
                     component.digest
                 );
                 self.refuse(rule, &signers.span, message, SIGN_AGAIN);
@@ -355,7 +356,7 @@ impl<'j> Judge<'j> {
                 let who = signers.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
                 let message = format!(
                     "{} runs `{name}` ({}), which is not signed by {who}",
-                    told(here),
+                    told(here, None),
                     component.digest.short()
                 );
                 self.refuse(rule, &signers.span, message, "`downbeat sign COMPONENT --key FILE` signs it");
@@ -406,7 +407,7 @@ impl<'j> Judge<'j> {
         if rule.mode == Mode::Withhold {
             self.taken.push((here.at, grant.clone(), self.policy.told(rule, place)));
         }
-        let message = format!("{} is granted `{grant}`", told(here));
+        let message = format!("{} is granted `{grant}`", told(here, here.uses.place_of(grant)));
         self.find(rule, place, message, "");
     }
 
@@ -444,11 +445,12 @@ impl<'j> Judge<'j> {
             self.lowered.push((here.at, bound.value, self.policy.told(rule, &bound.span)));
         }
         if is_asked || rule.mode == Mode::Report {
+            let place = if is_asked { here.uses.places.limit(name) } else { None };
             let (mut is, mut most) = (units::limit(name, value), units::limit(name, bound.value.most));
             if is == most {
                 (is, most) = (value.to_string(), bound.value.most.to_string());
             }
-            let message = format!("{} has {name} {is}, and {most} is the most", told(here));
+            let message = format!("{} has {name} {is}, and {most} is the most", told(here, place));
             self.find(rule, &bound.span, message, "");
         }
     }
@@ -481,9 +483,10 @@ impl<'j> Judge<'j> {
     }
 }
 
-/// A step as a sentence begins with it.
-fn told(here: Here<'_>) -> String {
-    format!("the step `{}` of `{}`", here.name, here.workflow)
+/// A step as a sentence begins with it: where it is written, or the part of it that is meant, if that is known.
+fn told(here: Here<'_>, part: Option<&Written>) -> String {
+    let place = part.or(here.uses.places.step()).map_or_else(String::new, |written| format!("{written}: "));
+    format!("{place}the step `{}` of `{}`", here.name, here.workflow)
 }
 
 /// What is forbidden with a word is forbidden to those who have the word: `write = true` to those who write.
