@@ -538,6 +538,12 @@ fn a_policy_tests_itself() {
         &["FAIL  web: refuse by no_web, and allow by no_web was expected", "0 passed, 1 failed"],
     );
     check(&bench.run(&["policy", "check", "policy.toml"]), 0, &["1 rule, no errors"]);
+    bench.write("empty.toml", "");
+    let says = ["warning[empty-policy]: the policy has no rules", "workflows may do whatever they grant"];
+    check(&bench.run(&["policy", "check", "empty.toml"]), 0, &says);
+    bench.write("relative.toml", "[rules.a]\nsources = [\"plugins/*\"]\n");
+    let says = ["no component is at `plugins/*`: the path is relative", "write an absolute path"];
+    check(&bench.run(&["policy", "check", "relative.toml"]), 8, &says);
     assert!(Path::new(&bench.path().join("policy.toml")).exists());
 }
 

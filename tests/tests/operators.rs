@@ -160,6 +160,7 @@ const LIMITS: &[(&str, &[Row])] = &[
                 "WORKSPACE_COPY_ENTRIES_MAX",
                 Unit::Count,
             ),
+            Row::Const("signers of a policy", "workflow/src/policy.rs", "SIGNERS_MAX", Unit::Count),
             Row::Const("a component's lists of crates", "builder/src/crates.rs", "LISTS_BYTES_MAX", Unit::Bytes),
             Row::Const("crates of a component", "builder/src/crates.rs", "CRATES_MAX", Unit::Count),
             Row::Const("waiting for a stalled reader", "cli/src/drive.rs", "READER_GRACE", Unit::Span),

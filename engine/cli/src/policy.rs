@@ -369,6 +369,9 @@ pub(crate) fn check(arguments: &PolicyCheck) -> Result<Exit, Fault> {
     for path in &arguments.policies {
         match read(path) {
             Ok(policy) => {
+                if !policy.warnings.is_empty() {
+                    talk::say(diagnostic::render(&policy.warnings, &policy.source, true));
+                }
                 let rules = counted(policy.rules.len() as u64, "rule");
                 talk::say(format_args!("{}: {rules}, no errors", path.display()));
             }

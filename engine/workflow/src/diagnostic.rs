@@ -287,8 +287,11 @@ pub fn render(diagnostics: &[Diagnostic], source: &Source, colour: bool) -> Stri
     let mut sorted = diagnostics.to_vec();
     sort(&mut sorted);
     let mut text = String::new();
-    for diagnostic in &sorted {
-        let hint = diagnostic.hint.as_deref().map(printable);
+    for (at, diagnostic) in sorted.iter().enumerate() {
+        // What there is to do about several in a row is said once, behind the last of them.
+        let is_said_behind =
+            sorted.get(at + 1).is_some_and(|next| next.hint == diagnostic.hint && next.code == diagnostic.code);
+        let hint = diagnostic.hint.as_deref().filter(|_| !is_said_behind).map(printable);
         let mut groups = vec![picture(diagnostic, source, &lines)];
         if let Some(hint) = &hint {
             groups.push(Group::with_title(Level::HELP.with_name("hint").secondary_title(hint.as_str())));
@@ -548,6 +551,15 @@ hint: did you mean `a`?\\u{1b}[31m
         assert_eq!(did_you_mean("kpi_gate", known), Some("kpi-gate"));
         assert_eq!(did_you_mean("b", known), None);
         assert_eq!(did_you_mean("deploy", known), None);
+    }
+
+    #[test]
+    fn a_hint_to_several_in_a_row_is_given_once_behind_them() {
+        let found = |at: usize, hint: &str| Diagnostic::error("unknown-step", at..at + 1, "m").hint(hint);
+        let text = render(&[found(0, "a"), found(1, "a"), found(2, "b"), found(3, "a")], &source(), false);
+        let hints: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("hint: ")).collect();
+        assert_eq!(hints, ["a", "b", "a"]);
+        assert!(text.find("hint: a") > text.find("w.toml:1:2"), "{text}");
     }
 
     #[test]

@@ -34,7 +34,13 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Who may sign, by name.
     pub signers: Vec<Signer>,
+    /// What is hardly meant in it.
+    pub warnings: Vec<Diagnostic>,
 }
+
+/// The most signers of a policy. 128: more people than can be told apart by whether they may sign. Each of the
+/// statements beside a component that are looked at is held against every key.
+pub const SIGNERS_MAX: usize = 128;
 
 /// What happens to what a rule is not content with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

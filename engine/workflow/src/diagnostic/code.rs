@@ -38,6 +38,7 @@ const POLICIES: &str = include_str!("../../../../docs/diagnostics/policies.md");
 
 /// What is said only about policies, and about workflows by them.
 pub const CODES_OF_POLICIES: &[Code] = &[
+    Code { name: "empty-policy", page: POLICIES, shared: Some("policies.md") },
     Code { name: "policy", page: POLICIES, shared: Some("policies.md") },
     Code { name: "unknown-signer", page: POLICIES, shared: Some("policies.md") },
 ];

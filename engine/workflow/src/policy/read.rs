@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope, Signer};
+use super::{Allowed, At, Bound, Mode, Policy, Rule, SIGNERS_MAX, Scope, Signer};
 use crate::capability::{Capability, FileGrant, Grant, HttpGrant, ProgramGrant, Protection};
 use crate::description::Digest;
 use crate::diagnostic::Diagnostic;
@@ -48,7 +48,7 @@ pub(super) fn policy(source: Source) -> Result<Policy, (Source, Vec<Diagnostic>)
         return Err((source, diagnostics));
     }
     let digest = Digest::of(source.text.as_bytes());
-    Ok(Policy { source, digest, rules, signers })
+    Ok(Policy { source, digest, rules, signers, warnings: diagnostics })
 }
 
 #[derive(Default)]
@@ -80,6 +80,18 @@ impl Reader {
                 }
                 _ => {}
             }
+        }
+        if signers.len() > SIGNERS_MAX {
+            let message = format!("the policy has {} signers, and {SIGNERS_MAX} is the most", signers.len());
+            let hint = "every signature of a component is held against every key: name teams, and let their members share a key";
+            self.fields.out.push(Diagnostic::error("too-large", 0..0, message).hint(hint));
+        }
+        if rules.is_empty() && self.fields.out.error_count() == 0 {
+            let message = "the policy has no rules, so that workflows may do whatever they grant";
+            let hint = "write a table `[rules.NAME]` for what is to hold; with `allow = {}` nothing is granted at all";
+            self.fields
+                .out
+                .push(Diagnostic::warning("empty-policy", 0..0, message).label("nothing is forbidden").hint(hint));
         }
         self.unknown_signers(&rules, &signers);
         (rules, signers)
@@ -137,7 +149,10 @@ impl Reader {
                 "allow" => rule.allow = Some(At { span, value: self.allowed(key, value) }),
                 "forbid" => rule.forbid = Some(At { span, value: self.allowed(key, value) }),
                 "limit" => rule.limits = self.limits(value),
-                "sources" => rule.sources = strings(self),
+                "sources" => {
+                    rule.sources = strings(self);
+                    self.places(value, |pattern| is_place(pattern).map_err(|reason| (reason, SOURCE_HINT)));
+                }
                 "signers" => rule.signers = strings(self),
                 "approvals" => rule.approvals = strings(self),
                 "require" => rule.require = self.protections(value),
@@ -157,6 +172,23 @@ impl Reader {
             self.fields.out.push(found.label("has no effect").hint(hint));
         }
         Some(rule)
+    }
+
+    /// Tells the patterns of a list that fit the path of no component, whatever it is.
+    fn places(&mut self, value: &Value, check: impl Fn(&str) -> Result<(), (&'static str, &'static str)>) {
+        let items = match &value.kind {
+            ValueKind::List(items) => &items[..],
+            _ => std::slice::from_ref(value),
+        };
+        for item in items {
+            let ValueKind::String(pattern) = &item.kind else { continue };
+            if let Err((reason, hint)) = check(pattern) {
+                let message = format!("no component is at `{pattern}`: {reason}");
+                self.fields
+                    .out
+                    .push(Diagnostic::error("pattern", item.span.clone(), message).label("fits nothing").hint(hint));
+            }
+        }
     }
 
     fn protections(&mut self, value: &Value) -> Vec<Protection> {
@@ -188,7 +220,13 @@ impl Reader {
             }
             match part {
                 "workflow" => scope.workflow = Some(list.iter().map(|pattern| folder(pattern)).collect()),
-                "plugin" => scope.plugin = Some(list),
+                "plugin" => {
+                    self.places(value, |pattern| match pattern.contains('/') {
+                        true => is_place(pattern).map_err(|reason| (reason, PLUGIN_HINT)),
+                        false => Ok(()),
+                    });
+                    scope.plugin = Some(list);
+                }
                 "signer" => {
                     self.scoped.push(At { span: value.span.clone(), value: list.clone() });
                     scope.signer = Some(list);
@@ -381,6 +419,24 @@ fn table<'v>(key: &str, value: &'v Value, fields: &mut Fields) -> Option<&'v Ent
             fields.out.push(wrong_type(key, "a list of strings and tables", value));
             None
         }
+    }
+}
+
+const SOURCE_HINT: &str = "write an absolute path, in which `*` stands for any text: `/srv/plugins/*`";
+const PLUGIN_HINT: &str = "write a component's name, its digest, or an absolute path, in which `*` stands for any text";
+
+/// Whether a component may be at a place that is as a pattern says: where one is, is told by an absolute path of a file, through no
+/// link and without `.` and `..`.
+fn is_place(pattern: &str) -> Result<(), &'static str> {
+    match pattern {
+        pattern if !pattern.starts_with(['/', '*']) => {
+            Err("the path is relative, and a policy holds for workflows in any folder")
+        }
+        pattern if pattern.ends_with('/') => Err("with a `/` at its end it is a folder"),
+        pattern if pattern.split('/').any(|part| part == "." || part == "..") || pattern.contains("//") => {
+            Err("paths of components have no `.`, no `..` and no empty parts")
+        }
+        _ => Ok(()),
     }
 }
 
