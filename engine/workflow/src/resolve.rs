@@ -445,11 +445,14 @@ impl<'a> Known<'a> for Here<'_, 'a> {
             return SecretKnown::Missing { hint: self.similar_or_all(name, known) };
         }
         let Some(granted) = self.granted else { return SecretKnown::Elsewhere };
-        let mut grants = granted.secrets.iter().flat_map(|list| list.get_ref());
-        match grants.any(|grant| grant.name.get_ref() == name && (grant.host.is_some() || grant.is_revealed())) {
-            true => SecretKnown::Granted,
-            false => SecretKnown::Withheld,
+        let grants = granted.secrets.iter().flat_map(|list| list.get_ref());
+        let grants = grants.filter(|grant| grant.name.get_ref() == name);
+        if grants.clone().any(|grant| grant.host.is_some() || grant.is_revealed()) {
+            return SecretKnown::Granted;
         }
+        let variable = grants.clone().find_map(|grant| Some(grant.env.as_ref()?.get_ref().clone()));
+        let has_programs = granted.process.as_ref().is_some_and(|list| !list.get_ref().is_empty());
+        SecretKnown::Withheld { programs: has_programs.then_some(variable) }
     }
 
     fn hint_at_step(&self, name: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use downbeat_workflow::diagnostic::{Diagnostic, render};
-use downbeat_workflow::policy::{Cases, Facts, Outcome, Policy, apply};
+use downbeat_workflow::policy::{Cases, Facts, Outcome, Policy, SIGNERS_MAX, apply};
 use downbeat_workflow::spec::Source;
 
 fn read(path: &str, text: &str) -> Policy {

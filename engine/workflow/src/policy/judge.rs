@@ -299,8 +299,12 @@ impl<'j> Judge<'j> {
                                 told(here, None),
                                 who.value.iter().map(|who| format!("`{who}`")).collect::<Vec<_>>().join(" or ")
                             );
-                            let hint = "let it need a step with `wait = { approval = [...] }` that names nobody else, and nothing beside";
-                            self.refuse(rule, &who.span, message, hint);
+                            let one = who.value.iter().find(|who| !who.contains('*')).map_or("WHO", String::as_str);
+                            let hint = format!(
+                                "let it need a step with `wait = {{ approval = [\"{one}\"] }}` and `timeout = \"1d\"`: one that names \
+                                 nobody else, and waits for nothing else"
+                            );
+                            self.refuse(rule, &who.span, message, &hint);
                         }
                     }
                 }

@@ -69,7 +69,10 @@ pub(crate) enum SecretKnown {
     /// This is no place for secrets.
     Elsewhere,
     /// The step is not granted it, or for something else than its input.
-    Withheld,
+    Withheld {
+        /// If the step starts programs, the variable in which they have it, if they do.
+        programs: Option<Option<String>>,
+    },
     /// It is known by its placeholder.
     Granted,
 }
@@ -379,7 +382,20 @@ impl<'s> Typing<'_, 's> {
             SecretKnown::Elsewhere => fault("secret-place", format!("the secret `{name}` means nothing here"))
                 .label("no place for a secret")
                 .hint("it is known to `with` of a step with `use` that is granted it, and to nothing else"),
-            SecretKnown::Withheld => {
+            SecretKnown::Withheld { programs: Some(variable) } => {
+                let grant = match &variable {
+                    None => format!("grant `secrets = [{{ name = \"{name}\", env = \"NAME\" }}]`, and"),
+                    Some(_) => "take it out here, and".to_owned(),
+                };
+                let variable = variable.as_deref().unwrap_or("NAME");
+                fault("secret-place", format!("the secret `{name}` is in no argument and no input of a program"))
+                    .label("would stay a placeholder")
+                    .hint(format!(
+                        "programs have secrets in variables: {grant} let the program read its variable `{variable}`; one that takes \
+                         it as an argument or as its input is started by a shell that is granted, as `sh -c 'PROGRAM \"${variable}\"'`"
+                    ))
+            }
+            SecretKnown::Withheld { programs: None } => {
                 let grant = format!("secrets = [{{ name = \"{name}\", host = \"HOST\", header = \"authorization\" }}]");
                 fault("secret-place", format!("the step is not granted the secret `{name}` for what it sends"))
                     .label("would stay a placeholder")
