@@ -333,6 +333,7 @@ fn what_is_withheld_is_told_with_its_rule_before_the_run() {
         &[
             "http = [\"api.example.org\"]: granted, and taken away by rule `no_web` of policy.toml:3",
             "policies  policy.toml, ",
+            ": rule no_web\n",
         ],
     );
     check(&bench.run(&["run", "flow/fetch.toml", "--policy", "policy.toml"]), 0, &["succeeded"]);
@@ -458,6 +459,8 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
         0,
         &["signed by team (signature, https://"],
     );
+    let planned = bench.run(&["plan", "flow/fetch.toml", "--policy", "policy.toml"]);
+    check(&planned, 0, &[", signed by team, ed25519:", ": rule signed\n"]);
     // The signature is of these bytes, and of no others.
     let was = Digest::of(&std::fs::read(bench.path().join("flow/fetch.wasm")).unwrap());
     let changed = component("1.1.0", NEW);

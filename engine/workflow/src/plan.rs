@@ -290,6 +290,9 @@ pub struct Held {
     pub path: String,
     /// Of its text.
     pub digest: Digest,
+    /// Its rules that speak of a step of the plan, by name, in the order of its text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
 }
 
 /// A plugin as the workflow names it.
@@ -315,6 +318,19 @@ pub struct Signer {
     /// How a policy calls whoever has it; `None` if none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// Characters of a key that are shown: what says that it is one, and twelve of its own.
+const KEY_SHOWN: usize = 20;
+
+impl Signer {
+    /// In a line, for people: the name, or else the beginning of the key.
+    pub fn short(&self) -> String {
+        match &self.name {
+            Some(name) => name.clone(),
+            None => format!("{}…", self.key.chars().take(KEY_SHOWN).collect::<String>()),
+        }
+    }
 }
 
 /// The name, or else the key.

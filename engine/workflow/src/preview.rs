@@ -20,8 +20,8 @@ use crate::description::Digest;
 use crate::event::{NeedState, Origin, SkipReason, StepEnd};
 use crate::json::Json;
 use crate::plan::{
-    BodyId, Held, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Step, StepKind, StepNo, Use, Wait, WhenBusy,
-    Work, is_default,
+    BodyId, Held, Join, Opens, Plan, Rest, Retry, ScopeCount, Signal, Signer, Step, StepKind, StepNo, Use, Wait,
+    WhenBusy, Work, is_default,
 };
 use crate::rule::{Foretold, RuleError, Scope, StepView, Template};
 use crate::scope::Scopes;
@@ -77,6 +77,9 @@ pub struct ComponentPreview {
     pub component: String,
     /// Its digest.
     pub digest: Digest,
+    /// Who has signed it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<Signer>,
 }
 
 /// A step, before it runs.
@@ -334,6 +337,7 @@ pub fn preview(plan: &Plan, inputs: Json) -> Preview {
             plugin: plugin.name.clone(),
             component: format!("{} {}", description.name, description.version),
             digest: plugin.component.digest.clone(),
+            signers: plugin.signers.clone(),
         }
     };
     let outputs = plan.outputs.iter().map(|output| (output.name.clone(), output.value.foretell(&known).value));

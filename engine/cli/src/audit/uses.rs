@@ -18,9 +18,6 @@ use crate::names;
 use crate::place::find_run;
 use crate::{talk, units};
 
-/// Characters of a key that are shown: what says that it is one, and twelve of its own.
-const KEY_SHOWN: usize = 20;
-
 /// A use, or a refusal.
 pub(super) struct Entry {
     pub(super) at: Timestamp,
@@ -318,11 +315,7 @@ fn plugin_of<'p>(plan: &'p Plan, scopes: &Scopes, step: StepId) -> Option<(StepN
 
 /// Signers in a line, for people: those that a policy names, and of other keys the beginning.
 pub(super) fn in_a_line(signers: &[Signer]) -> String {
-    let shown = |signer: &Signer| match &signer.name {
-        Some(name) => name.clone(),
-        None => format!("{}…", signer.key.chars().take(KEY_SHOWN).collect::<String>()),
-    };
-    signers.iter().map(shown).collect::<Vec<_>>().join(", ")
+    signers.iter().map(Signer::short).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -89,10 +89,7 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
             grants.allowed_by.clear()
         }
     });
-    plan.policies = policies
-        .iter()
-        .map(|policy| Held { path: policy.source.path.clone(), digest: policy.digest.clone() })
-        .collect();
+    plan.policies = held;
     // What is derived from it, the digest among it, is derived again.
     *plan = plan.clone();
     found
@@ -292,6 +289,7 @@ impl<'j> Judge<'j> {
                     let is_spoken_of = self.fits(&rule.speaks_of, here)
                         && !rule.except.as_ref().is_some_and(|except| self.fits(except, here));
                     if is_spoken_of {
+                        self.speaking[number] = true;
                         self.rule(rule, here);
                         if let (Some(who), Some(false)) = (&rule.approvals, approved.as_ref().map(|steps| steps[at])) {
                             let message = format!(

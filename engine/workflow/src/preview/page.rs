@@ -6,7 +6,7 @@ use super::{
     Cached, EachPreview, Ending, OpensPreview, Preview, RoundsPreview, RulePreview, StepPreview, Verdict, WaitPreview,
 };
 use crate::capability::Grants;
-use crate::plan::{Join, POOL_SIZE_MAX, Rest, WhenBusy};
+use crate::plan::{Join, POOL_SIZE_MAX, Rest, Signer, WhenBusy};
 use crate::units::{duration, limit};
 
 /// How many characters of a step's input are told; with `--json` there is all of it.
@@ -42,14 +42,23 @@ impl Preview {
         }
         for (index, component) in self.components.iter().enumerate() {
             let key = if index == 0 { "plugins" } else { "" };
-            line(key, &format!("{}: {}, {}", component.plugin, component.component, component.digest.short()));
+            let signers: Vec<String> = component.signers.iter().map(Signer::short).collect();
+            let signed = if signers.is_empty() { String::new() } else { format!(", signed by {}", signers.join(", ")) };
+            let (plugin, digest) = (&component.plugin, component.digest.short());
+            line(key, &format!("{plugin}: {}, {digest}{signed}", component.component));
         }
         for (index, signal) in self.signals.iter().enumerate() {
             let lost = if signal.keep { "" } else { ", lost if no step waits for it when it comes" };
             line(if index == 0 { "signals" } else { "" }, &format!("{}{lost}", signal.name));
         }
         for (index, policy) in self.policies.iter().enumerate() {
-            line(if index == 0 { "policies" } else { "" }, &format!("{}, {}", policy.path, policy.digest.short()));
+            let rules = match &policy.rules[..] {
+                [] => "no rule speaks of a step".to_owned(),
+                [rule] => format!("rule {rule}"),
+                rules => format!("rules {}", rules.join(", ")),
+            };
+            let key = if index == 0 { "policies" } else { "" };
+            line(key, &format!("{}, {}: {rules}", policy.path, policy.digest.short()));
         }
         let mut wave = 0;
         for step in &self.steps {
