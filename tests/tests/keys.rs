@@ -208,7 +208,7 @@ fn a_policy_that_cannot_be_read_or_is_wrong_or_lies_beside_the_workflow_refuses_
     bench.write("text.toml", "this is no TOML");
     check(&run("text.toml"), 8, &["the policy text.toml has errors"]);
     bench.write("flow/policy.toml", "");
-    check(&run("flow/policy.toml"), 8, &["lies in the workflow's own folder"]);
+    check(&run("flow/policy.toml"), 8, &["lies in a workflow's own folder"]);
     bench.write(".config/downbeat/policy.toml", "mode = 1\n");
     for command in
         [&["check", "flow"][..], &["plan", "flow/fetch.toml"], &["run", "flow/fetch.toml"], &["policy", "show"]]
@@ -319,7 +319,7 @@ fn a_step_that_could_put_another_link_in_the_way_to_the_policy_is_refused() {
         check(&check_with(folder, "given/link/policy.toml"), 8, &["could write to this policy: it is granted"]);
     }
     check(&check_with("other", "given/link/policy.toml"), 0, &["no errors"]);
-    check(&check_with("other", "flow/policy.toml"), 8, &["lies in the workflow's own folder"]);
+    check(&check_with("other", "flow/policy.toml"), 8, &["lies in a workflow's own folder"]);
 }
 
 #[test]

@@ -144,11 +144,24 @@ impl Guard {
             None => Ok(()),
             Some(policy) => {
                 let message =
-                    format!("the policy {} lies in the workflow's own folder; nothing was run", policy.source.path);
+                    format!("the policy {} lies in a workflow's own folder; nothing was run", policy.source.path);
                 let hint = "a policy binds those who write the workflows, so it is kept where they can't change it";
                 Err(Fault::new(Exit::Forbidden, message).hint(hint))
             }
         }
+    }
+
+    /// A workflow's file lies where it seems to, so that rules about its folder are about what is run: it is no link to one in another
+    /// folder.
+    pub(crate) fn lies_within(&self, directory: &Path, file: &Path) -> Result<(), Fault> {
+        // What can't be found is told by whoever reads it.
+        let Ok(real) = file.canonicalize() else { return Ok(()) };
+        if self.policies.is_empty() || real.starts_with(directory) {
+            return Ok(());
+        }
+        let message = format!("{} is a link to {}; nothing was run", file.display(), real.display());
+        let hint = "policies know a workflow by its folder, so under one its file is named where it is";
+        Err(Fault::new(Exit::Forbidden, message).hint(hint))
     }
 
     /// What policies say of a workflow they say of its folder, and it is what is laid over it as well: so that has to lie
@@ -185,6 +198,9 @@ impl Guard {
 
     /// Holds the plan of a run that has begun. It keeps its plan, so that nothing can be taken out of it any more.
     pub(crate) fn hold_kept(&self, plan: &Plan) -> Result<(), Fault> {
+        for (_, directory, _) in plan.workflows() {
+            self.apart_from(Path::new(directory))?;
+        }
         let mut now = plan.clone();
         let found = self.hold(&mut now);
         let granted = |plan: &Plan| -> Vec<Grants> {

@@ -258,13 +258,14 @@ pub(crate) fn check(path: &Path, with: &[PathBuf], sandbox: &Sandbox, guard: &Gu
         diagnostics.extend(barred_grants(&spec, &directory, sandbox));
         missing = missing_folders(&spec, &directory);
         guard.apart_from(&directory)?;
+        guard.lies_within(&directory, path)?;
         guard.overlays_within(&directory, with)?;
         let ground = Ground { sandbox, guard, environments: &environments };
         let plugins = plugins(&spec, &directory, &ground);
         let itself = directory.join(path.file_name().unwrap_or_default()).display().to_string();
         let directory = directory.display().to_string();
         let mut workflows = BTreeMap::new();
-        sub_workflows(&spec, &directory, &ground, &mut workflows);
+        sub_workflows(&spec, &directory, &ground, &mut workflows)?;
         let surroundings = Surroundings { directory, plugins, workflows };
         let resolution = resolve(&source, &spec, &surroundings);
         diagnostics.extend(resolution.diagnostics);
@@ -343,7 +344,7 @@ fn sub_workflows(
     directory: &str,
     ground: &Ground<'_>,
     found: &mut BTreeMap<String, Result<Arc<File>, String>>,
-) {
+) -> Result<(), Fault> {
     for named in spec.workflow_paths() {
         let whole = beside(directory, named);
         if found.contains_key(&whole) {
@@ -360,14 +361,17 @@ fn sub_workflows(
         let (spec, mut faults) = Spec::parse(&source);
         let around = Path::new(&whole).parent().map(Path::to_path_buf).unwrap_or_default();
         let around = around.canonicalize().unwrap_or(around);
+        ground.guard.apart_from(&around)?;
+        ground.guard.lies_within(&around, Path::new(&whole))?;
         faults.extend(spec.iter().flat_map(|spec| barred_grants(spec, &around, ground.sandbox)));
         let plugins = spec.as_ref().map(|spec| plugins(spec, &around, ground)).unwrap_or_default();
         let file = Arc::new(File { source, spec, faults, directory: around.display().to_string(), plugins });
         found.insert(whole, Ok(file.clone()));
         if let Some(spec) = &file.spec {
-            sub_workflows(spec, &file.directory, ground, found);
+            sub_workflows(spec, &file.directory, ground, found)?;
         }
     }
+    Ok(())
 }
 
 /// An error at each granted directory that no attempt would get.
