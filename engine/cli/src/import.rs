@@ -8,6 +8,7 @@ use downbeat_workflow::event::RunId;
 use serde_json::json;
 
 use crate::arguments::Import;
+use crate::elsewhere;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::policy::Guard;
@@ -59,6 +60,7 @@ pub(crate) fn import(place: &Place, arguments: &Import) -> Result<Exit, Fault> {
     };
     let lines = again.lines.into_iter().map(line).collect();
     let RecordedRun { manifest, plan_json, records, .. } = again;
+    elsewhere::note(place, &id)?;
     let create = Create { run: id.clone(), plan: manifest.plan, plan_json, records };
     journal.import(create, lines).wait().map_err(|error: AppendError| Fault::engine(error))?;
     told(arguments, &id, true)

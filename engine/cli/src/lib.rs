@@ -18,6 +18,7 @@ mod check;
 mod completions;
 mod diff;
 mod drive;
+mod elsewhere;
 mod expand;
 mod explain;
 mod export;

@@ -100,6 +100,11 @@ impl Place {
         Answers::at(self.state.join("answers"))
     }
 
+    /// Notes of the runs that come from elsewhere.
+    pub(crate) fn imported(&self) -> PathBuf {
+        self.state.join("imported")
+    }
+
     /// The runs' own directories.
     pub(crate) fn workspaces(&self) -> PathBuf {
         self.state.join("workspaces")

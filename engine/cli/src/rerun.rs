@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::arguments::Rerun;
 use crate::ask::{hint_at_steps, listed, similar_step};
 use crate::drive::{self, Driven};
+use crate::elsewhere;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::policy::Guard;
@@ -34,8 +35,13 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let journal = place.observe()?;
     let (old, records) = load(&journal, arguments)?;
     let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
+    let is_unjudged = elsewhere::is_unjudged(place, &journal, &guard, old.id())?;
     let plan = match &arguments.file {
         Some(file) => Arc::new(workflow_file::load(file, &arguments.with, &sandbox, &guard)?),
+        None if is_unjudged => {
+            let hint = "`--file FILE` does it again by a workflow of this machine, judged as for a new run, and asks for approvals anew";
+            return Err(elsewhere::unjudged(old.id(), hint.to_owned()));
+        }
         None => {
             guard.hold_kept(old.plan())?;
             old.plan().clone()

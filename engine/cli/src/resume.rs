@@ -9,6 +9,7 @@ use downbeat_workflow::plan::Plan;
 
 use crate::arguments::Resume;
 use crate::drive::{self, Driven};
+use crate::elsewhere;
 use crate::exit::{Exit, Fault};
 use crate::place::{Place, find_run};
 use crate::policy::Guard;
@@ -22,7 +23,11 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let journal = place.drive()?;
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = Arc::new(load_plan(&journal, &run)?);
-    Guard::of(place)?.hold_kept(&plan)?;
+    let guard = Guard::of(place)?;
+    if elsewhere::is_unjudged(place, &journal, &guard, &run)? {
+        return Err(elsewhere::unjudged(&run, "begin it anew: `downbeat run FILE`".to_owned()));
+    }
+    guard.hold_kept(&plan)?;
     if let Some(file) = workflow_file::changed_since(&plan) {
         talk::say(format_args!(
             "{} says something else than this run began with; the run keeps its plan",

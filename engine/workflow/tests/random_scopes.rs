@@ -444,7 +444,7 @@ proptest! {
         // Done again, it takes over what it may, and comes to an end whatever happens to it now.
         let old = Run::replay(plan.clone(), id.clone(), &records).unwrap();
         let inputs = Json::from(serde_json::json!({}));
-        let again = rerun::Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &[] };
+        let again = rerun::Again { old: &old, records: &records, plan: &plan, inputs: &inputs, from: &[], is_hearsay: false };
         let decided = again.decide();
         let beginning = again.begin(&decided, RunId("new".into()), 1, Timestamp(0)).unwrap();
         for step in &beginning.reused {

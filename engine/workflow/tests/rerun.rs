@@ -46,7 +46,7 @@ impl Old {
         let inputs = inputs::accept(plan, given).unwrap();
         let from: Vec<StepId> = from.iter().map(|path| self.play.run.step_at(path).unwrap()).collect();
         let (old, records) = (&self.play.run, &self.play.records);
-        let again = Again { old, records, plan, inputs: &inputs, from: &from };
+        let again = Again { old, records, plan, inputs: &inputs, from: &from, is_hearsay: false };
         let decided = again.decide();
         let beginning = again.begin(&decided, RunId("new".into()), 1, Timestamp(0)).unwrap();
         let live = Play::from(plan, script, &beginning.records, None);
@@ -426,11 +426,33 @@ ask was approved with other inputs or by another plan
 }
 
 #[test]
+fn an_approval_that_only_an_archive_tells_of_is_asked_for_anew() {
+    let toml = "steps.lint = { use = \"any\" }\n[steps.ask]\nneeds = [\"lint\"]\nwait = { approval = \"ann\" }\n\
+        [steps.go]\nneeds = [\"ask\"]\nuse = \"any\"\n";
+    let old = old(toml, &[("approve ask", "@5")]);
+    let decided = |is_hearsay: bool| -> Vec<String> {
+        let (old_run, inputs) = (&old.play.run, Json::parse("{}").unwrap());
+        let records = &old.play.records;
+        let again = Again { old: old_run, records, plan: &old.plan, inputs: &inputs, from: &[], is_hearsay };
+        let decided = again.decide();
+        decided.again.iter().map(|(step, why)| format!("{} {}", old_run.path(*step), why.in_words(old_run))).collect()
+    };
+    assert_eq!(decided(true), ["ask was approved elsewhere", "go is behind ask"]);
+    assert_eq!(decided(false), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_rerun_reused_can_be_reused_once_more_and_says_where_it_comes_from() {
     let first = old(RELEASE, &[("build", "ok=7"), ("switch", "permanent")]);
     let inputs = Json::parse(r#"{"commit":"c1","region":"eu"}"#).unwrap();
-    let again =
-        Again { old: &first.play.run, records: &first.play.records, plan: &first.plan, inputs: &inputs, from: &[] };
+    let again = Again {
+        old: &first.play.run,
+        records: &first.play.records,
+        plan: &first.plan,
+        inputs: &inputs,
+        from: &[],
+        is_hearsay: false,
+    };
     let beginning = again.begin(&again.decide(), RunId("new".into()), 1, Timestamp(0)).unwrap();
     let second = Play::from(&first.plan, &[("switch", "permanent")], &beginning.records, None);
     let old = Old { plan: first.plan.clone(), play: second };
