@@ -468,6 +468,24 @@ const ROWS: &[(&str, &[Row])] = &[
                 "what_lies_elsewhere_is_not_laid_over_a_workflow_that_a_policy_trusts",
             ),
             (
+                "a link to a workflow in the place of one that a policy trusts, or to one that it does not; a policy in the folder of a workflow that another one opens",
+                "refused: under a policy a workflow is named where it is",
+                "tests/tests/keys.rs",
+                "a_policy_is_apart_from_every_workflow_that_a_run_opens_and_a_link_changes_no_rule",
+            ),
+            (
+                "a finished run from an archive, done again by the plan, with the places and by the approvals that the archive tells of",
+                "where a policy holds, refused; by a file of this machine it is judged as a new run, and approvals are asked for anew",
+                "tests/tests/keys.rs",
+                "a_run_that_comes_from_elsewhere_is_judged_as_a_new_one_or_not_done_again",
+            ),
+            (
+                "a program that a policy forbids by another path, a link of any name or a second name of its file, also one that is put there between check and start",
+                "refused when it is checked, and when it is to be started",
+                "tests/tests/keys.rs",
+                "a_program_that_is_forbidden_is_not_started_by_any_link_to_it",
+            ),
+            (
                 "a secret's command, an approval or an argument that was changed between two workflows",
                 "told by `downbeat diff`",
                 "tests/tests/keys.rs",

@@ -513,6 +513,132 @@ fn a_run_that_is_taken_up_again_is_held_against_todays_policy() {
 }
 
 #[test]
+fn a_policy_is_apart_from_every_workflow_that_a_run_opens_and_a_link_changes_no_rule() {
+    use std::os::unix::fs::symlink;
+    let bench = fetching();
+    let rules = "[rules.own]\nfor = { workflow = [\"*/flow\"] }\nforbid = { http = true }\n\
+        [rules.others]\nexcept = { workflow = [\"*/trusted\"] }\nforbid = { http = true }\n";
+    bench.write("policy.toml", rules);
+    bench.write("flow/policy.toml", "[rules.none]\nforbid = { clock = true }\n");
+    bench.write("outer/outer.toml", "name = \"outer\"\n[steps.inner]\nworkflow = \"../flow/fetch.toml\"\n");
+    let with = |file: &str, policy: &str| bench.run(&["run", file, "--policy", policy]);
+    check(&with("outer/outer.toml", "flow/policy.toml"), 8, &["lies in a workflow's own folder"]);
+    check(
+        &with("outer/outer.toml", "policy.toml"),
+        8,
+        &["fetch.toml:7: the step `inner/get` of `fetch`", "rule `own`"],
+    );
+
+    // A link in a folder that is trusted to a file that is not, and the other way round.
+    for folder in ["trusted", "elsewhere"] {
+        std::fs::create_dir(bench.path().join(folder)).unwrap();
+        symlink("../flow/fetch.toml", bench.path().join(folder).join("link.toml")).unwrap();
+        std::fs::copy(bench.path().join("flow/fetch.wasm"), bench.path().join(folder).join("fetch.wasm")).unwrap();
+        let says = ["link.toml is a link to ", "flow/fetch.toml; nothing was run", "named where it is"];
+        for command in ["check", "plan", "run"] {
+            let link = format!("{folder}/link.toml");
+            check(&bench.run(&[command, &link, "--policy", "policy.toml"]), 8, &says);
+        }
+        bench.write(
+            "outer/outer.toml",
+            &format!("name = \"outer\"\n[steps.inner]\nworkflow = \"../{folder}/link.toml\"\n"),
+        );
+        check(&with("outer/outer.toml", "policy.toml"), 8, &says);
+        check(&bench.run(&["check", &format!("{folder}/link.toml")]), 0, &["no errors"]);
+    }
+    // Links of folders are followed, and files below the folder are its own.
+    symlink("flow", bench.path().join("way")).unwrap();
+    check(&with("way/fetch.toml", "policy.toml"), 8, &["rule `own`"]);
+    std::fs::create_dir(bench.path().join("trusted/data")).unwrap();
+    std::fs::copy(bench.path().join("flow/fetch.toml"), bench.path().join("trusted/data/fetch.toml")).unwrap();
+    symlink("data/fetch.toml", bench.path().join("trusted/own.toml")).unwrap();
+    check(&with("trusted/own.toml", "policy.toml"), 0, &["succeeded"]);
+}
+
+#[test]
+fn a_run_that_comes_from_elsewhere_is_judged_as_a_new_one_or_not_done_again() {
+    let bench = fetching();
+    check(&bench.run(&["run", "flow/fetch.toml"]), 0, &["succeeded"]);
+    check(&bench.run(&["export", "--output", "run.downbeat", "--components"]), 0, &[]);
+    let here = |arguments: &[&str]| bench.run(&[arguments, &["--state", "here"]].concat());
+    check(&here(&["import", "run.downbeat"]), 0, &["is imported"]);
+    // All that the policy asks for is said by the file, which may be anybody's.
+    bench.write("fine.toml", "[rules.ours]\nsources = [\"*/fetch.wasm\"]\nallow = { http = [\"api.example.org\"] }\n");
+    bench.write("strict.toml", "[rules.no_web]\nforbid = { http = true }\n");
+    let again = |more: &[&str]| here(&[&["rerun", "last", "--from", "get"], more].concat());
+    let says = ["comes from elsewhere, and only its file says what it is made of", "`--file FILE`"];
+    check(&again(&["--policy", "fine.toml"]), 8, &says);
+    let judged = ["rule `no_web` of strict.toml:2", "a policy forbids it; nothing was run"];
+    check(&again(&["--policy", "strict.toml", "--file", "flow/fetch.toml"]), 8, &judged);
+    check(&again(&["--policy", "fine.toml", "--file", "flow/fetch.toml"]), 0, &["succeeded"]);
+    // Nor what does it again by its plan, where no policy held.
+    let imported = here(&["list"]).stdout.lines().last().unwrap().split_whitespace().next().unwrap().to_owned();
+    check(&here(&["rerun", &imported, "--from", "get"]), 0, &["succeeded"]);
+    check(&again(&["--policy", "fine.toml"]), 8, &says);
+    // What was begun here is held against the rules as before.
+    check(&bench.run(&["rerun", "last", "--from", "get", "--policy", "fine.toml"]), 0, &["succeeded"]);
+}
+
+/// A step that runs this program, in a folder of its own.
+fn running(bench: &Bench, program: &str, grant: &str) {
+    let text = format!(
+        "name = \"start\"\nplugins.process = \"{}/plugins/process\"\n[steps.start]\nuse = \"process\"\nwith = {{ program = \"{program}\" }}\ngrant = {{ process = [\"{program}\"]{grant} }}\n",
+        repository().display()
+    );
+    bench.write("flow/start.toml", &text);
+}
+
+#[test]
+fn a_program_that_is_forbidden_is_not_started_by_any_link_to_it() {
+    use std::os::unix::fs::symlink;
+    let bench = bench();
+    bench.build("plugins/process");
+    let root = bench.path().canonicalize().unwrap();
+    let at = |name: &str| root.join(name).display().to_string();
+    std::fs::create_dir_all(at("real")).unwrap();
+    std::fs::copy("/bin/true", at("real/tool")).unwrap();
+    std::fs::copy("/bin/true", at("real/other")).unwrap();
+    std::fs::hard_link(at("real/tool"), at("real/twin")).unwrap();
+    symlink("real", at("folder")).unwrap();
+    symlink("folder/tool", at("link")).unwrap();
+    bench.write("policy.toml", &format!("[rules.no]\nforbid = {{ process = [\"{}\"] }}\n", at("folder/tool")));
+    bench.write("named.toml", "[rules.no]\nforbid = { process = [\"tool\"] }\n");
+    for program in ["real/tool", "folder/tool", "real/twin", "link"] {
+        running(&bench, &at(program), "");
+        check(&bench.run(&["check", "flow/start.toml", "--policy", "policy.toml"]), 8, &["rule `no` of policy.toml:2"]);
+    }
+    running(&bench, &at("link"), "");
+    check(&bench.run(&["check", "flow/start.toml", "--policy", "named.toml"]), 8, &["rule `no` of named.toml:2"]);
+
+    // It leads elsewhere when it is looked at than when it is started.
+    std::fs::remove_file(at("link")).unwrap();
+    symlink("real/other", at("link")).unwrap();
+    running(&bench, &at("link"), "");
+    check(&bench.run(&["run", "flow/start.toml", "--policy", "policy.toml"]), 0, &["succeeded"]);
+    let text = std::fs::read_to_string(at("flow/start.toml")).unwrap();
+    let plant = format!(
+        "[steps.plant]\nuse = \"process\"\nwith = {{ program = \"ln\", args = [\"-sfn\", \"../real/tool\", \"{0}\"] }}\ngrant = {{ process = [\"ln\"], files = [{{ path = \"{1}\", write = true }}] }}\n",
+        at("given/link"),
+        at("given")
+    );
+    std::fs::create_dir(at("given")).unwrap();
+    symlink("../real/other", at("given/link")).unwrap();
+    bench.write(
+        "flow/start.toml",
+        &(text.replace(&at("link"), &at("given/link")).replace("use = ", "needs = [\"plant\"]\nuse = ") + &plant),
+    );
+    for policy in ["policy.toml", "named.toml"] {
+        std::fs::remove_file(at("given/link")).unwrap();
+        symlink("../real/other", at("given/link")).unwrap();
+        check(&bench.run(&["run", "flow/start.toml", "--policy", policy]), 1, &[]);
+        let refused = bench.run(&["audit", "show", "--run", "last", "--refused", "--json"]).stdout;
+        let hint = format!("granted, and forbidden by rule `no` of {policy}:2");
+        assert!(refused.contains(&hint) && refused.contains("real/tool"), "{refused}");
+    }
+    check(&bench.run(&["run", "flow/start.toml"]), 0, &["succeeded"]);
+}
+
+#[test]
 fn the_release_is_held_to_the_policy_beside_its_folder() {
     let bench = bench();
     check(&bench.run(&["policy", "test", "{repo}/workflows/policy.test.toml"]), 0, &["0 failed"]);

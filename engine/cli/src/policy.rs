@@ -2,15 +2,17 @@
 //! `downbeat policy`, which shows, checks and tests them. What a policy says and means is known in the pure core.
 
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use downbeat_sandbox::{on_the_way, program_paths};
 use downbeat_workflow::capability::{Grant, Grants, Limits};
 use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::permission::cover::at_home;
 use downbeat_workflow::plan::{Plan, Signer, Use};
-use downbeat_workflow::policy::{Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, unbuildable, unsigned};
+use downbeat_workflow::policy::{
+    Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, programs, unbuildable, unsigned,
+};
 use downbeat_workflow::spec::Source;
 
 use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
@@ -28,9 +30,6 @@ const VARIABLE: &str = "DOWNBEAT_POLICY";
 
 /// Signers of a component that no policy knows, and that the plan has nevertheless. Anybody may sign anything; a few are news.
 const STRANGERS_MAX: usize = 8;
-
-/// Links that lead to a policy, at most: as many as Linux follows.
-const LINKS_MAX: usize = 40;
 
 /// What every command that judges or runs a workflow asks.
 #[derive(Default)]
@@ -248,33 +247,15 @@ impl Guard {
             facts.signed.insert(digest.clone(), signature::signed_by(path, digest, &known));
             facts.outdated.insert(digest.clone(), signature::outdated(path, digest, &known));
         }
-        facts
-    }
-}
-
-/// Where a path really leads, and every link on the way there: whoever can write where one of them is decides what is found.
-fn on_the_way(path: &Path) -> Vec<PathBuf> {
-    let Ok(path) = std::path::absolute(path) else { return Vec::new() };
-    let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
-    let (mut places, mut here, mut ahead) = (Vec::new(), PathBuf::from("/"), parts(&path));
-    while let Some(part) = ahead.pop() {
-        match part.to_str() {
-            Some(".") => {}
-            Some("..") => drop(here.pop()),
-            _ => {
-                let place = here.join(&part);
-                match place.read_link() {
-                    Ok(target) if places.len() < LINKS_MAX => {
-                        ahead.extend(parts(&target));
-                        places.push(place);
-                    }
-                    _ => here = place,
-                }
+        let (granted, forbidden) = programs(plan, &self.policies);
+        for program in granted.iter().map(String::as_str).chain(forbidden.iter().copied()) {
+            let paths = program_paths(program, forbidden.iter().copied());
+            if !paths.is_empty() {
+                facts.programs.insert(program.to_owned(), paths);
             }
         }
+        facts
     }
-    places.push(here);
-    places
 }
 
 /// What is wrong with a plan whose steps could write to the policy itself: the next run would be held by what they wrote.

@@ -40,6 +40,8 @@ mod native;
 
 mod cpu;
 
+mod programs;
+
 mod reach;
 
 mod directory;
@@ -68,5 +70,6 @@ pub use attempt::{Call, End, Ended, Observer};
 pub use blobs::{Blobs, StagedBlob, StoredBlob};
 pub use engine::Allocation;
 pub use plugin::{COMPONENT_MAX, LoadError, LoadFault, Plugin};
+pub use programs::{on_the_way, program_paths};
 pub use sandbox::{Options, Sandbox, SandboxError};
 pub use surroundings::{SURROUNDINGS_BYTES_MAX, SURROUNDINGS_FILES_MAX, Surroundings, Unseen};

@@ -194,6 +194,13 @@ impl Reach {
         self.record(refusal(capability, &wanted, &written(&self.grants, grant)))
     }
 
+    /// Records and returns a refusal of what is granted, and forbidden by a policy's rule: no line in the workflow would help.
+    pub(crate) fn forbidden(&mut self, capability: &str, wanted: &str, by: &str) -> Refusal {
+        let wanted = self.uses.clean(wanted).into_owned();
+        let refusal = refusal(capability, &wanted, "");
+        self.record(Refusal { hint: format!("granted, and forbidden by {by}"), ..refusal })
+    }
+
     /// All that were recorded, each once.
     pub(crate) fn take_refusals(&mut self) -> Vec<Refusal> {
         self.refused_later.take().into_iter().for_each(|refusal| drop(self.record(refusal)));

@@ -48,6 +48,9 @@ pub struct Grants {
     /// What the workflow grants and another key took away. It is not among what stands above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<Withheld>,
+    /// Programs that policies forbid to the step, by whatever name: held against each once more when it is to be started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<Forbidden>,
     /// The policies' rules that speak of the step and allow what stands above, each with its file and line, for people. One
     /// that only reports allows nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -143,6 +146,16 @@ pub struct Withheld {
     pub by: String,
 }
 
+/// A program that a policy forbids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Forbidden {
+    /// Which, and with which arguments and words; its name may be a pattern.
+    pub program: ProgramGrant,
+    /// For people: the policy's rule with its file and line.
+    pub by: String,
+}
+
 /// One thing that is granted: an item of a list, or a capability that is granted as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,9 +204,10 @@ impl fmt::Display for Grant {
 }
 
 impl Grants {
-    /// Whether they let a step do the same as others do: where the rules stand that allow it makes no difference.
+    /// Whether they let a step do the same as others do: where the rules stand that allow it makes no difference, nor what is
+    /// forbidden of what is not granted.
     pub fn are_those_of(&self, other: &Grants) -> bool {
-        let alone = |grants: &Grants| Grants { allowed_by: Vec::new(), ..grants.clone() };
+        let alone = |grants: &Grants| Grants { allowed_by: Vec::new(), forbidden: Vec::new(), ..grants.clone() };
         alone(self) == alone(other)
     }
 

@@ -273,6 +273,7 @@ fn step_value(plan: &Plan, step: &Step) -> Value {
     if let Some(Value::Object(grant)) = members.get_mut("grant") {
         grant.remove("withheld");
         grant.remove("require");
+        grant.remove("forbidden");
         grant.remove("allowed-by");
     }
     // A limit that was lowered is another limit; by whom is none.

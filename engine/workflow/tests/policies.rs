@@ -85,6 +85,86 @@ fn a_plan_knows_the_policies_that_it_was_held_against_and_is_another_one_then() 
 }
 
 #[test]
+fn a_policy_without_rules_is_told_what_it_means_and_one_with_a_crowd_of_signers_is_refused() {
+    let empty = read("p.toml", "# Some day.\n");
+    assert_eq!(empty.warnings.iter().map(|found| found.code).collect::<Vec<_>>(), ["empty-policy"]);
+    assert!(read("p.toml", "[rules.none]\nallow = {}\n").warnings.is_empty());
+    let crowd = |count: usize| {
+        let signer = |n: usize| format!("[signers.s{n}]\nkey = \"ed25519:{n:042}A=\"\n");
+        let text = (0..count).map(signer).collect::<String>() + "[rules.signed]\nsigners = [\"s0\"]\n";
+        Policy::parse(Source::new("p.toml", text))
+    };
+    assert_eq!(crowd(SIGNERS_MAX).unwrap().signers.len(), SIGNERS_MAX);
+    let (_, found) = crowd(SIGNERS_MAX + 1).unwrap_err();
+    assert_eq!(found.iter().map(|found| found.code).collect::<Vec<_>>(), ["too-large"]);
+}
+
+#[test]
+fn what_the_hint_about_approvals_suggests_has_a_deadline_and_is_enough() {
+    let policy = read("p.toml", "[rules.word]\napprovals = [\"lead-*\", \"managers\"]\n");
+    let held = |steps: &str| {
+        let source = Source::new("w.toml", format!("name = \"w\"\nplugins.any = \"any.wasm\"\n{steps}"));
+        let (plan, found) = components::check(&source);
+        assert!(found.is_empty(), "{}", render(&found, &source, false));
+        apply(&mut plan.unwrap(), std::slice::from_ref(&policy), &Facts::default())
+    };
+    let found = held("[steps.push]\nuse = \"any\"\n");
+    let hint = found[0].1[0].hint.clone().unwrap();
+    let quoted: Vec<&str> = hint.split('`').collect();
+    assert!(quoted[1].starts_with("wait = ") && quoted[3].starts_with("timeout = "), "{hint}");
+    let steps = format!("[steps.ask]\n{}\n{}\n[steps.push]\nneeds = [\"ask\"]\nuse = \"any\"\n", quoted[1], quoted[3]);
+    assert!(held(&steps).is_empty(), "{steps}");
+}
+
+#[test]
+fn a_program_is_forbidden_by_whatever_path_leads_to_it() {
+    let text = "name = \"w\"\nplugins.all = \"all.wasm\"\n[secrets.key]\ncommand = [\"/opt/link\"]\n\
+        [steps.a]\nuse = \"all\"\ngrant = { process = [PROGRAM] }\n\
+        [steps.b]\nuse = \"all\"\nwith = { key = \"${secrets.key}\" }\ngrant = { secrets = [{ name = \"key\", reveal = true }] }\n";
+    // As on a machine where `/bin` is `/usr/bin`, `sh` is `dash`, and somebody has a link in `/opt`.
+    let others = [
+        ("/bin/sh", vec!["/bin", "/usr/bin/sh", "/usr/bin/dash"]),
+        ("/usr/bin/sh", vec!["/usr/bin/dash"]),
+        ("/opt/link", vec!["/bin/sh", "/bin", "/usr/bin/sh", "/usr/bin/dash"]),
+        ("sh", vec!["/usr/bin/sh", "/usr/bin/dash"]),
+        ("dash", vec!["/usr/bin/dash"]),
+    ];
+    let owned =
+        |(program, paths): (&str, Vec<&str>)| (program.to_owned(), paths.into_iter().map(str::to_owned).collect());
+    let facts = Facts { programs: others.into_iter().map(owned).collect(), ..Facts::default() };
+    let steps = |forbid: &str, program: &str| -> Vec<&str> {
+        let policy = read("p.toml", &format!("[rules.no]\nforbid = {{ process = [{forbid}] }}\n"));
+        let plan = components::check(&Source::new("w.toml", text.replace("PROGRAM", program))).0.unwrap();
+        let found = apply(&mut plan.clone(), &[policy], &facts);
+        let said = |step: &&str| found.iter().any(|(_, found)| found.iter().any(|one| one.message.contains(*step)));
+        ["`a`", "`b`"].into_iter().filter(said).collect()
+    };
+    for (forbid, program, refused) in [
+        ("\"/bin/sh\"", "\"/usr/bin/sh\"", vec!["`a`", "`b`"]),
+        ("\"/bin/sh\"", "\"/usr/bin/dash\"", vec!["`a`", "`b`"]),
+        ("\"/bin/sh\"", "\"dash\"", vec!["`a`", "`b`"]),
+        ("\"/usr/bin/sh\"", "\"/bin/sh\"", vec!["`a`", "`b`"]),
+        ("\"/usr/bin/*sh\"", "\"/opt/link\"", vec!["`a`", "`b`"]),
+        ("\"sh\"", "\"/opt/link\"", vec!["`a`", "`b`"]),
+        ("\"dash\"", "\"sh\"", vec!["`a`", "`b`"]),
+        ("\"/opt/*\"", "\"/bin/sh\"", vec!["`b`"]),
+        ("\"/bin/sh\"", "\"/bin/true\"", vec!["`b`"]),
+        ("{ program = \"/bin/sh\", args = [\"-i\"] }", "{ program = \"/usr/bin/sh\", args = [\"-c\", \"*\"] }", vec![]),
+        ("{ program = \"/bin/sh\", network = true }", "\"/usr/bin/sh\"", vec![]),
+    ] {
+        assert_eq!(steps(forbid, program), refused, "{forbid} {program}");
+    }
+    // What is forbidden goes with the step, as a link may be another one by the time that it is started.
+    let policy = read("p.toml", "[rules.no]\nforbid = { process = [\"/bin/sh\"], http = true }\n");
+    let mut plan = components::check(&Source::new("w.toml", text.replace("PROGRAM", "\"/bin/true\""))).0.unwrap();
+    let before = plan.steps[0].uses().unwrap().grants.clone();
+    apply(&mut plan, &[policy], &Facts::default());
+    let after = &plan.steps[0].uses().unwrap().grants;
+    assert_eq!((after.forbidden.len(), &after.forbidden[0].by[..]), (1, "rule `no` of p.toml:2"));
+    assert!(after.are_those_of(&before) && plan.steps[1].uses().unwrap().grants.forbidden.is_empty());
+}
+
+#[test]
 fn two_policies_allow_what_both_allow() {
     let text = "name = \"w\"\nplugins.all = \"all.wasm\"\n[steps.a]\nuse = \"all\"\ngrant = { env = [\"A\", \"B\"] }\n";
     let plan = components::check(&Source::new("w.toml", text)).0.unwrap();

@@ -16,8 +16,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_workflow::capability::{Capability, FileGrant, Grants, Limits, ProgramGrant, Protection};
+use downbeat_workflow::capability::{Capability, FileGrant, Grant, Grants, Limits, ProgramGrant, Protection};
 use downbeat_workflow::description::Digest;
+use downbeat_workflow::permission::cover::forbids;
 use downbeat_workflow::permission::{self, Granted, Use};
 use downbeat_workflow::units::size;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,12 +29,10 @@ use crate::bindings::downbeat::step::process as wit;
 use crate::directory::{Barred, Directory};
 use crate::native::complaint::{Complaint, complaints, words};
 use crate::native::{self, Confinement, System, landlock};
+use crate::programs::{PATH, find_program, program_paths};
 use crate::reach::{Reach, WORKSPACE};
 use crate::store::State;
 use crate::text;
-
-/// `PATH` of programs if the engine has none itself.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 type Fault = wit::Error;
 
@@ -147,18 +146,6 @@ struct Ready {
     log_output: bool,
 }
 
-/// The file of a granted program: an absolute path, or a name in one of the engine's own absolute `PATH` folders. Nothing
-/// is looked up in the working directory or in a `PATH` that the guest sets: a guest may write there, and what it put
-/// there would run in place of what was granted.
-fn find_program(program: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| path.is_absolute());
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    let runs = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
-    std::env::split_paths(&folders).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program)).find(runs)
-}
-
 fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<Ready, Fault> {
     let wanted = permission::Command {
         program: &command.program,
@@ -178,6 +165,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
     let wanted = command.working_directory.as_deref().or(allowed.directory.as_deref());
     let directory = working_directory(reach, wanted, scratch.path())?;
     let program = find_program(&command.program).ok_or_else(|| Fault::NotFound(command.program.clone()))?;
+    let program = if grants.forbidden.is_empty() { program } else { apart(reach, &command, allowed, &program)? };
     if let Some(digest) = &allowed.digest {
         let bytes = std::fs::read(&program).map_err(failed)?;
         let found = Digest::of(&bytes);
@@ -213,6 +201,45 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         timeout: command.timeout_ms.map(Duration::from_millis),
         log_output: command.log_output,
     })
+}
+
+/// The file of a program, through no link, if it is none that a policy forbids: what a link leads to may have changed since the plan
+/// was made. What is looked at is what is started.
+fn apart(reach: &mut Reach, command: &wit::Command, allowed: &ProgramGrant, found: &Path) -> Result<PathBuf, Fault> {
+    let not_found = |_: io::Error| Fault::NotFound(command.program.clone());
+    let real = found.canonicalize().map_err(not_found)?;
+    let grants = reach.grants.clone();
+    let is_path = |pattern: &&str| pattern.starts_with('/') && !pattern.contains('*');
+    let paths = || grants.forbidden.iter().map(|forbidden| forbidden.program.program.as_str()).filter(is_path);
+    let mut names = vec![command.program.clone()];
+    for path in [found, real.as_path()] {
+        names.extend(program_paths(&path.display().to_string(), paths()));
+        names.push(path.display().to_string());
+    }
+    let asked = |name: &str| {
+        let (program, args) = (name.to_owned(), Some(command.arguments.clone()));
+        Grant::Process(ProgramGrant { program, args, ..allowed.clone() })
+    };
+    for forbidden in &grants.forbidden {
+        let mut patterns = vec![forbidden.program.program.clone()];
+        if is_path(&forbidden.program.program.as_str()) {
+            patterns.extend(program_paths(&forbidden.program.program, []));
+        }
+        let meant = |name: &&String| {
+            patterns.iter().any(|program| {
+                let pattern = ProgramGrant { program: program.clone(), ..forbidden.program.clone() };
+                forbids(&Grant::Process(pattern), &asked(name))
+            })
+        };
+        if let Some(name) = names.iter().find(meant) {
+            let wanted = match *name == command.program {
+                true => name.clone(),
+                false => format!("{}, which is {name}", command.program),
+            };
+            return Err(Fault::Refused(reach.forbidden("process", &wanted, &forbidden.by).into()));
+        }
+    }
+    Ok(real)
 }
 
 /// What keeps a program to its grants.

@@ -43,6 +43,36 @@ pub fn overlaps(one: &Grant, other: &Grant) -> bool {
     }
 }
 
+/// Whether what is forbidden is among what is granted.
+pub fn forbids(pattern: &Grant, grant: &Grant) -> bool {
+    overlaps(pattern, grant) && asks_for_it(pattern, grant)
+}
+
+/// What is forbidden with a word is forbidden to those who have the word: `write = true` to those who write.
+fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
+    match (pattern, grant) {
+        (Grant::Files(pattern), Grant::Files(grant)) => grant.write || !pattern.write,
+        (Grant::Http(pattern), Grant::Http(grant)) => is_for_private(grant) || !pattern.private,
+        (Grant::Process(pattern), Grant::Process(grant)) => {
+            (grant.network || !pattern.network) && (grant.daemons || !pattern.daemons)
+        }
+        (Grant::Secrets(pattern), Grant::Secrets(grant)) => {
+            let places = [
+                (pattern.insecure, grant.insecure),
+                (pattern.reveal, grant.reveal),
+                (pattern.env.is_some(), grant.env.is_some()),
+                (pattern.host.is_some(), grant.host.is_some()),
+                (pattern.header.is_some(), grant.header.is_some()),
+                (pattern.body, grant.body),
+                (pattern.query, grant.query),
+                (pattern.path, grant.path),
+            ];
+            places.iter().all(|(forbidden, granted)| *granted || !forbidden)
+        }
+        _ => true,
+    }
+}
+
 /// A grant whose relative path starts at this absolute folder, as an absolute one without `.` and `..`. Directories are
 /// granted through no link, so that the text says where they are.
 pub fn at_home(grant: Grant, directory: &str) -> Grant {

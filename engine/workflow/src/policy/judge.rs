@@ -3,17 +3,17 @@
 //! It looks at plans and not at files, so that a run that is taken up again is held against today's policy by the same
 //! lines. A finding stands in the policy's own text, where its rule says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use super::{Allowed, At, Bound, Mode, Policy, Rule, Scope};
 use crate::capability::{
-    Capability, FileGrant, Grant, Grants, Key, Limits, Lowered, ProgramGrant, Protection, Withheld,
+    Capability, FileGrant, Forbidden, Grant, Grants, Key, Limits, Lowered, ProgramGrant, Protection, Withheld,
 };
 use crate::description::Digest;
 use crate::diagnostic::{Collector, Diagnostic};
 use crate::event::NeedState;
-use crate::permission::cover::{at_home, covers, fits, is_for_private, overlaps};
+use crate::permission::cover::{at_home, covers, fits, forbids};
 use crate::plan::{Held, Join, Plan, Step, StepNo, Use, Work};
 use crate::secret::SecretSource;
 use crate::spec::Source;
@@ -27,6 +27,9 @@ pub struct Facts {
     pub signed: BTreeMap<Digest, Vec<String>>,
     /// The signatures beside a component that are of other bytes, by the component's digest.
     pub outdated: BTreeMap<Digest, Vec<Outdated>>,
+    /// The other paths that programs are known by, by the name or path that plans and policies have for them: a link leads to the
+    /// same file as what it is a link to.
+    pub programs: BTreeMap<String, Vec<String>>,
 }
 
 /// A signature that is right, and of other bytes than those that it lies beside.
@@ -38,12 +41,36 @@ pub struct Outdated {
     pub digest: Digest,
 }
 
+/// The programs that a plan grants, those that secrets are read by among them, and the paths of those that policies forbid: what
+/// [`Facts::programs`] is asked about.
+pub fn programs<'p>(plan: &'p Plan, policies: &'p [Policy]) -> (BTreeSet<String>, BTreeSet<&'p str>) {
+    let uses = plan.steps.iter().filter_map(Step::uses);
+    let grants = uses.flat_map(|uses| uses.grants.items()).flat_map(|grant| {
+        let implied = implied(&grant, "/");
+        implied.into_iter().chain([grant])
+    });
+    let granted = grants.filter_map(|grant| match grant {
+        Grant::Process(granted) => Some(granted.program),
+        _ => None,
+    });
+    let rules = policies.iter().flat_map(|policy| &policy.rules);
+    let forbidden = rules.flat_map(|rule| &rule.forbid).flat_map(|forbid| &forbid.value).filter_map(|one| match one {
+        Allowed::One(Grant::Process(one)) => Some(one.program.as_str()),
+        _ => None,
+    });
+    (granted.collect(), forbidden.filter(|program| program.starts_with('/') && !program.contains('*')).collect())
+}
+
 /// Holds policies against a plan. What is to be withheld is taken out of the plan, which from then on says under which
 /// policies it was made. The findings are those of each policy's text, in the order of the policies; if one is an error, the
 /// plan must not be run.
 pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source, Vec<Diagnostic>)> {
     let mut found = Vec::new();
-    each_grants(plan, |_, grants| grants.allowed_by.clear());
+    let mut held = Vec::new();
+    each_grants(plan, |_, grants| {
+        grants.allowed_by.clear();
+        grants.forbidden.clear();
+    });
     for policy in policies {
         let mut judge = Judge {
             plan: &*plan,
@@ -54,9 +81,17 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
             lowered: Vec::new(),
             required: Vec::new(),
             allowed: Vec::new(),
+            forbidden: Vec::new(),
+            speaking: vec![false; policy.rules.len()],
         };
         judge.judge();
-        let Judge { out, taken, lowered, required, allowed, .. } = judge;
+        let Judge { out, taken, lowered, required, allowed, forbidden, speaking, .. } = judge;
+        let rules = policy.rules.iter().zip(speaking).filter(|(_, speaks)| *speaks);
+        held.push(Held {
+            path: policy.source.path.clone(),
+            digest: policy.digest.clone(),
+            rules: rules.map(|(rule, _)| rule.name.clone()).collect(),
+        });
         let findings = out.finish();
         for (at, grant, by) in taken {
             if let Work::Use(uses) = &mut plan.steps[at].work {
@@ -72,6 +107,11 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
                 && !uses.grants.require.contains(&protection)
             {
                 uses.grants.require.push(protection);
+            }
+        }
+        for (at, one) in forbidden {
+            if let Work::Use(uses) = &mut plan.steps[at].work {
+                uses.grants.forbidden.push(one);
             }
         }
         for (at, by) in allowed {
@@ -262,6 +302,10 @@ struct Judge<'j> {
     /// Rules that allow what a step is left with: the step's place, and the rule. What they don't allow is taken away, or keeps
     /// the plan from being run.
     allowed: Vec<(usize, String)>,
+    /// Programs that steps must not start, by whatever name.
+    forbidden: Vec<(usize, Forbidden)>,
+    /// For each rule whether it speaks of a step.
+    speaking: Vec<bool>,
 }
 
 /// A step that runs a component, and what it is in.
@@ -367,6 +411,14 @@ impl<'j> Judge<'j> {
         for grant in items(&here.uses.grants) {
             self.grant(rule, here, &grant);
         }
+        // What a link leads to is seen once more when a program is to be started.
+        let forbid = rule.forbid.as_ref().filter(|_| rule.mode != Mode::Report && !here.uses.grants.process.is_empty());
+        for (forbid, one) in forbid.into_iter().flat_map(|forbid| forbid.value.iter().map(move |one| (forbid, one))) {
+            if let Allowed::One(Grant::Process(program)) = one {
+                let by = self.policy.told(rule, &forbid.span);
+                self.forbidden.push((here.at, Forbidden { program: program.clone(), by }));
+            }
+        }
         if let Some(allow) = rule.allow.as_ref().filter(|_| rule.mode != Mode::Report) {
             self.allowed.push((here.at, self.policy.told(rule, &allow.span)));
         }
@@ -382,6 +434,10 @@ impl<'j> Judge<'j> {
     fn grant(&mut self, rule: &Rule, here: Here<'_>, grant: &Grant) {
         let home = at_home(grant.clone(), here.directory);
         let implied = implied(&home, here.directory);
+        let names: Vec<Grant> = match &rule.forbid {
+            Some(_) => std::iter::once(&home).chain(&implied).flat_map(|grant| self.known_as(grant)).collect(),
+            None => Vec::new(),
+        };
         let is_forbidden = |pattern: &Allowed| match pattern {
             Allowed::All(capability) => {
                 *capability == home.capability()
@@ -390,9 +446,10 @@ impl<'j> Judge<'j> {
             }
             Allowed::One(pattern) => {
                 let pattern = at_home(pattern.clone(), here.directory);
-                let is_it = |grant: &Grant| overlaps(&pattern, grant) && asks_for_it(&pattern, grant);
+                let patterns = self.known_as(&pattern);
+                let is_it = |grant: &Grant| patterns.iter().any(|pattern| forbids(pattern, grant));
                 let is_read = matches!(&pattern, Grant::Files(pattern) if !pattern.write) && reads_elsewhere(&home);
-                is_it(&home) || implied.iter().any(is_it) || is_read
+                names.iter().any(is_it) || is_read
             }
         };
         let is_allowed = |pattern: &Allowed| match pattern {
@@ -411,6 +468,18 @@ impl<'j> Judge<'j> {
         }
         let message = format!("{} is granted `{grant}`", told(here, here.uses.place_of(grant)));
         self.find(rule, place, message, "");
+    }
+
+    /// A grant, and, if it is a program, the same by all other paths that lead to it.
+    fn known_as(&self, grant: &Grant) -> Vec<Grant> {
+        let mut known = vec![grant.clone()];
+        if let Grant::Process(granted) = grant {
+            let others = self.facts.programs.get(&granted.program).into_iter().flatten();
+            known.extend(
+                others.map(|program| Grant::Process(ProgramGrant { program: program.clone(), ..granted.clone() })),
+            );
+        }
+        known
     }
 
     /// Whether a variable is that of a program whose grant, with these variables, is allowed.
@@ -489,31 +558,6 @@ impl<'j> Judge<'j> {
 fn told(here: Here<'_>, part: Option<&Written>) -> String {
     let place = part.or(here.uses.places.step()).map_or_else(String::new, |written| format!("{written}: "));
     format!("{place}the step `{}` of `{}`", here.name, here.workflow)
-}
-
-/// What is forbidden with a word is forbidden to those who have the word: `write = true` to those who write.
-fn asks_for_it(pattern: &Grant, grant: &Grant) -> bool {
-    match (pattern, grant) {
-        (Grant::Files(pattern), Grant::Files(grant)) => grant.write || !pattern.write,
-        (Grant::Http(pattern), Grant::Http(grant)) => is_for_private(grant) || !pattern.private,
-        (Grant::Process(pattern), Grant::Process(grant)) => {
-            (grant.network || !pattern.network) && (grant.daemons || !pattern.daemons)
-        }
-        (Grant::Secrets(pattern), Grant::Secrets(grant)) => {
-            let places = [
-                (pattern.insecure, grant.insecure),
-                (pattern.reveal, grant.reveal),
-                (pattern.env.is_some(), grant.env.is_some()),
-                (pattern.host.is_some(), grant.host.is_some()),
-                (pattern.header.is_some(), grant.header.is_some()),
-                (pattern.body, grant.body),
-                (pattern.query, grant.query),
-                (pattern.path, grant.path),
-            ];
-            places.iter().all(|(forbidden, granted)| *granted || !forbidden)
-        }
-        _ => true,
-    }
 }
 
 /// What comes with a grant, in the words of grants of its own: the files that a program may read beside, and what a secret is

@@ -65,6 +65,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         workspace: flag(&spec.workspace) && wants("workspace"),
         require: Vec::new(),
         withheld: Vec::new(),
+        forbidden: Vec::new(),
         allowed_by: Vec::new(),
         secrets: Vec::new(), // judged once the hosts are known: `secret`
     };
