@@ -119,7 +119,7 @@ const ROWS: &[(&str, &[Row])] = &[
             ),
             (
                 "slows the engine down: its priority, its processors, its turns at the disk",
-                "refused by the kernel, for every process but its own",
+                "refused by the kernel: a program names itself, and no other",
                 "engine/sandbox/src/native.rs",
                 "system_calls_that_no_step_needs_are_refused",
             ),
@@ -469,7 +469,7 @@ const ROWS: &[(&str, &[Row])] = &[
             ),
             (
                 "a link to a workflow in the place of one that a policy trusts, or to one that it does not; a policy in the folder of a workflow that another one opens",
-                "refused: under a policy a workflow is named where it is",
+                "a policy knows a workflow by where it really is; a policy in such a folder is refused",
                 "tests/tests/keys.rs",
                 "a_policy_is_apart_from_every_workflow_that_a_run_opens_and_a_link_changes_no_rule",
             ),

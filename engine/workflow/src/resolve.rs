@@ -452,7 +452,10 @@ impl<'a> Known<'a> for Here<'_, 'a> {
         }
         let variable = grants.clone().find_map(|grant| Some(grant.env.as_ref()?.get_ref().clone()));
         let has_programs = granted.process.as_ref().is_some_and(|list| !list.get_ref().is_empty());
-        SecretKnown::Withheld { programs: has_programs.then_some(variable) }
+        match has_programs && granted.http.is_none() {
+            true => SecretKnown::OfPrograms { variable },
+            false => SecretKnown::Withheld,
+        }
     }
 
     fn hint_at_step(&self, name: &str) -> Option<String> {

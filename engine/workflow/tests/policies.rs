@@ -147,6 +147,8 @@ fn a_program_is_forbidden_by_whatever_path_leads_to_it() {
         ("\"/usr/bin/*sh\"", "\"/opt/link\"", vec!["`a`", "`b`"]),
         ("\"sh\"", "\"/opt/link\"", vec!["`a`", "`b`"]),
         ("\"dash\"", "\"sh\"", vec!["`a`", "`b`"]),
+        // What `sh` is here forbids nothing to those who are not granted it.
+        ("\"sh\"", "\"dash\"", vec!["`b`"]),
         ("\"/opt/*\"", "\"/bin/sh\"", vec!["`b`"]),
         ("\"/bin/sh\"", "\"/bin/true\"", vec!["`b`"]),
         ("{ program = \"/bin/sh\", args = [\"-i\"] }", "{ program = \"/usr/bin/sh\", args = [\"-c\", \"*\"] }", vec![]),
@@ -176,6 +178,28 @@ fn two_policies_allow_what_both_allow() {
     let told: Vec<(&str, usize)> = found.iter().map(|(source, found)| (source.path.as_str(), found.len())).collect();
     assert_eq!(told, [("a.toml", 1), ("b.toml", 1)]);
     assert!(found.iter().flat_map(|(_, found)| found).all(Diagnostic::is_error));
+}
+
+#[test]
+fn what_one_policy_lowered_another_lowers_further_and_what_an_author_asked_for_it_refuses() {
+    let text = "name = \"w\"\nplugins.any = \"any.wasm\"\n[steps.usual]\nuse = \"any\"\n[steps.own]\nuse = \"any\"\n\
+        limit = { memory = \"48MiB\" }\n";
+    let of = |memory: &str, mode: &str| {
+        read(&format!("{memory}.toml"), &format!("mode = \"{mode}\"\n[rules.r]\nlimit = {{ memory = \"{memory}\" }}\n"))
+    };
+    for mode in ["enforce", "withhold"] {
+        let mut plan = components::check(&Source::new("w.toml", text)).0.unwrap();
+        let found =
+            apply(&mut plan, &[of("40MiB", mode), of("32MiB", "enforce"), of("36MiB", mode)], &Facts::default());
+        let errors = found.iter().flat_map(|(_, found)| found).filter(|one| one.is_error());
+        let errors: Vec<&str> = errors.map(|one| one.message.as_str()).collect();
+        assert!(
+            errors.iter().all(|error| error.contains("`own`")) && errors.iter().any(|e| e.contains("32MiB.toml")),
+            "{errors:?}"
+        );
+        let usual = &plan.steps[0].uses().unwrap().limits;
+        assert_eq!((usual.memory, usual.lowered_by("memory")), (32 << 20, Some("rule `r` of 32MiB.toml:3")));
+    }
 }
 
 #[test]

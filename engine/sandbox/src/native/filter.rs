@@ -364,7 +364,19 @@ mod tests {
         let turns = |which: u32, who: u64| of(libc::SYS_setpriority, [which.into(), who, 19]);
         assert_eq!([turns(libc::PRIO_PROCESS, 0), turns(libc::PRIO_PROCESS, 1)], [ALLOWED, REFUSED]);
         assert_eq!([turns(libc::PRIO_PGRP, 0), turns(libc::PRIO_USER, 0)], [REFUSED; 2]);
-        assert_eq!([0, 7].map(|pid| of(libc::SYS_sched_setaffinity, [pid, 8, 1])), [ALLOWED, REFUSED]);
+        assert_eq!(of(libc::SYS_ioprio_set, [1, 0, 0]), ALLOWED);
+        assert_eq!([[1, 7, 0], [2, 0, 0], [3, 0, 0]].map(|whom| of(libc::SYS_ioprio_set, whom)), [REFUSED; 3]);
+        for call in [
+            libc::SYS_prlimit64,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setparam,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_sched_setattr,
+            libc::SYS_migrate_pages,
+            libc::SYS_move_pages,
+        ] {
+            assert_eq!([0, 7].map(|pid| of(call, [pid, 8, 1])), [ALLOWED, REFUSED], "{call}");
+        }
         let pair = |kind: i32| of(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind as u64, 0]);
         assert_eq!(pair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOWED);
         assert_eq!(pair(libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK), ALLOWED);

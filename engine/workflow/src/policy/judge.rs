@@ -71,9 +71,12 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
         grants.allowed_by.clear();
         grants.forbidden.clear();
     });
+    let limits = |step: &Step| step.uses().map(|uses| uses.limits.clone()).unwrap_or_default();
+    let authors: Vec<Limits> = plan.steps.iter().map(limits).collect();
     for policy in policies {
         let mut judge = Judge {
             plan: &*plan,
+            authors: &authors,
             policy,
             facts,
             out: Collector::default(),
@@ -290,6 +293,8 @@ fn limit<'l>(limits: &'l mut Limits, name: &str) -> Option<&'l mut u64> {
 
 struct Judge<'j> {
     plan: &'j Plan,
+    /// The limits of each step before any of the policies lowered one.
+    authors: &'j [Limits],
     policy: &'j Policy,
     facts: &'j Facts,
     out: Collector,
@@ -446,7 +451,9 @@ impl<'j> Judge<'j> {
             }
             Allowed::One(pattern) => {
                 let pattern = at_home(pattern.clone(), here.directory);
-                let patterns = self.known_as(&pattern);
+                // A name is no file: what else leads to one that is called so depends on the machine, and on other steps.
+                let is_path = matches!(&pattern, Grant::Process(program) if program.program.starts_with('/'));
+                let patterns = if is_path { self.known_as(&pattern) } else { vec![pattern.clone()] };
                 let is_it = |grant: &Grant| patterns.iter().any(|pattern| forbids(pattern, grant));
                 let is_read = matches!(&pattern, Grant::Files(pattern) if !pattern.write) && reads_elsewhere(&home);
                 names.iter().any(is_it) || is_read
@@ -505,10 +512,11 @@ impl<'j> Judge<'j> {
         let (mut own, mut usual) = (here.uses.limits.clone(), Limits::default());
         let (Some(own), Some(usual)) = (limit(&mut own, name), limit(&mut usual, name)) else { return };
         let asked = if name == "timeout" { self.plan.steps[here.at].timeout_ms } else { None };
-        let (value, is_asked) = match asked {
-            Some(asked) => (asked, true),
-            None => (*own, *own != *usual),
-        };
+        let value = asked.unwrap_or(*own);
+        // What another policy has lowered is not what the author asked for.
+        let mut authors = self.authors[here.at].clone();
+        let is_unusual = limit(&mut authors, name).is_some_and(|own| *own != *usual);
+        let is_asked = (asked.is_some() || is_unusual) && authors.lowered_by(name).is_none();
         if value <= bound.value.most {
             return;
         }

@@ -69,9 +69,11 @@ pub(crate) enum SecretKnown {
     /// This is no place for secrets.
     Elsewhere,
     /// The step is not granted it, or for something else than its input.
-    Withheld {
-        /// If the step starts programs, the variable in which they have it, if they do.
-        programs: Option<Option<String>>,
+    Withheld,
+    /// The same, of a step that does nothing but start programs.
+    OfPrograms {
+        /// The variable in which they have it, if they do.
+        variable: Option<String>,
     },
     /// It is known by its placeholder.
     Granted,
@@ -382,7 +384,7 @@ impl<'s> Typing<'_, 's> {
             SecretKnown::Elsewhere => fault("secret-place", format!("the secret `{name}` means nothing here"))
                 .label("no place for a secret")
                 .hint("it is known to `with` of a step with `use` that is granted it, and to nothing else"),
-            SecretKnown::Withheld { programs: Some(variable) } => {
+            SecretKnown::OfPrograms { variable } => {
                 let grant = match &variable {
                     None => format!("grant `secrets = [{{ name = \"{name}\", env = \"NAME\" }}]`, and"),
                     Some(_) => "take it out here, and".to_owned(),
@@ -391,11 +393,12 @@ impl<'s> Typing<'_, 's> {
                 fault("secret-place", format!("the secret `{name}` is in no argument and no input of a program"))
                     .label("would stay a placeholder")
                     .hint(format!(
-                        "programs have secrets in variables: {grant} let the program read its variable `{variable}`; one that takes \
-                         it as an argument or as its input is started by a shell that is granted, as `sh -c 'PROGRAM \"${variable}\"'`"
+                        "programs have secrets in variables: {grant} let the program read its variable `{variable}`; one that reads \
+                         its input is given it by a shell that is granted, as `sh -c 'printf %s \"${variable}\" | PROGRAM'` (its arguments \
+                         are seen by other processes)"
                     ))
             }
-            SecretKnown::Withheld { programs: None } => {
+            SecretKnown::Withheld => {
                 let grant = format!("secrets = [{{ name = \"{name}\", host = \"HOST\", header = \"authorization\" }}]");
                 fault("secret-place", format!("the step is not granted the secret `{name}` for what it sends"))
                     .label("would stay a placeholder")
