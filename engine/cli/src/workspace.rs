@@ -5,6 +5,8 @@ use std::fs::{self, File, FileTimes, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use downbeat_sandbox::remove_tree;
+
 /// The most bytes that are copied. 16 GiB: more is better built again than kept twice.
 pub(crate) const WORKSPACE_COPY_BYTES_MAX: u64 = 16 << 30;
 
@@ -17,7 +19,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), String> {
         return Err("it is not there any more".to_owned());
     }
     copy_tree(from, to).map_err(|error| {
-        let _ = fs::remove_dir_all(to);
+        let _ = remove_tree(to);
         error.to_string()
     })
 }

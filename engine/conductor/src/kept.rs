@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use downbeat_journal::{Journal, ReadError, RunFilter};
-use downbeat_sandbox::{Blobs, StoredBlob};
+use downbeat_sandbox::{Blobs, StoredBlob, remove_tree};
 use downbeat_workflow::description::{Digest, digits_in};
 use downbeat_workflow::event::RunId;
 
@@ -170,7 +170,7 @@ impl Kept {
         }
         for Leftover { path, .. } in leftovers.components.iter().chain(&leftovers.workspaces) {
             let removed = match fs::symlink_metadata(path) {
-                Ok(file) if file.is_dir() => fs::remove_dir_all(path),
+                Ok(file) if file.is_dir() => remove_tree(path),
                 _ => fs::remove_file(path),
             };
             failed.extend(removed.err().map(|error| format!("{}: {error}", path.display())));

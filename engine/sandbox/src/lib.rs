@@ -38,6 +38,8 @@ mod meter;
 
 mod native;
 
+mod remove;
+
 mod cpu;
 
 mod programs;
@@ -71,5 +73,6 @@ pub use blobs::{Blobs, StagedBlob, StoredBlob};
 pub use engine::Allocation;
 pub use plugin::{COMPONENT_MAX, LoadError, LoadFault, Plugin};
 pub use programs::{on_the_way, program_paths};
+pub use remove::remove_tree;
 pub use sandbox::{Options, Sandbox, SandboxError};
 pub use surroundings::{SURROUNDINGS_BYTES_MAX, SURROUNDINGS_FILES_MAX, Surroundings, Unseen};

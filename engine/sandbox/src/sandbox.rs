@@ -17,6 +17,7 @@ use crate::directory::{Barred, Directory};
 use crate::engine::{self, Allocation, Ticker};
 use crate::host::{self, Host};
 use crate::plugin::Plugin;
+use crate::remove::remove_tree;
 use crate::store::State;
 
 /// What a sandbox is made with.
@@ -159,7 +160,7 @@ impl Sandbox {
             for entry in left {
                 // What can't be removed is tried again by the next process.
                 let _ = match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                    Ok(kind) if kind.is_dir() => remove_tree(&entry.path()),
                     _ => std::fs::remove_file(entry.path()),
                 };
             }

@@ -31,6 +31,7 @@ use crate::host::log::{Lines, Log};
 use crate::native::pids::Group;
 use crate::native::session::{self, Census, FIRST_LOOK, LOOK};
 use crate::native::{Confinement, System};
+use crate::remove::remove_tree;
 use crate::replace::{Pieces, Replacer};
 
 /// How long a program's output is read after it has ended, if a background child of it keeps the pipes open. What the
@@ -443,8 +444,10 @@ pub(super) fn remove(scratch: TempDir, group: Pid) {
     while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
+    // What can't be removed now is swept away later: not by `TempDir`, which recurses.
+    let scratch = scratch.keep();
     for _ in 0..REMOVALS {
-        match std::fs::remove_dir_all(scratch.path()) {
+        match remove_tree(&scratch) {
             Ok(()) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(_) => std::thread::sleep(PAUSE),
