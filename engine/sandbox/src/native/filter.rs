@@ -4,7 +4,7 @@
 //!
 //! Everything else is allowed: a list of what is allowed would have to follow the system's C library and every program.
 //! Such calls fail with `EPERM` as they would without rights, or as if the kernel were too old where programs know how
-//! to do without (`ENOSYS`). One does nothing and says that it did.
+//! to do without (`ENOSYS`). Two do nothing and say that they did.
 
 use std::io;
 
@@ -78,10 +78,19 @@ mod rules {
         SYS_process_madvise,
         SYS_pidfd_getfd,
         SYS_kcmp,
-        // What outlives whoever made it, for everybody of this user.
+        // What outlives whoever made it, for everybody of this user. What others made is found by its number, without asking.
         SYS_shmget,
+        SYS_shmat,
+        SYS_shmdt,
+        SYS_shmctl,
         SYS_semget,
+        SYS_semop,
+        SYS_semtimedop,
+        SYS_semctl,
         SYS_msgget,
+        SYS_msgsnd,
+        SYS_msgrcv,
+        SYS_msgctl,
         // What a path means.
         SYS_mount,
         SYS_umount2,
@@ -142,6 +151,8 @@ mod rules {
             (SYS_io_uring_register, Always, ENOSYS),
             (SYS_personality, NotIn(0, PERSONALITIES), EPERM),
             (SYS_ioctl, In(1, TERMINAL), EPERM),
+            // What a program sets for its own children goes with the session; what the engine set for it stays.
+            (SYS_prctl, In(0, &[PR_SET_PDEATHSIG as u32]), 0),
             // The limits, the turns and the places of another process: the engine, slowed down, slows down every run.
             (SYS_prlimit64, NotIn(0, &[0]), EPERM),
             (SYS_setpriority, Others(OF_PROCESS), EPERM),
@@ -360,7 +371,11 @@ mod tests {
         assert_eq!(of(libc::SYS_personality, [0xffff_ffff, 0, 0]), ALLOWED);
         assert_eq!(of(libc::SYS_personality, [0x0004_0000, 0, 0]), REFUSED);
         assert_eq!(of(libc::SYS_clone, [libc::CLONE_PARENT as u64, 0, 0]), REFUSED);
-        assert_eq!(of(libc::SYS_shmget, [0; 3]), REFUSED);
+        for call in [libc::SYS_shmget, libc::SYS_shmat, libc::SYS_semop, libc::SYS_msgrcv, libc::SYS_msgctl] {
+            assert_eq!(of(call, [0; 3]), REFUSED);
+        }
+        assert_eq!(of(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0]), libc::SECCOMP_RET_ERRNO);
+        assert_eq!(of(libc::SYS_prctl, [libc::PR_SET_NAME as u64, 0, 0]), ALLOWED);
         let turns = |which: u32, who: u64| of(libc::SYS_setpriority, [which.into(), who, 19]);
         assert_eq!([turns(libc::PRIO_PROCESS, 0), turns(libc::PRIO_PROCESS, 1)], [ALLOWED, REFUSED]);
         assert_eq!([turns(libc::PRIO_PGRP, 0), turns(libc::PRIO_USER, 0)], [REFUSED; 2]);
