@@ -23,7 +23,7 @@ use crate::Position;
 use crate::chain::{self, Hash, Place};
 use crate::reader::{Query, ReadError};
 use crate::record::{decode, end_of, outcome_word};
-use crate::schema;
+use crate::schema::{self, Thing};
 use crate::storage::{signed, unsigned};
 
 /// Differences that are told at most; the others are counted. A file that was written anew by somebody has one in each row.
@@ -31,6 +31,9 @@ const DIFFERENCES_MAX: usize = 256;
 
 /// Findings that SQLite itself is asked for at most: the first ones say that the file was not left as it was written.
 const INCONSISTENCIES_MAX: usize = 16;
+
+/// The tables that `ANALYZE` makes.
+const STATISTICS: [&str; 3] = ["sqlite_stat1", "sqlite_stat3", "sqlite_stat4"];
 
 /// How far a journal had come, in so few bytes that they can be kept elsewhere: it has all records before it in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,8 +338,9 @@ impl Query<'_> {
     /// Holds what the file consists of against a new journal.
     fn schema(&self) -> rusqlite::Result<Vec<Difference>> {
         let (wanted, mut found) = (schema::of_new()?, schema::of(self.connection)?);
-        // What `ANALYZE` keeps, which somebody may have asked for; nothing is read from it, and no other thing may be called so.
-        found.retain(|thing, _| !thing.name.starts_with("sqlite_stat"));
+        // What `ANALYZE` keeps, which somebody may have asked for. Nothing is read from it.
+        let is_kept = |thing: &Thing| thing.kind == "table" && STATISTICS.contains(&&*thing.name);
+        found.retain(|thing, _| !is_kept(thing));
         let lacking =
             wanted.keys().filter(|thing| !found.contains_key(thing)).map(|thing| format!("it lacks the {thing}"));
         let other = found.iter().filter_map(|(thing, sql)| match wanted.get(thing) {
