@@ -352,6 +352,14 @@ pub(super) fn destination(text: &str) -> Result<(), &'static str> {
     if host.is_empty() || host.len() > 253 || !host.chars().all(right) || host.starts_with(['.', '-']) {
         return Err("that is no host name");
     }
+    // Resolvers take `127.1`, `0x7f.1` and `2130706433` for addresses, and would reach what is named otherwise elsewhere.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hexadecimal = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+    let is_number = last.chars().all(|c| c.is_ascii_digit())
+        || last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")).is_some_and(is_hexadecimal);
+    if is_number && host.parse::<core::net::Ipv4Addr>().is_err() {
+        return Err("an IPv4 address is written as four decimal numbers, `127.0.0.1`");
+    }
     match port {
         None | Some("*") => Ok(()),
         Some(port) => match port.parse::<u16>() {
@@ -389,6 +397,12 @@ mod tests {
             "ü.example",
             "example.org.",
             "example.org.:443",
+            "2130706433:80",
+            "0x7f.1",
+            "127.1",
+            "127.0.0.0x1",
+            "0177.0.0.1",
+            "1.2.3.4.5",
         ] {
             assert!(destination(wrong).is_err(), "{wrong}");
         }
