@@ -15,7 +15,7 @@ use downbeat_workflow::spec::{Source, Spec};
 
 use crate::arguments::Lock as Arguments;
 use crate::exit::{Exit, Fault};
-use crate::files::read_text;
+use crate::files::read_named_text;
 use crate::place::{Place, absolute};
 use crate::units::counted;
 use crate::{names, talk, workflow_file};
@@ -30,7 +30,7 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Lock>, String> {
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(None);
     }
-    let text = read_text(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let text = read_named_text(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let source = Source::new(path.display().to_string(), text);
     Lock::parse(&source).map(Some).map_err(|found| match found.first() {
         // The second line becomes the diagnostic's hint.
@@ -87,8 +87,8 @@ fn differs(folder: &Path, path: &str, found: &str) -> String {
 const NO_SOURCE: [&str; 3] = ["target", "node_modules", ".git"];
 
 /// The digest of a source folder: of the names and contents of its files but for [`NO_SOURCE`]. Hidden files count, as compilers
-/// see them. `None` of what is no folder, and of one with a link to a folder in it, as what is there may change without it:
-/// then the component's own digest counts.
+/// see them. `None` of what is no folder, and of one with a link to a folder in it, as what is there may change without it, or with
+/// a name of which a line can't be made that stands for it alone: then the component's own digest counts.
 pub(crate) fn source_digest(folder: &Path) -> Option<Digest> {
     let mut files = BTreeMap::new();
     if !folder.is_dir() || gather(folder, Path::new(""), &mut files).is_err() {
@@ -107,6 +107,9 @@ fn gather(folder: &Path, below: &Path, files: &mut BTreeMap<String, Digest>) -> 
         let name = entry.file_name();
         if below == Path::new("") && NO_SOURCE.iter().any(|other| name == *other) {
             continue;
+        }
+        if name.to_str().is_none_or(|name| name.contains(char::is_control)) {
+            return Err(io::Error::other("a name that is no line of text"));
         }
         let below = below.join(&name);
         // What a link leads to is compiled as well.
@@ -311,6 +314,19 @@ mod tests {
         fs::write(elsewhere.path().join("a.rs"), "2").unwrap();
         assert_ne!(source_digest(place), linked, "what a link leads to");
         std::os::unix::fs::symlink(elsewhere.path(), place.join("src/b")).unwrap();
+        assert_eq!(source_digest(place), None);
+    }
+
+    #[test]
+    fn no_name_of_a_file_stands_for_two_in_the_digest_of_a_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        fs::write(place.join("README.md"), "read").unwrap();
+        fs::write(place.join("build.rs"), "").unwrap();
+        assert!(source_digest(place).is_some());
+        fs::remove_file(place.join("build.rs")).unwrap();
+        let both = format!("README.md\n{} build.rs", Digest::of(b"").hex());
+        fs::rename(place.join("README.md"), place.join(both)).unwrap();
         assert_eq!(source_digest(place), None);
     }
 }

@@ -20,7 +20,7 @@ use downbeat_workflow::spec::{Source, Spec};
 use owo_colors::OwoColorize as _;
 
 use crate::exit::{Exit, Fault};
-use crate::files::{read_named_text, read_text};
+use crate::files::read_named_text;
 use crate::place::absolute;
 use crate::policy::Guard;
 use crate::screen::steps;
@@ -448,7 +448,7 @@ pub(crate) fn changed_since(plan: &Plan) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
-    read_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))
+    read_named_text(path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))
 }
 
 /// Loads the component at a path; a source folder is built first.
