@@ -177,15 +177,17 @@ impl Review {
                 (Severity::Narrower, _) => "narrower",
                 (Severity::Same, _) => "",
             };
-            let cell = |text: &str| visible(text, false).replace('|', "\\|");
+            // All of it is code, in which nothing is marked up and nobody is mentioned; a cell ends at a `|` without a `\`.
+            let cell =
+                |text: &str| visible(text, false).replace('`', "'").replace("\\|", "\\u{5c}|").replace('|', "\\|");
+            let reason = if change.reason.is_empty() { String::new() } else { format!("`{}`", cell(&change.reason)) };
             let place = if change.place.is_empty() { String::new() } else { format!("`{}`", cell(&change.place)) };
             let _ = writeln!(
                 text,
-                "| {mark} | {place} | {} {} | `{}` | {} |",
+                "| {mark} | {place} | {} {} | `{}` | {reason} |",
                 change.sign,
                 change.what,
                 cell(&change.item),
-                cell(&change.reason)
             );
         }
         text
@@ -398,8 +400,12 @@ mod tests {
         assert!(
             review
                 .markdown("old", "new")
-                .contains("| **wider** |  | + wants | `http:cdn.example.org` | to fetch \\| send |\n")
+                .contains("| **wider** |  | + wants | `http:cdn.example.org` | `to fetch \\| send` |\n")
         );
+        let mut rogue = new.clone();
+        rogue.wants[1].reason = "see <img> `x` @team \\| done".into();
+        let told = Review::of_components(&old, &rogue).markdown("old", "new");
+        assert!(told.contains("| `see <img> 'x' @team \\u{5c}\\| done` |\n"), "{told}");
         let back = Review::of_components(&new, &old);
         assert_eq!(back.severity(), Some(Severity::Narrower));
         assert_eq!(Review::of_components(&old, &old), Review::default());

@@ -22,10 +22,12 @@ pub fn visible(text: &str, lines: bool) -> Cow<'_, str> {
 }
 
 /// Control characters, line separators, and the characters that reorder text ("Trojan Source", CVE-2021-42574), the marks
-/// that only hint at a direction (U+061C, U+200E, U+200F) among them.
+/// that only hint at a direction (U+061C, U+200E, U+200F) among them; and what is nothing to the eye but makes two texts of one:
+/// spaces without a width, tags. Joiners stay, without which some languages can't be written.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -37,9 +39,11 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        // All hidden characters lie below U+10000: one escape each. A line feed stands between values, never in one.
+        // A line feed stands between values, never in one.
         if is_hidden(c) && c != '\n' {
-            write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a string succeeds");
+            for half in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{half:04x}").expect("writing to a string succeeds");
+            }
         } else {
             out.push(c);
         }
@@ -56,6 +60,7 @@ mod tests {
         assert_eq!(visible("a\x1b[2Jb\tc\nd", false), "a\\u{1b}[2Jb\tc\\u{a}d");
         assert_eq!(visible("a\nb\r\u{202e}c", true), "a\nb\\u{d}\\u{202e}c");
         assert_eq!(visible("a\u{200e}b\u{200f}c\u{61c}", true), "a\\u{200e}b\\u{200f}c\\u{61c}");
+        assert_eq!(visible("ad\u{200b}min\u{feff}\u{e0041}", true), "ad\\u{200b}min\\u{feff}\\u{e0041}");
         assert!(matches!(visible("plain ü", false), Cow::Borrowed(_)));
     }
 
@@ -65,6 +70,7 @@ mod tests {
         let shown = visible_json(&json);
         assert_eq!(shown, r#""a\u009b31m\u202e\u007f\u001bb""#);
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), "a\u{9b}31m\u{202e}\u{7f}\u{1b}b");
+        assert_eq!(visible_json("\"\u{e0041}\""), r#""\udb40\udc41""#);
         assert!(matches!(visible_json("{\n}"), Cow::Borrowed(_)));
     }
 }
