@@ -17,6 +17,7 @@ use downbeat_workflow::capability::Grants;
 use downbeat_workflow::event::{Failure, FailureKind};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::secret::{SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretGrant, SecretSource, placeholder};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -252,6 +253,8 @@ async fn command(words: &[String], directory: &Path) -> Result<Zeroizing<Vec<u8>
         .kill_on_drop(true)
         .spawn()
         .map_err(of_io)?;
+    // What it started goes with it, also when it is given up.
+    let _all = child.id().and_then(|id| Pid::from_raw(id as i32)).map(AtEnd);
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 3));
     if let Some(output) = child.stdout.take() {
         output.take((SECRET_BYTES_MAX + 3) as u64).read_to_end(&mut bytes).await.map_err(of_io)?;
@@ -263,8 +266,20 @@ async fn command(words: &[String], directory: &Path) -> Result<Zeroizing<Vec<u8>
     if status.success() { Ok(bytes) } else { Err(Unread::Failed(status)) }
 }
 
+/// Kills a process group when it is dropped.
+struct AtEnd(Pid);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        // An error means that there is nobody left.
+        kill_process_group(self.0, Signal::KILL).ok();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
     use super::*;
 
     async fn check(source: SecretSource, expected: Result<&str, Unread>) {
@@ -312,6 +327,21 @@ mod tests {
         let run = |words: &[&str]| SecretSource::Command(words.iter().map(|word| (*word).to_owned()).collect());
         check(run(&["no-such-program-anywhere"]), Err(Unread::NoProgram)).await;
         check(run(&["yes", "an endless secret"]), Err(Unread::TooLong)).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_command_started_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        // What it started holds the pipe open for writing until it is gone.
+        let script = format!("mkfifo {0}; sleep 1000 > {0} & exec 3< {0}; echo t0p-secret", pipe.display());
+        let words = ["sh".to_owned(), "-c".to_owned(), script];
+        let found = read(&SecretSource::Command(words.to_vec()), folder.path()).await.and_then(text);
+        assert_eq!(found.as_ref().map(|text| text.as_str()), Ok("t0p-secret"));
+        let mut pipe = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(pipe).unwrap();
+        while pipe.read(&mut [0]).is_err() {
+            std::thread::yield_now();
+        }
     }
 
     #[tokio::test]
