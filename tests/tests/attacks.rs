@@ -118,6 +118,24 @@ const ROWS: &[(&str, &[Row])] = &[
                 "system_calls_that_no_step_needs_are_refused",
             ),
             (
+                "nests directories in its own deeper than a stack or open files reach, or takes away its owner's rights to them",
+                "removed",
+                "engine/sandbox/src/remove.rs",
+                "what_is_deeper_than_a_stack_reaches_is_removed_on_a_small_one",
+            ),
+            (
+                "reads, writes or removes the shared memory, semaphores and messages of others, by their number",
+                "refused by the kernel",
+                "engine/sandbox/src/native/filter.rs",
+                "each_rule_means_what_it_says",
+            ),
+            (
+                "takes back that it dies with the engine",
+                "it is told that it did, and dies",
+                "engine/sandbox/src/native/filter.rs",
+                "each_rule_means_what_it_says",
+            ),
+            (
                 "slows the engine down: its priority, its processors, its turns at the disk",
                 "refused by the kernel: a program names itself, and no other",
                 "engine/sandbox/src/native.rs",
@@ -235,6 +253,12 @@ const ROWS: &[(&str, &[Row])] = &[
     (
         "Requests",
         &[
+            (
+                "an address in another spelling than a policy forbids: `2130706433`, `0x7f.1`, `127.1`",
+                "refused: four decimal numbers, or a name",
+                "engine/workflow/src/resolve/grant.rs",
+                "destinations_are_hosts_with_or_without_a_port",
+            ),
             (
                 "a granted name that leads to an address of this machine, of the local network or of the cloud's metadata",
                 "not connected, and on record",
