@@ -14,8 +14,12 @@ fn bench() -> Bench {
     Bench::new(env!("CARGO_BIN_EXE_downbeat-tested"), env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A step that wants these capabilities, and answers with its input.
 fn component(version: &str, wants: &[(&str, &str)]) -> Vec<u8> {
+    component_called("fetch", version, wants)
+}
+
+/// A step that wants these capabilities, and answers with its input.
+fn component_called(name: &str, version: &str, wants: &[(&str, &str)]) -> Vec<u8> {
     let mut data = Vec::new();
     let mut place = |text: &str| {
         let at = 4096 + data.len() as u32;
@@ -24,7 +28,7 @@ fn component(version: &str, wants: &[(&str, &str)]) -> Vec<u8> {
     };
     // The record `description` from 64, the list of its wants from 1024, all texts from 4096.
     let mut description: Vec<u8> =
-        ["fetch", version, "Made for a test.", "{}", "{}"].iter().flat_map(|text| place(text)).collect();
+        [name, version, "Made for a test.", "{}", "{}"].iter().flat_map(|text| place(text)).collect();
     description.extend([1024_u32.to_le_bytes(), (wants.len() as u32).to_le_bytes()].concat());
     let wants: Vec<u8> =
         wants.iter().flat_map(|(capability, reason)| [place(capability), place(reason)].concat()).collect();
@@ -153,6 +157,42 @@ fn a_plugin_that_the_lock_has_not_is_refused_and_a_lock_that_cannot_be_read_refu
     std::fs::remove_file(bench.path().join("flow/two.toml")).unwrap();
     bench.write("flow/downbeat.lock", "version = 1\n[[plugin]]\nsource = \"gone.wasm\"\n");
     check(&bench.run(&["lock", "flow"]), 3, &["downbeat.lock:2 has a fault", "hint: take it as it was committed; or"]);
+}
+
+#[test]
+fn an_update_takes_over_nothing_that_only_now_calls_itself_what_is_meant() {
+    let bench = fetching();
+    let write = |name: &str, calls_itself: &str, version: &str| {
+        let bytes = component_called(calls_itself, version, OLD);
+        std::fs::write(bench.path().join("flow").join(name), bytes).unwrap();
+    };
+    write("other.wasm", "other", "1.0.0");
+    bench.write("flow/more.toml", "name = \"more\"\nplugins.more = \"other.wasm\"\n[steps.get]\nuse = \"more\"\n");
+    check(&bench.run(&["lock", "flow"]), 0, &["+ fetch.wasm: fetch 1.0.0", "+ other.wasm: other 1.0.0"]);
+    write("fetch.wasm", "fetch", "1.1.0");
+    write("other.wasm", "fetch", "6.6.6");
+    check(&bench.run(&["lock", "flow", "--update", "fetch"]), 6, &["~ fetch.wasm: ", "! other.wasm: "]);
+    // By the name that the lock has, it is meant.
+    check(&bench.run(&["lock", "flow", "--update", "other"]), 0, &["~ other.wasm: "]);
+}
+
+#[test]
+fn nothing_goes_from_a_lock_while_a_workflow_beside_it_cannot_be_read() {
+    let bench = fetching();
+    let more = "name = \"more\"\nplugins.more = \"other.wasm\"\n[steps.get]\nuse = \"more\"\n";
+    bench.write("flow/more.toml", more);
+    std::fs::write(bench.path().join("flow/other.wasm"), component_called("other", "1.0.0", OLD)).unwrap();
+    check(&bench.run(&["lock", "flow"]), 0, &["+ other.wasm: other 1.0.0"]);
+    let kept = bench.path().join("flow/downbeat.lock");
+    let before = std::fs::read_to_string(&kept).unwrap();
+    for broken in [format!("{more}]"), more.replace("plugins.more = \"other.wasm\"", "plugins.more = 1")] {
+        bench.write("flow/more.toml", &broken);
+        let answer = bench.run(&["lock", "flow/fetch.toml"]);
+        check(&answer, 0, &["? other.wasm: kept, as ", "flow/more.toml can't be read, and may use it"]);
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
+    }
+    std::fs::remove_file(bench.path().join("flow/more.toml")).unwrap();
+    check(&bench.run(&["lock", "flow/fetch.toml"]), 0, &["- other.wasm: no workflow here uses it"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use downbeat_sandbox::Sandbox;
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::diagnostic;
+use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::lock::{LOCK_NAME, Lock, Pinned};
 use downbeat_workflow::resolve::beside;
 use downbeat_workflow::spec::{Source, Spec};
@@ -153,7 +153,8 @@ pub(crate) fn lock(place: &Place, arguments: &Arguments) -> Result<Exit, Fault> 
             Some((message, hint)) => Fault::refused(message).hint(hint),
             None => Fault::refused(error),
         })?;
-        found.push((directory, before, now(directory, sources, &sandbox)?));
+        let now = now(directory, sources, before.as_ref(), &sandbox)?;
+        found.push((directory, before, now));
     }
     if let Some(Some(named)) = &arguments.update {
         let all = || found.iter().flat_map(|(_, _, now)| now).flat_map(|now| &now.names).map(String::as_str);
@@ -162,12 +163,8 @@ pub(crate) fn lock(place: &Place, arguments: &Arguments) -> Result<Exit, Fault> 
         }
     }
     for (directory, before, now) in found {
-        let mut used: BTreeSet<String> = now.iter().map(|now| now.source.clone()).collect();
-        for file in workflow_file::files(directory).unwrap_or_default() {
-            let spec = workflow_file::source(&file, &[]).ok().and_then(|source| Spec::parse(&source).0);
-            let paths = spec.iter().flat_map(Spec::plugin_paths).map(|(_, path)| path.to_owned());
-            used.extend(paths);
-        }
+        let mut used = used(directory);
+        used.sources.extend(now.iter().map(|now| now.source.clone()));
         is_same &= lock_folder(directory, before, now, &used, arguments)?;
     }
     Ok(if is_same { Exit::Success } else { Exit::Changed })
@@ -204,8 +201,36 @@ fn add(
     Ok(())
 }
 
+/// What the workflows of a folder use.
+#[derive(Default)]
+struct UsedHere {
+    sources: BTreeSet<String>,
+    /// What can't be read, if something can't: it may use more.
+    unread: Option<PathBuf>,
+}
+
+fn used(directory: &Path) -> UsedHere {
+    let mut used = UsedHere::default();
+    let Ok(files) = workflow_file::files(directory) else {
+        return UsedHere { unread: Some(directory.to_path_buf()), ..used };
+    };
+    for file in files {
+        // Also of a file with errors there is a mirror; but what is wrong in it is left out, and may be a plugin.
+        let read = workflow_file::source(&file, &[]).map(|source| Spec::parse(&source));
+        let (spec, is_whole) = match read {
+            Ok((spec, found)) => (spec, !found.iter().any(Diagnostic::is_error)),
+            Err(_) => (None, false),
+        };
+        used.sources.extend(spec.iter().flat_map(Spec::plugin_paths).map(|(_, path)| path.to_owned()));
+        if !is_whole || spec.is_none() {
+            used.unread = Some(file);
+        }
+    }
+    used
+}
+
 /// The sources of a folder as they are now, those that have to be built among them.
-fn now(directory: &Path, sources: &Sources, sandbox: &Sandbox) -> Result<Vec<Now>, Fault> {
+fn now(directory: &Path, sources: &Sources, before: Option<&Lock>, sandbox: &Sandbox) -> Result<Vec<Now>, Fault> {
     let now = |(source, names): (&String, &BTreeSet<String>)| {
         let (_, mut pinned) = workflow_file::pin(&directory.join(source), sandbox)
             .map_err(|error| Fault::refused(format!("{source}: {error}")))?;
@@ -213,20 +238,22 @@ fn now(directory: &Path, sources: &Sources, sandbox: &Sandbox) -> Result<Vec<Now
         if pinned.source_digest.is_some() {
             pinned.signers.clear();
         }
+        // What a component calls itself only now, nobody has reviewed: it would be taken over by the name of another one.
+        let known = before.and_then(|lock| lock.plugins.get(source)).unwrap_or(&pinned);
         let mut names = names.clone();
-        names.extend([source.clone(), pinned.name.clone()]);
+        names.extend([source.clone(), known.name.clone()]);
         Ok(Now { source: source.clone(), names, pinned })
     };
     sources.iter().map(now).collect()
 }
 
 /// Brings a folder's lock up to date, or tells in what it is not. Whether it is now, or was. What the lock has beside what is
-/// `used` is taken out.
+/// `used` is taken out, but stays while a workflow here can't be read.
 fn lock_folder(
     directory: &Path,
     before: Option<Lock>,
     sources: Vec<Now>,
-    used: &BTreeSet<String>,
+    used: &UsedHere,
     arguments: &Arguments,
 ) -> Result<bool, Fault> {
     let path = directory.join(LOCK_NAME);
@@ -254,8 +281,12 @@ fn lock_folder(
             }
         }
     }
-    let unused: Vec<String> = lock.plugins.keys().filter(|source| !used.contains(*source)).cloned().collect();
+    let unused: Vec<String> = lock.plugins.keys().filter(|source| !used.sources.contains(*source)).cloned().collect();
     for source in unused {
+        if let Some(unread) = &used.unread {
+            told.push(format!("? {source}: kept, as {} can't be read, and may use it", unread.display()));
+            continue;
+        }
         is_same &= !arguments.check;
         told.push(format!("- {source}: no workflow here uses it"));
         lock.plugins.remove(&source);
