@@ -164,12 +164,11 @@ impl Said {
 
 /// A bundle in which a key says something of a component.
 pub(crate) fn bundle(key: &SecretKey, name: &str, digest: &Digest, kind: &str, predicate: &Value) -> String {
-    let statement = json!({
-        "_type": STATEMENT,
-        "subject": [{ "name": name, "digest": { "sha256": digest.hex() } }],
-        "predicateType": kind,
-        "predicate": predicate,
-    });
+    signed_statement(key, &json!([{ "name": name, "digest": { "sha256": digest.hex() } }]), kind, predicate)
+}
+
+fn signed_statement(key: &SecretKey, subjects: &Value, kind: &str, predicate: &Value) -> String {
+    let statement = json!({ "_type": STATEMENT, "subject": subjects, "predicateType": kind, "predicate": predicate });
     let payload = statement.to_string();
     let signature = key.sign(&encoded(PAYLOAD, payload.as_bytes()));
     let bundle = Bundle {
@@ -262,14 +261,11 @@ pub(crate) fn outdated(component: &Path, digest: &Digest, keys: &[&str]) -> Vec<
         if !matches!(statement["predicateType"].as_str(), Some(SIGNED | PROVENANCE)) {
             continue;
         }
-        match subjects(&statement).find_map(|subject| Digest::parse(&format!("sha256:{subject}"))) {
-            Some(of) if of == *digest => {
-                current.insert(key);
-            }
-            Some(of) => {
-                latest.insert(key, of);
-            }
-            None => {}
+        // A build makes several things, and says all of them in one.
+        if subjects(&statement).any(|subject| subject == digest.hex()) {
+            current.insert(key);
+        } else if let Some(of) = subjects(&statement).find_map(|subject| Digest::parse(&format!("sha256:{subject}"))) {
+            latest.insert(key, of);
         }
     }
     latest.retain(|key, _| !current.contains(key));
@@ -354,6 +350,19 @@ mod tests {
         fs::write(beside(&component), both).unwrap();
         assert_eq!(outdated(&component, &Digest::of(b"another"), &[&own]), []);
         assert_eq!(named(&component), [own]);
+    }
+
+    #[test]
+    fn a_statement_about_several_things_is_about_each_of_them() {
+        let (_folder, component, digest, key) = signed();
+        let subject = |bytes: &[u8]| json!({ "name": "x", "digest": { "sha256": Digest::of(bytes).hex() } });
+        let subjects = json!([subject(b"beside it"), subject(b"component")]);
+        fs::write(beside(&component), signed_statement(&key, &subjects, PROVENANCE, &json!({}))).unwrap();
+        let own = key.public();
+        assert_eq!(signed_by(&component, &digest, &[&own]), std::slice::from_ref(&own));
+        assert_eq!(outdated(&component, &digest, &[&own]), []);
+        let was = Outdated { key: own.clone(), digest: Digest::of(b"beside it") };
+        assert_eq!(outdated(&component, &Digest::of(b"another"), &[&own]), [was]);
     }
 
     #[test]
