@@ -178,8 +178,7 @@ fn find(answers: &Answers, text: &str) -> Result<Digest, Fault> {
 }
 
 fn count(answers: usize, bytes: u64) -> String {
-    let plural = if answers == 1 { "answer" } else { "answers" };
-    format!("{answers} {plural}, {}", units::size(bytes))
+    format!("{}, {}", units::counted(answers as u64, "answer"), units::size(bytes))
 }
 
 fn time(at: SystemTime) -> String {

@@ -120,7 +120,7 @@ pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, 
 type Crates = Result<Option<Vec<Crate>>, ListFault>;
 
 /// How many crates there are, and from where, in a line.
-fn counted(crates: &Crates) -> String {
+fn crates_in_a_line(crates: &Crates) -> String {
     match crates {
         Err(fault) => format!("unknown, as {fault}"),
         Ok(None) => "unknown, as it has no list of them".to_owned(),
@@ -186,7 +186,7 @@ fn page(plugin: &Plugin, path: &Path, crates: &Crates, list_crates: bool) -> Str
     for (key, said) in vouched(path, &component.digest) {
         line(key, &said);
     }
-    line("crates", &counted(crates));
+    line("crates", &crates_in_a_line(crates));
     for (index, export) in plugin.exports().iter().enumerate() {
         line(if index == 0 { "exports" } else { "" }, export);
     }

@@ -18,7 +18,7 @@ use crate::place::{Place, find_run};
 use crate::state;
 use crate::table::table_with;
 use crate::talk;
-use crate::units;
+use crate::units::{self, counted};
 
 pub(crate) fn prune(place: &Place, arguments: &Prune) -> Result<Exit, Fault> {
     // Only looking does not make a state folder where there is none.
@@ -52,7 +52,7 @@ pub(crate) fn prune(place: &Place, arguments: &Prune) -> Result<Exit, Fault> {
         None => Ok(Exit::Success),
         Some(first) => {
             let message =
-                format!("{} could not be removed, the first of them {first}", count(failed.len() as u64, "file"));
+                format!("{} could not be removed, the first of them {first}", counted(failed.len() as u64, "file"));
             Err(Fault::engine(message).hint("the next `downbeat prune` tries again"))
         }
     }
@@ -178,19 +178,19 @@ impl Report {
         }
         let would = if self.dry_run { "would be " } else { "" };
         let records: u64 = self.runs.iter().map(|run| run.version).sum();
-        let mut parts = vec![count(records, "record")];
-        parts.extend((!self.dry_run).then(|| count(self.lines, "line of logs")));
+        let mut parts = vec![counted(records, "record")];
+        parts.extend((!self.dry_run).then(|| format!("{} of logs", counted(self.lines, "line"))));
         match self.runs.len() {
             0 => talk::say(format_args!("no run {would}deleted")),
             runs => {
-                talk::say(format_args!("{} {would}deleted, with {}", count(runs as u64, "run"), parts.join(" and ")))
+                talk::say(format_args!("{} {would}deleted, with {}", counted(runs as u64, "run"), parts.join(" and ")))
             }
         }
         let mut files = Vec::new();
         for (word, number, bytes) in self.files().into_iter().filter(|(_, number, _)| *number > 0) {
-            files.push(format!("{} ({})", count(number as u64, word), units::size(bytes)));
+            files.push(format!("{} ({})", counted(number as u64, word), units::size(bytes)));
         }
-        files.extend((self.tidied.plans > 0).then(|| count(self.tidied.plans, "plan")));
+        files.extend((self.tidied.plans > 0).then(|| counted(self.tidied.plans, "plan")));
         if !files.is_empty() {
             talk::say(format_args!("{} {would}removed, which no run needs", files.join(", ")));
         }
@@ -207,13 +207,5 @@ impl Report {
             talk::say(format_args!("{} {hint}", "hint:".cyan().bold()));
         }
         Ok(())
-    }
-}
-
-fn count(number: u64, word: &str) -> String {
-    match (number, word.split_once(' ')) {
-        (1, _) => format!("1 {word}"),
-        (_, Some((first, rest))) => format!("{number} {first}s {rest}"),
-        (_, None) => format!("{number} {word}s"),
     }
 }

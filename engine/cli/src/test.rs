@@ -32,7 +32,7 @@ use crate::policy::Guard;
 use crate::recorded::{nothing, read_file};
 use crate::resume::load_plan;
 use crate::talk;
-use crate::units;
+use crate::units::{self, counted};
 use crate::workflow_file;
 
 /// How many of the last lines of a timeline are shown; a report for CI systems has all of them.
@@ -201,7 +201,7 @@ impl Session<'_> {
         self.counts.refused += 1;
         self.say_found(source, found);
         let errors = found.iter().filter(|found| found.is_error()).count();
-        let message = format!("{}: {}; its tests were not run", source.path, count(errors, "error"));
+        let message = format!("{}: {}; its tests were not run", source.path, counted(errors as u64, "error"));
         match self.arguments.json {
             true => {
                 let line = json!({ "file": source.path, "result": "refused", "findings": findings(found, source) });
@@ -280,9 +280,9 @@ impl Session<'_> {
             let mut parts = vec![format!("{passed} passed")];
             parts.extend((failed > 0).then(|| format!("{failed} failed")));
             parts.extend((filtered_out > 0).then(|| format!("{filtered_out} filtered out")));
-            parts.extend((refused > 0).then(|| format!("{} not run", count(refused, "file"))));
+            parts.extend((refused > 0).then(|| format!("{} not run", counted(refused as u64, "file"))));
             let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let ran = count(passed + failed, "test");
+            let ran = counted((passed + failed) as u64, "test");
             talk::say(format_args!("\n{ran} in {}: {}", units::micros(micros), parts.join(", ")));
         }
         Ok(match (refused, failed) {
@@ -330,10 +330,6 @@ fn case(source: &Source, test: &Test, played: &Played) -> TestCase {
     };
     let timeline = timeline(&played.rehearsal.run, &played.rehearsal.records).join("\n");
     TestCase { name: test.name.clone(), elapsed_us: played.elapsed_us, result, timeline }
-}
-
-fn count(n: usize, word: &str) -> String {
-    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
 }
 
 /// The test files that paths stand for, each once: themselves, or those in a folder and below it. At least one.

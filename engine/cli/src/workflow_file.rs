@@ -25,6 +25,7 @@ use crate::place::absolute;
 use crate::policy::Guard;
 use crate::screen::steps;
 use crate::test::{PASSED_OVER, is_test_file};
+use crate::units::counted;
 use crate::{lock, signature, talk};
 
 /// How long somebody at a terminal waits before being told for what: a second is when one begins to wonder.
@@ -58,7 +59,7 @@ impl Checked {
         let errors = self.all().filter(|diagnostic| diagnostic.is_error()).count();
         let warnings = self.all().count() - errors;
         let steps = self.plan.as_ref().map_or_else(String::new, |plan| format!("{}, ", steps(plan)));
-        let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
+        let (errors, warnings) = (number_of(errors, "error"), number_of(warnings, "warning"));
         talk::say(format_args!("{}: {steps}{errors}, {warnings}", self.source.path));
         let bare: Vec<String> = self.plan.as_ref().map_or_else(Vec::new, bare);
         if !bare.is_empty() {
@@ -78,7 +79,7 @@ impl Checked {
         codes.sort_unstable();
         codes.dedup();
         let (path, number) = (&self.source.path, self.all().count());
-        let (found, shows) = (count(number, "warning"), if number == 1 { "shows it" } else { "shows them" });
+        let (found, shows) = (counted(number as u64, "warning"), if number == 1 { "shows it" } else { "shows them" });
         let (warning, codes) = ("warning:".yellow().bold().to_string(), codes.join(", "));
         let with: String = self.with.iter().map(|over| format!(" --with {}", over.display())).collect();
         // What a policy says is only said where it holds, and this one may have been named for this command alone.
@@ -119,12 +120,9 @@ fn bare(plan: &Plan) -> Vec<String> {
     plan.steps.iter().filter_map(bare).collect()
 }
 
-fn count(n: usize, word: &str) -> String {
-    match n {
-        0 => format!("no {word}s"),
-        1 => format!("1 {word}"),
-        n => format!("{n} {word}s"),
-    }
+/// How many there are, also if there are none.
+fn number_of(n: usize, word: &str) -> String {
+    if n == 0 { format!("no {word}s") } else { counted(n as u64, word) }
 }
 
 /// The plan of a file, or of a folder's workflow, with others laid over it, for running it. Errors are printed as they are,

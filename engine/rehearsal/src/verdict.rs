@@ -9,6 +9,7 @@ use downbeat_workflow::event::{Event, Failure, Outcome, Record, SkipReason, Step
 use downbeat_workflow::history::{History, StepHistory};
 use downbeat_workflow::plan::{Plan, StepId, Work};
 use downbeat_workflow::run::{Run, StepStatus};
+use downbeat_workflow::units::counted;
 use serde_json::Value;
 
 use crate::file::{Bound, Reason};
@@ -55,7 +56,11 @@ fn faults(test: &Test, plan: &Plan, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
         let name = rehearsal.run.path(*step);
         let (message, hint) = match test.said(&name) {
             Some(Answers::Each(answers)) => (
-                format!("`{name}` was started for the {} time, with {}", nth(*attempt), count(answers.len(), "answer")),
+                format!(
+                    "`{name}` was started for the {} time, with {}",
+                    nth(*attempt),
+                    counted(answers.len() as u64, "answer")
+                ),
                 format!("add one to `[tests.{}.steps.{}]` `attempts`", test.name, key(&name)),
             ),
             _ => (
@@ -110,10 +115,6 @@ fn waits(test: &Test, plan: &Plan, rehearsal: &Rehearsal) -> Vec<Diagnostic> {
         Diagnostic::error("waits", test.span.clone(), message).label("in this test").hint(hint)
     });
     found.collect()
-}
-
-fn count(n: usize, word: &str) -> String {
-    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
 }
 
 fn nth(n: u32) -> String {
@@ -222,7 +223,7 @@ impl Judge<'_> {
                 let (name, actual) = (&self.plan.pools[pool.index()].name, self.rehearsal.peaks[pool.index()]);
                 let message = format!(
                     "at most {} in the pool `{name}` at once, not {expected}",
-                    count(actual as usize, "attempt")
+                    counted(actual.into(), "attempt")
                 );
                 unless(actual == *expected, "pool", message, format!("it is {actual}"))
             }
@@ -259,7 +260,7 @@ impl Judge<'_> {
                     "`{}` {} and opened {}",
                     life.path,
                     self.end_words(&life),
-                    count(self.opened(&life) as usize, "scope")
+                    counted(self.opened(&life).into(), "scope")
                 )
             })
         }))
@@ -290,12 +291,12 @@ impl Judge<'_> {
             },
             StepExpectation::Attempts(expected) => {
                 let actual = self.attempts(life);
-                let message = format!("`{path}` had {}, not {expected}", count(actual as usize, "attempt"));
+                let message = format!("`{path}` had {}, not {expected}", counted(actual.into(), "attempt"));
                 unless(actual == *expected, "attempts", message, format!("it is {actual}"))
             }
             StepExpectation::Opened(expected) => {
                 let actual = self.opened(life);
-                let message = format!("`{path}` opened {}, not {expected}", count(actual as usize, "scope"));
+                let message = format!("`{path}` opened {}, not {expected}", counted(actual.into(), "scope"));
                 unless(actual == *expected, "opened", message, format!("it is {actual}"))
             }
             StepExpectation::Reason(expected) => {

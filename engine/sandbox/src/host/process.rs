@@ -20,7 +20,7 @@ use downbeat_workflow::capability::{Capability, FileGrant, Grant, Grants, Limits
 use downbeat_workflow::description::Digest;
 use downbeat_workflow::permission::cover::forbids;
 use downbeat_workflow::permission::{self, Granted, Use};
-use downbeat_workflow::units::size;
+use downbeat_workflow::units;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::program::{Bounds, Cut, Start, remove};
@@ -120,12 +120,10 @@ fn limit_of_signal(signal: i32) -> Option<&'static str> {
     }
 }
 
-/// A limit of programs, for people.
-fn bound(limit: &str, limits: &Limits) -> String {
-    match limit {
-        "process-memory" => size(limits.process_memory),
-        _ => limits.processes.to_string(),
-    }
+/// The limit of programs by which all of them are killed, for people.
+fn bound(name: &str, limits: &Limits) -> String {
+    let value = if name == "process-memory" { limits.process_memory } else { limits.processes };
+    units::limit(name, value)
 }
 
 fn failed(error: io::Error) -> Fault {
