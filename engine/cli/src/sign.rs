@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use downbeat_workflow::description::Digest;
-use downbeat_workflow::policy::SIGN_AGAIN;
+use downbeat_workflow::policy::CHANGED;
 use serde_json::json;
 
 use crate::arguments::{KeyNew, Sign, Verify};
@@ -104,7 +104,7 @@ pub(crate) fn verify(place: &Place, arguments: &Verify) -> Result<Exit, Fault> {
             component.display(),
             was.digest
         );
-        return Err(Fault::refused(message).hint(SIGN_AGAIN));
+        return Err(Fault::refused(message).hint(CHANGED));
     }
     if said.is_empty() {
         let named = signature::named(&component);

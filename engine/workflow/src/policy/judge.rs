@@ -165,9 +165,10 @@ pub struct Candidate<'c> {
     pub outdated: &'c [Outdated],
 }
 
-/// What to do about a component that was changed since it was signed.
-pub const SIGN_AGAIN: &str =
-    "sign it again (`downbeat sign COMPONENT --key FILE`), or take the component that was signed";
+/// What to do about a component that was changed since it was signed. By whom and for what, nobody knows here: so the first
+/// thing is not to sign it.
+pub const CHANGED: &str = "take the component that was signed; if the change is meant, whoever owns the key reviews it and signs \
+                           it (`downbeat sign COMPONENT --key FILE`)";
 
 /// Why a component is not even to be looked into: a rule asks for a signature that it does not have. In a second line what
 /// to do. Rules that are about components by their own names are asked once these are known.
@@ -202,7 +203,7 @@ pub fn unsigned(policy: &Policy, candidate: &Candidate<'_>) -> Option<String> {
             let now = candidate.digest;
             return Some(format!(
                 "it has changed since `{signer}` signed it: the signature is of {was}, it is {now}, and {rule_told} asks for a \
-                 signature\n{SIGN_AGAIN}"
+                 signature\n{CHANGED}"
             ));
         }
         let who = wanted.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
@@ -402,7 +403,7 @@ impl<'j> Judge<'j> {
                     told(here, None),
                     component.digest
                 );
-                self.refuse(rule, &signers.span, message, SIGN_AGAIN);
+                self.refuse(rule, &signers.span, message, CHANGED);
             } else if !is_signed {
                 let who = signers.value.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
                 let message = format!(
