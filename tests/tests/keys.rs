@@ -476,8 +476,8 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
     check(&bench.run(&["key", "new", "other.key"]), 0, &["ed25519:"]);
     check(
         &bench.run(&["key", "new", "other.key"]),
-        4,
-        &["other.key: File exists", "hint: no key is written over another"],
+        2,
+        &["error: other.key is there already", "hint: no key is written over another"],
     );
     let answer = bench.run(&["sign", "flow/fetch.wasm", "--key", "other.key.pub"]);
     check(
@@ -486,6 +486,11 @@ fn a_component_that_is_not_signed_by_those_whom_the_policy_names_is_not_even_loa
         &["it is the public half of a key, which only verifies; its private half signs: `--key other.key`"],
     );
     check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "other.key"]), 0, &["fetch.wasm.sigstore.jsonl"]);
+    for command in
+        [&["sign", "nope.wasm", "--key", "other.key"][..], &["verify", "nope.wasm", "--key", "other.key.pub"]]
+    {
+        check(&bench.run(command), 3, &["nope.wasm: there is no such file or folder", "hint: name a `.wasm` file"]);
+    }
     check(&run(), 8, &["it is not signed by `team`"]);
     check(
         &bench.run(&["verify", "flow/fetch.wasm", "--key", "release.key.pub"]),
@@ -779,9 +784,10 @@ fn a_component_that_was_built_here_says_of_what_and_is_held_against_advisories()
     check(&judge(&["--accept", "RUSTSEC-2026-0005"]), 1, &[idle]);
     let none = "there is no advisory `RUSTSEC-2026-0010`";
     check(&judge(&["--accept", "RUSTSEC-2026-0010"]), 2, &[none, "hint: there are `RUSTSEC-2026-000"]);
-    let answer = judge(&["--json"]);
+    let answer = judge(&["--json", "--accept", "RUSTSEC-2026-0005"]);
     let judged: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!((answer.code, &judged["advisories"]["number"]), (1, &5.into()));
+    assert_eq!(judged["idle"], serde_json::json!(["RUSTSEC-2026-0005"]));
     assert_eq!(judged["components"][0]["digest"], inspected["digest"]);
     let finding = &judged["components"][0]["findings"][1];
     assert_eq!((&finding["advisory"], &finding["version"]), (&"RUSTSEC-2026-0001".into(), &serde_json.into()));
@@ -806,6 +812,11 @@ fn a_database_or_a_component_of_which_nothing_can_be_told_is_refused() {
         3,
         &["nope.wasm: there is no such file or folder", "hint: name a `.wasm` file, or the source folder"],
     );
+    // Each thing to do is told once, also where others stand between.
+    let several = ["nope.wasm", "flow/fetch.wasm", "nor.wasm"];
+    let answer = bench.run(&[&["plugin", "check", "--advisories", "db"], &several[..]].concat());
+    check(&answer, 3, &["nope.wasm: there", "nor.wasm: there"]);
+    assert_eq!(answer.stderr.matches("name a `.wasm` file").count(), 1, "{}", answer.stderr);
     check(&judge("no-db"), 3, &["no-db: it is no database of advisories", "name a clone of"]);
     check(&judge("flow"), 3, &["flow: it is no database of advisories"]);
     std::fs::create_dir_all(bench.path().join("empty/crates")).unwrap();

@@ -21,7 +21,7 @@ use crate::names;
 use crate::table::table;
 use crate::talk;
 use crate::units::counted;
-use crate::workflow_file::component_path;
+use crate::workflow_file::{NO_COMPONENT, component_path};
 
 /// Faults of a database that are told one by one: more have a cause in common.
 const FAULTS_TOLD_MAX: usize = 20;
@@ -158,8 +158,7 @@ struct Judged {
 
 impl Component {
     fn read(given: &Path) -> Result<Component, Unread> {
-        const NAME_ONE: &str = "name a `.wasm` file, or the source folder of a plugin";
-        let told = |error: String| Unread { reason: format!("{}: {error}", given.display()), hint: NAME_ONE };
+        let told = |error: String| Unread { reason: format!("{}: {error}", given.display()), hint: NO_COMPONENT };
         if !given.exists() {
             return Err(told("there is no such file or folder".to_owned()));
         }
@@ -202,8 +201,12 @@ pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
     }
     if !faults.is_empty() {
         let reasons: Vec<&str> = faults.iter().map(|fault| fault.reason.as_str()).collect();
-        let mut hints: Vec<&str> = faults.iter().map(|fault| fault.hint).collect();
-        hints.dedup();
+        let mut hints = Vec::new();
+        for fault in &faults {
+            if !hints.contains(&fault.hint) {
+                hints.push(fault.hint);
+            }
+        }
         return Err(Fault::refused(format!("nothing was judged\n  {}", reasons.join("\n  "))).hint(hints.join("; ")));
     }
     if let Some(id) = arguments.accept.iter().find(|id| !database.ids().any(|known| known == **id)) {
@@ -247,12 +250,12 @@ pub(crate) fn check(arguments: &PluginCheck) -> Result<Exit, Fault> {
             talk::say(summary(component, found.len(), grave, accepted));
         }
     }
-    for id in idle {
+    for id in &idle {
         talk::say(format_args!("{} nothing here is about {id}: `--accept {id}` can go", "warning:".yellow().bold()));
     }
     if arguments.json {
         let database = json!({ "number": database.number, "latest": database.latest });
-        talk::put_json(&json!({ "advisories": database, "components": objects }).to_string())?;
+        talk::put_json(&json!({ "advisories": database, "components": objects, "idle": idle }).to_string())?;
         return Ok(exit);
     }
     let advisories = if database.number == 1 { "advisory" } else { "advisories" };

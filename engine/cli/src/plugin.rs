@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::signature::{self, PROVENANCE, SIGNED, Said, SecretKey};
 use crate::table::table;
 use crate::units;
-use crate::workflow_file::{build as build_plugin, component_path, load_component};
+use crate::workflow_file::{build as build_plugin, load_component, named_component};
 use crate::{lock, sign, talk};
 
 /// `downbeat plugin build`
@@ -102,7 +102,7 @@ fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
 /// `downbeat plugin inspect`
 pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
-    let path = component_path(&arguments.plugin).map_err(Fault::refused)?;
+    let path = named_component(&arguments.plugin)?;
     let plugin = load_component(&path, &sandbox).map_err(Fault::refused)?;
     let bytes = read_bytes(&path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))?;
     if Digest::of(&bytes) != plugin.component().digest {

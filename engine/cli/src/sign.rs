@@ -19,15 +19,12 @@ use crate::{talk, workflow_file};
 pub(crate) fn new_key(arguments: &KeyNew) -> Result<Exit, Fault> {
     let path = &arguments.file;
     let written = SecretKey::generate().and_then(|key| Ok((key.public(), key.write(path)?)));
-    let (public, beside) = written.map_err(|error| {
-        let fault = Fault::engine(format!("{}: {error}", path.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => fault.hint(
-                "no key is written over another one, as what that signed could not be signed again: name another file, or \
-                 move that one away",
-            ),
-            _ => fault,
-        }
+    let (public, beside) = written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Fault::new(Exit::Usage, format!("{} is there already", path.display())).hint(
+            "no key is written over another one, as what that signed could not be signed again: name another file, or move \
+             that one away",
+        ),
+        _ => Fault::engine(format!("{}: {error}", path.display())),
     })?;
     talk::say(format_args!("{} signs, and is for you alone; {} is for everybody", path.display(), beside.display()));
     talk::put(&format!("{public}\n"))?;
@@ -38,7 +35,7 @@ pub(crate) fn new_key(arguments: &KeyNew) -> Result<Exit, Fault> {
 pub(crate) fn sign(arguments: &Sign) -> Result<Exit, Fault> {
     let key = SecretKey::read(&arguments.key)
         .map_err(|error| Fault::refused(format!("{}: {error}", arguments.key.display())))?;
-    let component = workflow_file::component_path(&arguments.component).map_err(Fault::refused)?;
+    let component = workflow_file::named_component(&arguments.component)?;
     let digest = digest(&component)?;
     let name = component.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     append(&component, &signature::bundle(&key, &name, &digest, SIGNED, &json!({})))?;
@@ -74,7 +71,7 @@ fn digest(component: &Path) -> Result<Digest, Fault> {
 
 /// `downbeat verify`
 pub(crate) fn verify(place: &Place, arguments: &Verify) -> Result<Exit, Fault> {
-    let component = workflow_file::component_path(&arguments.component).map_err(Fault::refused)?;
+    let component = workflow_file::named_component(&arguments.component)?;
     let digest = digest(&component)?;
     let mut keys = Vec::new();
     for key in &arguments.key {

@@ -471,6 +471,18 @@ fn with_one_hint(error: &str) -> String {
     error.split("\n  hint: ").take(2).map(in_one_line).collect::<Vec<_>>().join("\n")
 }
 
+/// What to do for whom there is no component at a path.
+pub(crate) const NO_COMPONENT: &str = "name a `.wasm` file, or the source folder of a plugin";
+
+/// The `.wasm` that a path of a command line stands for; a source folder is built if it changed.
+pub(crate) fn named_component(path: &Path) -> Result<PathBuf, Fault> {
+    if !path.exists() {
+        let fault = Fault::refused(format!("{}: there is no such file or folder", path.display()));
+        return Err(fault.hint(NO_COMPONENT));
+    }
+    component_path(path).map_err(Fault::refused)
+}
+
 /// The `.wasm` that a path stands for; a source folder is built if it changed.
 pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
     if !path.is_dir() {
