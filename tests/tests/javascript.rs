@@ -289,9 +289,12 @@ fn a_refused_call_is_a_failure_with_the_line_that_would_allow_it() {
     let ends = rogue(&[("process", ", program = \"id\""), ("put", "")]);
     assert_eq!(
         failure(&ends[0]),
-        ("permanent", "`id` needs the grant `process`; to allow it: grant = { process = [\"id\"] }")
+        (
+            "permanent",
+            "`id` is not granted to this step (process); to allow it, set in the step: grant = { process = [\"id\"] }"
+        )
     );
-    assert!(failure(&ends[1]).1.ends_with("to allow it: grant = { artifacts = true }"), "{}", ends[1]);
+    assert!(failure(&ends[1]).1.ends_with("to allow it, set in the step: grant = { artifacts = true }"), "{}", ends[1]);
     assert_eq!(ends[0]["usage"]["refusals"][0]["hint"], "grant = { process = [\"id\"] }");
 }
 

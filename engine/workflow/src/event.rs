@@ -663,7 +663,7 @@ pub struct Programs {
 }
 
 /// A capability that was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     /// The grant's name.
     pub capability: String,
@@ -674,11 +674,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The line of TOML that would allow it; `None` if another key took it away, so that none would. That it begins so is the
+    /// contract of `wit/types.wit`: plugins tell the two apart as well.
+    pub fn line(&self) -> Option<&str> {
+        self.hint.starts_with("grant = ").then_some(&*self.hint)
+    }
+
     /// What there is to do about it, `table` being the step's table in the workflow.
     pub fn advice(&self, table: &str) -> String {
-        match self.hint.starts_with("grant = ") {
-            true => format!("to allow it, set in [{table}]: {}", self.hint),
-            false => self.hint.clone(),
+        match self.line() {
+            Some(line) => format!("to allow it, set in [{table}]: {line}"),
+            None => self.hint.clone(),
         }
     }
 }

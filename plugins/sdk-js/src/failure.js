@@ -41,8 +41,8 @@ export function asFailure(thrown) {
   if (thrown instanceof Failure) return thrown;
   if (thrown?.payload?.tag === "refused") {
     const { capability, wanted, hint } = thrown.payload.val;
-    // Where another key took it away, no line of the workflow would allow it.
-    const what = hint.startsWith("grant = ") ? `needs the grant \`${capability}\`; to allow it` : `is kept from this step (${capability})`;
+    // By the contract of `types.wit`: else another key took it away, and no line of the workflow would allow it.
+    const what = hint.startsWith("grant = ") ? `is not granted to this step (${capability}); to allow it, set in the step` : `is kept from this step (${capability})`;
     return permanent(`\`${wanted}\` ${what}: ${hint}`, { details: { refused: thrown.payload.val } });
   }
   return permanent(explain(thrown), { cause: thrown });

@@ -139,7 +139,7 @@ test("what is thrown and no error is shown as it is", () => {
 test("a refused call says how to allow it", () => {
   const refusal = { capability: "process", wanted: "cargo", hint: 'grant = { process = ["cargo"] }' };
   const failure = failureOf(stepOf(() => { throw Object.assign(new Error("[object Object]"), { payload: { tag: "refused", val: refusal } }); }));
-  assert.equal(failure.message, '`cargo` needs the grant `process`; to allow it: grant = { process = ["cargo"] }');
+  assert.equal(failure.message, '`cargo` is not granted to this step (process); to allow it, set in the step: grant = { process = ["cargo"] }');
   assert.deepEqual(failure.details, { refused: refusal });
 });
 

@@ -153,6 +153,7 @@ impl std::fmt::Display for Refused {
         match hint.as_str() {
             // It may be granted, and taken away by another key.
             "" => write!(f, "`{wanted}` is refused to this step ({capability})"),
+            // By the contract of `types.wit`.
             line if line.starts_with("grant = ") => {
                 write!(f, "`{wanted}` is not granted to this step ({capability}); to allow it, set in the step: {line}")
             }
