@@ -234,7 +234,7 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     assert_eq!(lines(&["audit", "show", "--json", "--refused"]).len(), 1);
     let text = bench.run(&["audit", "show", "--run", "last", "--plugin", "process"]).stdout;
     assert!(text.starts_with("run ") && text.contains("  echo 'two words'  by process = "), "{text}");
-    let refused = "curl  refused: grant = { process = [\"echo\", \"curl\"] } would allow it\n";
+    let refused = "refused: to allow it, set in [steps.more]: grant = { process = [\"echo\", \"curl\"] }\n";
     assert!(text.contains(refused), "{text}");
 
     let report = lines(&["audit", "report", "uses", "--json"]);
@@ -244,21 +244,33 @@ fn what_steps_used_and_were_refused_is_shown_reported_and_exported() {
     let line = "    you can take away from step `say`:\n      uses.toml:11  process = [\"git\"]\n";
     assert!(text.contains(line), "{text}");
     let file = bench.path().canonicalize().unwrap().join("uses.toml").display().to_string();
-    let git = json!({ "grant": r#"process = ["git"]"#, "used": 0, "file": file, "line": 11 });
+    let git = json!({ "grant": r#"process = ["git"]"#, "used": 0, "unset": 0, "file": file, "line": 11 });
     assert_eq!(say["grants"][1], git, "{say}");
     // What was set on no machine where it ran may be needed on another one.
     assert_eq!(say["unset"], json!([r#"env = ["SET_NOWHERE"]"#]), "{say}");
     assert!(text.contains("    `env = [\"SET_NOWHERE\"]`: the variable was not set in any of these runs\n"), "{text}");
     let looked = bench.run(&["audit", "show", "--capability", "env"]).stdout;
-    assert!(looked.contains("SET_NOWHERE  not set, granted by env = [\"SET_NOWHERE\"]\n"), "{looked}");
+    assert!(looked.contains("SET_NOWHERE  looked for, not set; granted by env = [\"SET_NOWHERE\"]\n"), "{looked}");
     let unset = lines(&["audit", "show", "--json", "--capability", "env"]);
     assert_eq!((&unset[0]["what"], &unset[0]["unset"]), (&json!("SET_NOWHERE"), &json!(true)));
-    assert!(text.contains("refused  process: curl, 1 time"), "{text}");
+    assert!(text.contains("refused  process: curl, 1 time; to allow it, set in [steps.more]: grant = "), "{text}");
+    let env = say["grants"].as_array().unwrap().iter().find(|one| one["grant"] == r#"env = ["SET_NOWHERE"]"#).unwrap();
+    assert_eq!((&env["used"], &env["unset"]), (&json!(0), &json!(1)), "{say}");
     assert_eq!(bench.run(&["audit", "report", "nothing"]).code, 2);
 
     let exported = lines(&["audit", "export", "--format", "otel"]);
     let records = exported[0]["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
     assert!(records.iter().any(|record| record["severityText"] == "WARN"), "{records:?}");
+    let body = |record: &&Value| record["body"]["stringValue"].as_str().unwrap().starts_with("say looked for env: ");
+    let looked = records.iter().find(body).unwrap();
+    assert_eq!(looked["body"]["stringValue"], "say looked for env: SET_NOWHERE, which is not set");
+    for attribute in [
+        json!({ "key": "downbeat.what", "value": { "stringValue": "SET_NOWHERE" } }),
+        json!({ "key": "downbeat.count", "value": { "intValue": "1" } }),
+        json!({ "key": "downbeat.unset", "value": { "boolValue": true } }),
+    ] {
+        assert!(looked["attributes"].as_array().unwrap().contains(&attribute), "{looked}");
+    }
     assert!(records.iter().all(|record| record["timeUnixNano"].as_str().unwrap().ends_with("000000")));
     assert_eq!(lines(&["audit", "export"]).len(), records.len());
 

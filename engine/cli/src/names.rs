@@ -1,6 +1,7 @@
 //! Names that somebody gives and that there are not: what is said then is what was given, and what there is.
 
 use downbeat_workflow::diagnostic::nearest_first;
+use downbeat_workflow::text::visible;
 
 use crate::exit::{Exit, Fault};
 
@@ -19,7 +20,8 @@ pub(crate) fn unknown<'n>(kind: &str, name: &str, known: impl IntoIterator<Item 
 /// The names that there are in a sentence, the nearest first; `None` if there are none.
 fn there_are<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
     let names = nearest_first(name, known);
-    let told: Vec<String> = names.iter().take(NAMES_TOLD_MAX).map(|name| format!("`{name}`")).collect();
+    let told: Vec<String> =
+        names.iter().take(NAMES_TOLD_MAX).map(|name| format!("`{}`", visible(name, false))).collect();
     match (told.as_slice(), names.len().saturating_sub(NAMES_TOLD_MAX)) {
         ([], _) => None,
         ([only], _) => Some(format!("there is {only}")),

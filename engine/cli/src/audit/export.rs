@@ -3,6 +3,7 @@
 
 use downbeat_journal::RunSummary;
 use downbeat_workflow::plan::Signer;
+use downbeat_workflow::text::visible;
 use serde_json::{Value, json};
 
 use super::uses::{self, Entry, What};
@@ -40,10 +41,11 @@ fn log(entry: &Entry) -> Value {
     // 64-bit numbers are texts in the JSON form of protocol buffers.
     let nanoseconds = (u128::from(entry.at.0) * 1_000_000).to_string();
     let (severity, word, by) = match &entry.what {
+        What::Used(used) if used.unset => (INFO, "looked for", attribute("downbeat.grant", &used.grant)),
         What::Used(used) => (INFO, "used", attribute("downbeat.grant", &used.grant)),
         What::Refused(refusal) => (WARN, "was refused", attribute("downbeat.hint", &refusal.hint)),
     };
-    let (what, count) = (entry.told(), entry.count());
+    let is_unset = matches!(&entry.what, What::Used(used) if used.unset);
     let mut attributes = vec![
         attribute("downbeat.run", &entry.run.0),
         attribute("downbeat.step", &entry.step),
@@ -51,8 +53,8 @@ fn log(entry: &Entry) -> Value {
         attribute("downbeat.plugin", &entry.plugin),
         attribute("downbeat.component", entry.component.as_str()),
         attribute("downbeat.capability", entry.capability()),
-        attribute("downbeat.what", &what),
-        json!({ "key": "downbeat.count", "value": { "intValue": count.to_string() } }),
+        attribute("downbeat.what", entry.what()),
+        json!({ "key": "downbeat.count", "value": { "intValue": entry.count().to_string() } }),
         json!({ "key": "downbeat.refused", "value": { "boolValue": matches!(entry.what, What::Refused(_)) } }),
         by,
     ];
@@ -62,12 +64,16 @@ fn log(entry: &Entry) -> Value {
     if !entry.rules.is_empty() && matches!(entry.what, What::Used(_)) {
         attributes.push(list("downbeat.rules", entry.rules.iter().cloned()));
     }
+    if is_unset {
+        attributes.push(json!({ "key": "downbeat.unset", "value": { "boolValue": true } }));
+    }
+    let text = format!("{} {word} {}: {}", entry.step, entry.capability(), entry.told());
     json!({
         "timeUnixNano": nanoseconds,
         "observedTimeUnixNano": nanoseconds,
         "severityNumber": severity.0,
         "severityText": severity.1,
-        "body": { "stringValue": format!("{} {word} {}: {what}", entry.step, entry.capability()) },
+        "body": { "stringValue": visible(&text, false) },
         "attributes": attributes,
     })
 }

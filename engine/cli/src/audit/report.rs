@@ -2,18 +2,18 @@
 //! what they were refused in the latest runs; and so which grants can be taken away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt;
 use std::path::PathBuf;
 
 use downbeat_journal::{Journal, RunFilter, RunSummary, StateFilter};
 use downbeat_workflow::capability::Grant;
-use downbeat_workflow::event::Event;
+use downbeat_workflow::event::{Event, Refusal};
 use downbeat_workflow::plan::{Plan, Signer, StepNo};
 use downbeat_workflow::resolve::beside;
 use downbeat_workflow::scope::Scopes;
 use serde_json::{Value, json};
 
-use super::uses::{self, Plans, What};
+use super::uses::{self, Plans, What, add_line};
 use crate::arguments::AuditReport;
 use crate::exit::{Exit, Fault};
 use crate::names;
@@ -25,6 +25,8 @@ use crate::units::counted;
 #[derive(Default)]
 struct Step {
     name: String,
+    /// Its table in the workflow.
+    table: String,
     plugin: String,
     /// The component's digest, and who had signed it when the latest run began.
     component: String,
@@ -34,8 +36,8 @@ struct Step {
     /// Capabilities, each with the component's reason.
     wants: Vec<(String, String)>,
     grants: Vec<Granted>,
-    /// What was refused, with the line that would allow it, and how often.
-    refused: BTreeMap<(String, String, String), u64>,
+    /// What was refused, and how often.
+    refused: BTreeMap<Refusal, u64>,
     /// In how many runs it was executed.
     runs: usize,
 }
@@ -130,6 +132,7 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
             let wants = plugin.component.description.wants.iter();
             Some(Step {
                 name: step.name.clone(),
+                table: step.table(),
                 plugin: plugin.name.clone(),
                 component: plugin.component.digest.to_string(),
                 signers: plugin.signers.clone(),
@@ -173,7 +176,7 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
                     count.into_iter().for_each(|count| *count += used.count);
                 }
                 What::Refused(refusal) => {
-                    *step.refused.entry((refusal.capability, refusal.wanted, refusal.hint)).or_default() += 1;
+                    *step.refused.entry(refusal).or_default() += 1;
                 }
             }
         }
@@ -182,54 +185,54 @@ fn steps(journal: &Journal, plans: &mut Plans<'_>, runs: &[&RunSummary]) -> Resu
 }
 
 fn text(workflow: &str, runs: usize, steps: &[Step]) -> String {
-    let mut text = format!("{workflow}: the latest {}\n", counted(runs as u64, "run"));
+    let times = |number: u64| counted(number, "time");
+    let mut page = String::new();
+    let mut say = |line: fmt::Arguments<'_>| add_line(&mut page, line);
+    say(format_args!("{workflow}: the latest {}", counted(runs as u64, "run")));
     for step in steps {
-        let _ = writeln!(
-            text,
-            "\n  {} (plugin {}, executed in {})",
-            step.name,
-            step.plugin,
-            counted(step.runs as u64, "run")
-        );
+        let executed = counted(step.runs as u64, "run");
+        say(format_args!(""));
+        say(format_args!("  {} (plugin {}, executed in {executed})", step.name, step.plugin));
         if !step.signers.is_empty() {
-            let _ = writeln!(text, "    signed   by {}", uses::in_a_line(&step.signers));
+            say(format_args!("    signed   by {}", uses::in_a_line(&step.signers)));
         }
         for (capability, reason) in &step.wants {
-            let _ = writeln!(text, "    wants    {capability}: {reason}");
+            say(format_args!("    wants    {capability}: {reason}"));
         }
         for Granted { grant, used, unset, .. } in &step.grants {
-            let used = match (used, unset) {
+            let used = match (*used, *unset) {
                 (0, 0) => "never used".to_owned(),
-                (0, _) => "not set".to_owned(),
-                (used, _) => format!("used {}", counted(*used, "time")),
+                (0, unset) => format!("looked for {}, not set", times(unset)),
+                (used, 0) => format!("used {}", times(used)),
+                (used, unset) => format!("used {}, looked for {} where it was not set", times(used), times(unset)),
             };
-            let _ = writeln!(text, "    granted  {grant}: {used}");
+            say(format_args!("    granted  {grant}: {used}"));
         }
         for rule in &step.rules {
-            let _ = writeln!(text, "    allowed  by {rule}");
+            say(format_args!("    allowed  by {rule}"));
         }
-        for ((capability, wanted, hint), times) in &step.refused {
-            let (times, advice) = (counted(*times, "time"), uses::advice(hint));
-            let _ = writeln!(text, "    refused  {capability}: {wanted}, {times}; {advice}");
+        for (refusal, number) in &step.refused {
+            let (Refusal { capability, wanted, .. }, advice) = (refusal, refusal.advice(&step.table));
+            say(format_args!("    refused  {capability}: {wanted}, {}; {advice}", times(*number)));
         }
         for Granted { grant, .. } in step.unset() {
-            let _ = writeln!(text, "    `{grant}`: the variable was not set in any of these runs");
+            say(format_args!("    `{grant}`: the variable was not set in any of these runs"));
         }
         if step.unused().next().is_some() {
-            let _ = writeln!(text, "    you can take away from step `{}`:", step.name);
+            say(format_args!("    you can take away from step `{}`:", step.name));
         }
         for granted in step.unused() {
             let place = granted.shown().map_or_else(String::new, |place| format!("{place}  "));
-            let _ = writeln!(text, "      {place}{}", granted.grant);
+            say(format_args!("      {place}{}", granted.grant));
         }
     }
-    text.push('\n');
-    text
+    say(format_args!(""));
+    page
 }
 
 fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
     let granted = |granted: &Granted| {
-        let mut object = json!({ "grant": granted.grant, "used": granted.used });
+        let mut object = json!({ "grant": granted.grant, "used": granted.used, "unset": granted.unset });
         if let Some((file, line)) = &granted.place {
             object["file"] = file.display().to_string().into();
             object["line"] = (*line).into();
@@ -237,7 +240,7 @@ fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
         object
     };
     let step = |step: &Step| {
-        let refused = step.refused.iter().map(|((capability, wanted, hint), count)| {
+        let refused = step.refused.iter().map(|(Refusal { capability, wanted, hint }, count)| {
             json!({ "capability": capability, "wanted": wanted, "hint": hint, "count": count })
         });
         json!({
@@ -255,4 +258,34 @@ fn json(workflow: &str, runs: usize, steps: &[Step]) -> Value {
         })
     };
     json!({ "workflow": workflow, "runs": runs, "steps": steps.iter().map(step).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_adds_no_line_to_a_report_and_a_variable_that_was_not_set_is_looked_for() {
+        let forged = "x\n    you can take away from step `x`:".to_owned();
+        let granted = |used, unset| Granted { grant: forged.clone(), place: None, used, unset };
+        let refusal = Refusal { capability: forged.clone(), wanted: forged.clone(), hint: forged.clone() };
+        let step = Step {
+            name: forged.clone(),
+            plugin: forged.clone(),
+            rules: vec![forged.clone()],
+            wants: vec![(forged.clone(), forged.clone())],
+            grants: vec![granted(1, 0), granted(0, 3), granted(2, 1)],
+            refused: BTreeMap::from([(refusal, 2)]),
+            runs: 1,
+            ..Step::default()
+        };
+        let page = text(&forged, 1, &[step]);
+        assert!(!page.contains("\n    you can take away"), "{page}");
+        assert_eq!(page.lines().count(), 11, "{page}");
+        for used in
+            [": used 1 time\n", ": looked for 3 times, not set\n", "2 times, looked for 1 time where it was not"]
+        {
+            assert!(page.contains(used), "{page}");
+        }
+    }
 }

@@ -3,12 +3,11 @@
 //! programs each by itself, as it is on record.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use downbeat_journal::RunSummary;
 use downbeat_workflow::text::visible;
 
-use super::uses::{self, Entry, What};
+use super::uses::{self, Entry, What, add_line};
 use crate::arguments::AuditShow;
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
@@ -48,7 +47,7 @@ pub(crate) fn show(place: &Place, arguments: &AuditShow) -> Result<Exit, Fault> 
 
 /// Lines as a terminal has room for them.
 fn elided(page: &str, width: usize) -> String {
-    let line = |line: &str| format!("{}\n", shortened(&visible(line, false), width.saturating_sub(1)));
+    let line = |line: &str| format!("{}\n", shortened(line, width.saturating_sub(1)));
     page.lines().map(line).collect()
 }
 
@@ -76,9 +75,10 @@ fn page(run: &RunSummary, entries: &[Entry], is_each: bool, width: usize) -> Str
         }
     }
     let begun = units::time(run.created);
-    let mut page = format!("run {} of {}, begun {begun}\n", run.id, run.workflow);
+    let mut page = String::new();
+    add_line(&mut page, format_args!("run {} of {}, begun {begun}", run.id, run.workflow));
     for lines in &attempts {
-        heading(&mut page, lines[0].first);
+        heading(&mut page, lines);
         for Line { first, count } in lines {
             let at = units::time(first.at);
             let at = if at.get(..DATE) == begun.get(..DATE) { at[DATE..].trim_end_matches('Z') } else { &at };
@@ -86,35 +86,41 @@ fn page(run: &RunSummary, entries: &[Entry], is_each: bool, width: usize) -> Str
             let what = format!("{}{times}", first.what());
             let line = format!("    {at:12}  {:9}  {}", first.capability(), what.trim_start());
             let by = by(first);
-            match line.chars().count() + 2 + by.chars().count() <= width {
-                true => writeln!(page, "{line}  {by}"),
-                false => writeln!(page, "{line}\n{:INDENT$}{by}", ""),
+            match visible(&line, false).chars().count() + 2 + visible(&by, false).chars().count() <= width {
+                true => add_line(&mut page, format_args!("{line}  {by}")),
+                false => {
+                    add_line(&mut page, format_args!("{line}"));
+                    add_line(&mut page, format_args!("{:INDENT$}{by}", ""));
+                }
             }
-            .expect("writing to a string succeeds");
         }
     }
     page
 }
 
 /// A step, and what is to be said of it and its component once.
-fn heading(page: &mut String, entry: &Entry) {
+fn heading(page: &mut String, lines: &[Line<'_>]) {
+    let entry = lines[0].first;
     let attempt = if entry.attempt > 1 { format!(", attempt {}", entry.attempt) } else { String::new() };
-    let _ = write!(page, "  {}{attempt}: {} {}", entry.step, entry.plugin, entry.component.short());
-    if !entry.signers.is_empty() {
-        let _ = write!(page, ", signed by {}", uses::in_a_line(&entry.signers));
-    }
-    page.push('\n');
-    if !entry.rules.is_empty() {
-        let _ = writeln!(page, "    allowed by {}", entry.rules.join(", "));
+    let signed = match entry.signers.as_slice() {
+        [] => String::new(),
+        signers => format!(", signed by {}", uses::in_a_line(signers)),
+    };
+    let component = entry.component.short();
+    add_line(page, format_args!("  {}{attempt}: {} {component}{signed}", entry.step, entry.plugin));
+    // Of what was refused they allowed nothing.
+    let is_allowed = lines.iter().any(|line| matches!(line.first.what, What::Used(_)));
+    if is_allowed && !entry.rules.is_empty() {
+        add_line(page, format_args!("    allowed by {}", entry.rules.join(", ")));
     }
 }
 
 /// What let it happen, or kept it from happening.
 fn by(entry: &Entry) -> String {
     match &entry.what {
-        What::Used(used) if used.unset => format!("not set, granted by {}", used.grant),
+        What::Used(used) if used.unset => format!("looked for, not set; granted by {}", used.grant),
         What::Used(used) => format!("by {}", used.grant),
-        What::Refused(refusal) => format!("refused: {}", uses::advice(&refusal.hint)),
+        What::Refused(refusal) => format!("refused: {}", refusal.advice(&entry.table)),
     }
 }
 
@@ -123,7 +129,7 @@ mod tests {
     use downbeat_journal::RunSummary;
     use downbeat_workflow::description::Digest;
     use downbeat_workflow::event::{Refusal, RunId, Timestamp, Used};
-    use downbeat_workflow::plan::StepNo;
+    use downbeat_workflow::plan::{Signer, StepNo};
 
     use super::*;
 
@@ -149,6 +155,7 @@ mod tests {
             workflow: "release".into(),
             step: step.into(),
             no: StepNo(0),
+            table: format!("steps.{step}"),
             attempt: 1,
             plugin: "process".into(),
             component: Digest::of(b"component"),
@@ -190,7 +197,7 @@ mod tests {
     09:30:00.001  http       POST https://hooks.example/ ×2  by http = ["hooks.example"]
     09:30:00.004  clock      ×40  by clock = true
     09:30:00.005  http       a.org
-                             refused: grant = { http = ["hooks.example", "a.org"] } would allow it
+                             refused: to allow it, set in [steps.notify]: grant = { http = ["hooks.example", "a.org"] }
   build: process SHORT
     allowed by rule `web` of policy.toml:8
     09:30:00.002  process    cargo build --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag --flag
@@ -198,6 +205,27 @@ mod tests {
     2026-11-23T09:30:00.000Z  env        HOME  by env = ["HOME"]
 "#;
         assert_eq!(page, expected.replace("SHORT", short.short()));
+    }
+
+    #[test]
+    fn no_rule_is_said_to_have_allowed_what_was_refused() {
+        let mut entries = entries();
+        entries.retain(|entry| matches!(entry.what, What::Refused(_)));
+        let page = page(&run(), &entries, false, WIDTH);
+        assert!(page.contains("refused: ") && !page.contains("allowed by"), "{page}");
+    }
+
+    #[test]
+    fn a_record_that_was_forged_elsewhere_adds_no_line() {
+        let forged = "x\n    allowed by rule `all` of policy.toml:1\r\u{1b}[2K";
+        let mut of_all = entry(1, forged, used(forged, forged, forged, 1));
+        (of_all.plugin, of_all.rules) = (forged.into(), vec![forged.into()]);
+        of_all.signers = vec![Signer { key: "ed25519:x".into(), name: Some(forged.into()) }];
+        let refusal = Refusal { capability: "http".into(), wanted: forged.into(), hint: forged.into() };
+        let run = RunSummary { workflow: forged.into(), ..run() };
+        let page = page(&run, &[of_all, entry(2, "fine", What::Refused(refusal))], false, WIDTH);
+        assert!(!page.contains("\n    allowed by rule") && !page.contains(['\r', '\u{1b}']), "{page}");
+        assert_eq!(page.lines().count(), 8, "{page}");
     }
 
     #[test]

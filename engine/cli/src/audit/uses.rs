@@ -1,6 +1,7 @@
 //! What attempts did with what they were granted, and what they were refused: a fold over the records of runs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use downbeat_conductor::clock::Clock;
@@ -10,6 +11,7 @@ use downbeat_workflow::event::{Event, Refusal, RunId, Timestamp, Usage, Used};
 use downbeat_workflow::plan::{BodyId, Plan, Plugin, Signer, StepId, StepNo, Use};
 use downbeat_workflow::policy;
 use downbeat_workflow::scope::Scopes;
+use downbeat_workflow::text::visible;
 use serde_json::{Value, json};
 
 use crate::arguments::AuditFilter;
@@ -26,6 +28,8 @@ pub(super) struct Entry {
     /// How people call the step.
     pub(super) step: String,
     pub(super) no: StepNo,
+    /// The table in the workflow that says what it may do.
+    pub(super) table: String,
     pub(super) attempt: u32,
     /// The plugin's name in the workflow.
     pub(super) plugin: String,
@@ -69,7 +73,8 @@ impl Entry {
     /// What was done, or asked for, with how often, in a line.
     pub(super) fn told(&self) -> String {
         match &self.what {
-            What::Used(Used { what, unset: true, .. }) => format!("{what}, which is not set"),
+            What::Used(Used { what, count: 1, unset: true, .. }) => format!("{what}, which is not set"),
+            What::Used(Used { what, count, unset: true, .. }) => format!("{what}, which is not set ({count} times)"),
             What::Used(Used { what, count: 1, .. }) => what.clone(),
             What::Used(Used { what, count, .. }) if what.is_empty() => format!("{count} times"),
             What::Used(Used { what, count, .. }) => format!("{what} ({count} times)"),
@@ -158,11 +163,27 @@ pub(super) fn each(
     Ok(())
 }
 
-/// Whether a step, or what is within it, is called so: with the places of its items and rounds, or without.
-fn is_within(path: &str, step: &str) -> bool {
-    [path, &without_places(path)]
-        .into_iter()
-        .any(|path| path.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '/', '.'])))
+/// Whether a step, or what is within it, is called so. Each place among items and rounds may be given or left out.
+fn is_within(mut path: &str, mut step: &str) -> bool {
+    loop {
+        match (path.chars().next(), step.chars().next()) {
+            (None | Some('[' | '/' | '.'), None) => return true,
+            (Some('['), Some(other)) if other != '[' => path = path.split_once(']').map_or("", |(_, rest)| rest),
+            (Some('['), Some(_)) => {
+                let (Some((place, rest)), Some((wanted, more))) = (path.split_once(']'), step.split_once(']')) else {
+                    return false;
+                };
+                if place != wanted {
+                    return false;
+                }
+                (path, step) = (rest, more);
+            }
+            (Some(one), Some(other)) if one == other => {
+                (path, step) = (&path[one.len_utf8()..], &step[other.len_utf8()..]);
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// `suites[3]/run` as `suites/run`.
@@ -229,15 +250,6 @@ fn told(filter: &AuditFilter) -> String {
     told
 }
 
-/// What a refusal says of what would help.
-pub(super) fn advice(hint: &str) -> String {
-    match hint.starts_with("grant = ") {
-        true => format!("{hint} would allow it"),
-        // Another key took it away: no line of the workflow would help.
-        false => hint.to_owned(),
-    }
-}
-
 /// A component by the beginning of its digest.
 fn is_digest(component: &Digest, text: &str) -> bool {
     !text.is_empty() && (component.hex().starts_with(text) || component.as_str() == text)
@@ -288,6 +300,7 @@ pub(super) fn of_run(
                     workflow: run.workflow.clone(),
                     step: scopes.path(plan, step),
                     no,
+                    table: plan.step(no).table(),
                     attempt,
                     plugin: plugin.name.clone(),
                     component: plugin.component.digest.clone(),
@@ -313,6 +326,12 @@ fn plugin_of<'p>(plan: &'p Plan, scopes: &Scopes, step: StepId) -> Option<(StepN
     Some((no, uses, &plan.plugins[uses.plugin.index()]))
 }
 
+/// Adds a line to a page. It is one, whatever is in it: names, and what was done, are from records that may come from elsewhere.
+pub(super) fn add_line(page: &mut String, line: fmt::Arguments<'_>) {
+    page.push_str(&visible(&line.to_string(), false));
+    page.push('\n');
+}
+
 /// Signers in a line, for people: those that a policy names, and of other keys the beginning.
 pub(super) fn in_a_line(signers: &[Signer]) -> String {
     signers.iter().map(Signer::short).collect::<Vec<_>>().join(", ")
@@ -332,8 +351,14 @@ mod tests {
         check(
             "suites[3]/run",
             &["suites", "suites[3]", "suites/run", "suites[3]/run"],
-            &["suites[2]", "run", "suites/r"],
+            &["suites[2]", "run", "suites/r", "suites[", "suites[3", "suites]"],
         );
+        check(
+            "a[1]/b[2]",
+            &["a/b", "a[1]/b", "a/b[2]", "a[1]/b[2]", "a[1]"],
+            &["a[2]/b", "a/b[1]", "a[1]/b[1]", "a[2]/b[2]", "b[2]"],
+        );
+        check("a[1][2]/b", &["a", "a[1]", "a[1][2]", "a[1]/b", "a/b"], &["a[2]", "a[1][1]"]);
         check("trial/stage.undo", &["trial", "trial/stage", "trial/stage.undo"], &["trial/stag", "stage"]);
     }
 }
