@@ -162,13 +162,17 @@ fn a_plan_read_back_from_its_text_is_the_same() {
     assert_eq!(again.step_named("kpi-gate").map(|id| again.own_steps()[id.index()].needs.len()), Some(1));
 }
 
+/// Tells what is linear, which takes half a minute here (not optimised), from what is quadratic, which takes hours, on however
+/// busy a machine.
+const SOON: Duration = Duration::from_secs(900);
+
 fn soon(name: &str, text: String) -> (Option<Plan>, String) {
     let start = Instant::now();
     let bytes = text.len();
     let result = digest(text, false);
     let took = start.elapsed();
     eprintln!("{name}: {bytes} bytes in {took:?}");
-    assert!(took < Duration::from_secs(60), "{name}: {took:?}");
+    assert!(took < SOON, "{name}: {took:?}");
     result
 }
 
