@@ -499,7 +499,7 @@ const ROWS: &[(&str, &[Row])] = &[
             ),
             (
                 "a finished run from an archive, done again by the plan, with the places and by the approvals that the archive tells of",
-                "where a policy holds, refused; by a file of this machine it is judged as a new run, and approvals are asked for anew",
+                "where a policy holds, refused, and so is a run that does it again where none held; by a file of this machine it is judged as a new run, and nothing is taken over",
                 "tests/tests/keys.rs",
                 "a_run_that_comes_from_elsewhere_is_judged_as_a_new_one_or_not_done_again",
             ),
@@ -508,6 +508,36 @@ const ROWS: &[(&str, &[Row])] = &[
                 "refused when it is checked, and when it is to be started",
                 "tests/tests/keys.rs",
                 "a_program_that_is_forbidden_is_not_started_by_any_link_to_it",
+            ),
+            (
+                "a file that a policy forbids, read by a program or as a secret through a link, also one that leads there only between check and start, or as the home folder",
+                "refused when it is checked; what is opened then is what was judged, through no link",
+                "tests/tests/keys.rs",
+                "what_a_program_reads_and_the_file_of_a_secret_are_judged_by_where_they_lead",
+            ),
+            (
+                "a program by its digest, and another file in its place between the look and the start",
+                "the file that was looked at is started",
+                "engine/sandbox/src/host/process/held.rs",
+                "what_was_looked_at_is_what_is_started",
+            ),
+            (
+                "a program by its digest, which is written to between the look and the start",
+                "killed, and told",
+                "engine/sandbox/src/host/process/held.rs",
+                "what_is_written_to_a_program_meanwhile_is_seen",
+            ),
+            (
+                "gigabytes of nothing in the place of a component that has to be signed",
+                "refused by its size, and not read",
+                "tests/tests/keys.rs",
+                "what_is_too_large_to_be_a_component_is_not_read_to_see_who_has_signed_it",
+            ),
+            (
+                "another file in the place of one that a step with a kept answer reads, and that one back before the answer is kept",
+                "the answer is not kept",
+                "engine/sandbox/src/surroundings.rs",
+                "a_file_that_was_another_one_in_between_has_left_a_trace",
             ),
             (
                 "a secret's command, an approval or an argument that was changed between two workflows",

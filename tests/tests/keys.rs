@@ -618,8 +618,22 @@ fn a_run_that_comes_from_elsewhere_is_judged_as_a_new_one_or_not_done_again() {
     check(&again(&["--policy", "fine.toml", "--file", "flow/fetch.toml"]), 0, &["succeeded"]);
     // Nor what does it again by its plan, where no policy held.
     let imported = here(&["list"]).stdout.lines().last().unwrap().split_whitespace().next().unwrap().to_owned();
+    let notes = || std::fs::read_dir(bench.path().join("here/imported")).map_or(0, Iterator::count);
+    assert_eq!(notes(), 1, "what was judged here is a run of this machine");
+    check(&again(&["--policy", "fine.toml"]), 0, &["succeeded"]);
     check(&here(&["rerun", &imported, "--from", "get"]), 0, &["succeeded"]);
     check(&again(&["--policy", "fine.toml"]), 8, &says);
+    // Nor what does that again, be there only the last of them.
+    check(&again(&[]), 0, &["succeeded"]);
+    assert_eq!(notes(), 3);
+    check(&again(&["--policy", "fine.toml"]), 8, &says);
+    // Nothing that it answered is taken over either.
+    let dry = here(&["rerun", &imported, "--policy", "fine.toml", "--file", "flow/fetch.toml", "--dry-run"]);
+    check(&dry, 0, &["was done elsewhere"]);
+    // A note that got lost is written when the file is imported once more.
+    std::fs::remove_dir_all(bench.path().join("here/imported")).unwrap();
+    check(&here(&["import", "run.downbeat"]), 0, &["is here already"]);
+    check(&here(&["rerun", &imported, "--from", "get", "--policy", "fine.toml"]), 8, &says);
     // What was begun here is held against the rules as before.
     check(&bench.run(&["rerun", "last", "--from", "get", "--policy", "fine.toml"]), 0, &["succeeded"]);
 }
@@ -681,6 +695,72 @@ fn a_program_that_is_forbidden_is_not_started_by_any_link_to_it() {
         assert!(refused.contains(&hint) && refused.contains("real/tool"), "{refused}");
     }
     check(&bench.run(&["run", "flow/start.toml"]), 0, &["succeeded"]);
+}
+
+#[test]
+fn what_a_program_reads_and_the_file_of_a_secret_are_judged_by_where_they_lead() {
+    use std::os::unix::fs::symlink;
+    let bench = bench();
+    bench.build("plugins/process");
+    let root = bench.path().canonicalize().unwrap();
+    let at = |name: &str| root.join(name).display().to_string();
+    for (name, text) in [("secret/key", "a forbidden key"), ("open/key", "an allowed key")] {
+        bench.write(name, text);
+    }
+    std::fs::create_dir(at("given")).unwrap();
+    let link = |to: &str| {
+        std::fs::remove_file(at("given/link")).ok();
+        symlink(to, at("given/link")).unwrap();
+    };
+    let reads = format!("process = [{{ program = \"cat\", read = [\"{}\"] }}]", at("given/link"));
+    let program = format!("with = {{ program = \"cat\", args = [\"{}\"] }}\ngrant = {{ {reads} }}\n", at("given/link"));
+    let secret =
+        "with = { program = \"true\" }\ngrant = { process = [\"true\"], secrets = [{ name = \"s\", env = \"S\" }] }\n";
+    let workflow = |step: &str, more: &str| {
+        let text = format!(
+            "name = \"w\"\nplugins.process = \"{}/plugins/process\"\nsecrets.s.file = \"{}\"\n[steps.look]\nuse = \"process\"\n{step}{more}",
+            repository().display(),
+            at("given/link"),
+        );
+        bench.write("flow/w.toml", &text);
+    };
+    bench.write("forbid.toml", &format!("[rules.no]\nforbid = {{ files = [\"{}\"] }}\n", at("secret")));
+    bench.write("allow.toml", &format!("[rules.no]\nallow = {{ process = [{{ program = \"*\", read = [\"{}\", \"{}\"] }}], secrets = true, files = true }}\n", at("given"), at("open")));
+    for (step, policy) in [(&*program, "forbid.toml"), (&*program, "allow.toml"), (secret, "forbid.toml")] {
+        workflow(step, "");
+        link("../secret/key");
+        let rule = format!("rule `no` of {policy}:2");
+        check(&bench.run(&["check", "flow/w.toml", "--policy", policy]), 8, &[&rule]);
+        link("../open/key");
+        check(&bench.run(&["run", "flow/w.toml", "--policy", policy]), 0, &["succeeded"]);
+        // It leads elsewhere when it is looked at than when it is opened.
+        let plant = format!(
+            "needs = [\"plant\"]\n[steps.plant]\nuse = \"process\"\nwith = {{ program = \"ln\", args = [\"-sfn\", \"../secret/key\", \"{}\"] }}\ngrant = {{ process = [\"ln\"], files = [{{ path = \"{}\", write = true }}] }}\n",
+            at("given/link"),
+            at("given")
+        );
+        workflow(step, &plant);
+        check(&bench.run(&["run", "flow/w.toml", "--policy", policy]), 1, &[]);
+        let shown = bench.run(&["explain", "last", "look"]).stdout;
+        let why =
+            if step == secret { "it leads elsewhere than when the policies were asked" } else { "Permission denied" };
+        assert!(shown.contains(why), "{shown}");
+        link("../open/key");
+        check(&bench.run(&["run", "flow/w.toml"]), 0, &["succeeded"]);
+    }
+}
+
+#[test]
+fn what_is_too_large_to_be_a_component_is_not_read_to_see_who_has_signed_it() {
+    let bench = fetching();
+    let key = bench.run(&["key", "new", "team.key"]).stdout;
+    bench.write("policy.toml", &format!("[signers.team]\nkey = \"{}\"\n[rules.x]\nsigners = [\"team\"]\n", key.trim()));
+    // A file of zeros that are on no disk.
+    let large = std::fs::File::create(bench.path().join("flow/fetch.wasm")).unwrap();
+    large.set_len(64 << 30).unwrap();
+    check(&bench.run(&["check", "flow/fetch.toml", "--policy", "policy.toml"]), 3, &["larger than the 67108864 bytes"]);
+    check(&bench.run(&["verify", "flow/fetch.wasm", "--key", "team.key.pub"]), 3, &["it is larger than 64 MiB"]);
+    check(&bench.run(&["sign", "flow/fetch.wasm", "--key", "team.key"]), 3, &["it is larger than 64 MiB"]);
 }
 
 #[test]
@@ -891,6 +971,12 @@ fn nothing_of_a_source_is_compiled_before_policy_and_lock_have_been_asked() {
     let text = std::fs::read_to_string(bench.path().join("flow/fetch.toml")).unwrap();
     bench.write("flow/fetch.toml", &text.replace("\"fetch.wasm\"", "\"step\""));
     let key = bench.run(&["key", "new", "team.key"]).stdout;
+    bench.write("ok/ok.toml", "name = \"ok\"\n[steps.a]\nwait = \"1ms\"\n");
+    bench.write(
+        "flow/fetch.test.toml",
+        "workflow = \"fetch.toml\"\n[steps.get]\noutput = {}\n[tests.x.expect]\noutcome = \"succeeded\"\n",
+    );
+    check(&bench.run(&["run", "ok/ok.toml"]), 0, &["succeeded"]);
     for (name, rule, says) in [
         (
             "signed",
@@ -903,8 +989,22 @@ fn nothing_of_a_source_is_compiled_before_policy_and_lock_have_been_asked() {
         for command in ["check", "run", "plan"] {
             check(&bench.run(&[command, "flow/fetch.toml", "--policy", &policy]), 8, &[says, "rule `x`"]);
         }
+        for command in [
+            &["graph", "flow/fetch.toml"][..],
+            &["plan", "ok/ok.toml", "--diff", "flow/fetch.toml"],
+            &["replay", "last", "--file", "flow/fetch.toml"],
+            &["plugin", "inspect", "flow/step"],
+        ] {
+            check(&bench.run(&[command, &["--policy", &policy]].concat()), 8, &[says, "rule `x`"]);
+        }
+        assert_ne!(bench.run(&["test", "flow", "--policy", &policy]).code, 0);
     }
+    check(&bench.run(&["verify", "flow/step", "--key", "team.key.pub"]), 3, &["`downbeat plugin build flow/step`"]);
+    check(&bench.run(&["sign", "flow/step", "--key", "team.key"]), 3, &["`downbeat plugin build flow/step`"]);
     bench.write("flow/downbeat.lock", "version = 1\n");
-    check(&bench.run(&["check", "flow/fetch.toml"]), 3, &["downbeat.lock does not have it"]);
+    for command in [&["check", "flow/fetch.toml"][..], &["graph", "flow/fetch.toml"]] {
+        check(&bench.run(command), 3, &["downbeat.lock does not have it"]);
+    }
+    assert_ne!(bench.run(&["test", "flow"]).code, 0);
     assert!(!mark.exists(), "it was compiled");
 }

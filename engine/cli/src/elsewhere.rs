@@ -1,51 +1,37 @@
 //! Runs that were begun elsewhere. Of a run from an archive only the archive says where its components came from, in which
 //! folder its workflow lay and who approved what; so where a policy holds it is not enough to hold its plan against the rules. That a
-//! run was imported is noted beside the journal, whose records are those of the archive.
+//! run was imported is noted beside the journal, whose records are those of the archive; and so is that one does again, by its plan or
+//! with its answers, what was imported.
 
-use downbeat_journal::{Journal, ReadError};
-use downbeat_workflow::event::{Event, RunId};
+use std::fs::{self, File};
+
+use downbeat_workflow::event::RunId;
 
 use crate::exit::{Exit, Fault};
 use crate::place::Place;
 use crate::policy::Guard;
 
-/// How many runs are looked at, each of which does the one before it again. A thousand are nobody's who works with them; what is
-/// behind more counts as from elsewhere.
-const REDONE_MAX: usize = 1_000;
-
-/// Notes that a run comes from elsewhere, before it is in the journal. The note stays when the run is deleted: others may have taken
-/// over its plan.
+/// Notes that what is known of a run comes from elsewhere, before it is in the journal: the note is durable when this comes back.
 pub(crate) fn note(place: &Place, run: &RunId) -> Result<(), Fault> {
     let folder = place.imported();
-    let written =
-        std::fs::create_dir_all(&folder).and_then(|()| std::fs::File::create(folder.join(&*run.0))?.sync_all());
-    written.map_err(|error| Fault::engine(format!("{} can't be written: {error}", folder.display())))
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        File::create(folder.join(&*run.0))?.sync_all()?;
+        // The names as well: that of the note, and that of its folder.
+        File::open(&folder)?.sync_all()?;
+        folder.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+    };
+    write().map_err(|error| Fault::engine(format!("{} can't be written: {error}", folder.display())))
 }
 
-/// Whether a run, or one that it does again, was imported.
-fn is_from_elsewhere(place: &Place, journal: &Journal, run: &RunId) -> Result<bool, Fault> {
-    let mut here = run.clone();
-    for _ in 0..REDONE_MAX {
-        if place.imported().join(&*here.0).symlink_metadata().is_ok() {
-            return Ok(true);
-        }
-        let first = match journal.records_page(&here, 0, 1) {
-            Ok(records) => records.into_iter().next(),
-            // It was deleted, and would have left its note.
-            Err(ReadError::NoSuchRun(_)) => None,
-            Err(error) => return Err(Fault::engine(error)),
-        };
-        match first.map(|record| record.event) {
-            Some(Event::RunCreated { rerun_of: Some(of), .. }) => here = of,
-            _ => return Ok(false),
-        }
-    }
-    Ok(true)
+/// Whether what is known of a run comes from elsewhere.
+pub(crate) fn is_noted(place: &Place, run: &RunId) -> bool {
+    place.imported().join(&*run.0).symlink_metadata().is_ok()
 }
 
 /// Whether policies hold that have never been asked about a run as they are about one that begins here.
-pub(crate) fn is_unjudged(place: &Place, journal: &Journal, guard: &Guard, run: &RunId) -> Result<bool, Fault> {
-    Ok(!guard.is_open() && is_from_elsewhere(place, journal, run)?)
+pub(crate) fn is_unjudged(place: &Place, guard: &Guard, run: &RunId) -> bool {
+    !guard.is_open() && is_noted(place, run)
 }
 
 /// What is said where nobody can go on with such a run.

@@ -23,7 +23,8 @@ pub(crate) fn graph(place: &Place, arguments: &Graph) -> Result<Exit, Fault> {
     let format = format(arguments)?;
     let picture = match arguments.what.as_deref() {
         Some(what) if workflow_file::is_path(what) => {
-            Picture::of_plan(&workflow_file::load(Path::new(what), &arguments.with, &place.sandbox()?, &Guard::none())?)
+            let (guard, sandbox) = (Guard::of_looking(place)?, place.sandbox()?);
+            Picture::of_plan(&workflow_file::load(Path::new(what), &arguments.with, &sandbox, &guard)?)
         }
         run => of_run(place, run)?,
     };

@@ -23,6 +23,7 @@ pub(crate) fn import(place: &Place, arguments: &Import) -> Result<Exit, Fault> {
     if let Some(journal) = place.observe_if_any()?
         && is_there(&journal, &run)?
     {
+        noted(place, &id)?;
         return told(arguments, &id, false);
     }
     if run.manifest.outcome.is_none() && !arguments.unfinished {
@@ -40,6 +41,7 @@ pub(crate) fn import(place: &Place, arguments: &Import) -> Result<Exit, Fault> {
     let journal = place.drive()?;
     // Somebody else may have been here in between.
     if is_there(&journal, &run)? {
+        noted(place, &id)?;
         return told(arguments, &id, false);
     }
     let kept = place.kept();
@@ -85,6 +87,12 @@ fn is_there(journal: &Journal, run: &RecordedRun) -> Result<bool, Fault> {
     };
     let hint = "an import never changes a run; `downbeat --state DIR import` takes it into another place";
     Err(Fault::refused(message).hint(hint))
+}
+
+/// Of a run that is there already nobody knows whether it was begun here; whoever imports it says that the file is to be trusted no
+/// more than others.
+fn noted(place: &Place, id: &RunId) -> Result<(), Fault> {
+    if elsewhere::is_noted(place, id) { Ok(()) } else { elsewhere::note(place, id) }
 }
 
 fn told(arguments: &Import, id: &RunId, is_new: bool) -> Result<Exit, Fault> {

@@ -71,7 +71,7 @@ fn foresee(
                 &step.input,
                 &AtomicBool::new(false),
             );
-            step.cache = Some(match key.map(|key| answers.peek(&key)) {
+            step.cache = Some(match key.map(|key| answers.peek(&key.digest)) {
                 Ok(Found::Hit(entry)) => Cached::Hit(entry.origin),
                 Ok(Found::Miss) => Cached::Miss,
                 Ok(Found::Damaged(_)) => Cached::Miss,
@@ -89,7 +89,7 @@ fn find(
     workflow: &str,
 ) -> Result<(downbeat_workflow::plan::Plan, Option<Json>), Fault> {
     if text != "last" && workflow_file::is_path(text) {
-        return Ok((workflow_file::load(Path::new(text), &[], sandbox, &Guard::none())?, None));
+        return Ok((workflow_file::load(Path::new(text), &[], sandbox, &Guard::of_looking(place)?)?, None));
     }
     let journal = place.observe()?;
     let run = match text {

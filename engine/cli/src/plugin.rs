@@ -12,6 +12,7 @@ use crate::arguments::{Language, PluginBuild, PluginInspect, PluginToolchain};
 use crate::exit::{Exit, Fault};
 use crate::files::read_bytes;
 use crate::place::Place;
+use crate::policy::Guard;
 use crate::signature::{self, PROVENANCE, SIGNED, Said, SecretKey};
 use crate::table::table;
 use crate::units;
@@ -36,8 +37,7 @@ pub(crate) fn build(arguments: &PluginBuild) -> Result<Exit, Fault> {
 /// Signs a component, and says of it what it was built from, by what.
 fn attest(folder: &Path, component: &Path, source: Option<&Digest>, key: &Path) -> Result<(), Fault> {
     let key = SecretKey::read(key).map_err(|error| Fault::refused(format!("{}: {error}", key.display())))?;
-    let bytes =
-        std::fs::read(component).map_err(|error| Fault::refused(format!("{}: {error}", component.display())))?;
+    let bytes = read_bytes(component).map_err(|error| Fault::refused(format!("{}: {error}", component.display())))?;
     let digest = Digest::of(&bytes);
     let name = component.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
@@ -102,6 +102,14 @@ fn vouched(path: &Path, digest: &Digest) -> Vec<(&'static str, String)> {
 /// `downbeat plugin inspect`
 pub(crate) fn inspect(place: &Place, arguments: &PluginInspect) -> Result<Exit, Fault> {
     let sandbox = place.sandbox()?;
+    if arguments.plugin.is_dir() {
+        let refused = |reason: String| {
+            let (message, hint) = reason.split_once('\n').unwrap_or((&reason, ""));
+            let fault = Fault::new(Exit::Forbidden, format!("{}: {message}", arguments.plugin.display()));
+            if hint.is_empty() { fault } else { fault.hint(hint) }
+        };
+        Guard::of_looking(place)?.before_building_alone(&arguments.plugin).map_err(refused)?;
+    }
     let path = named_component(&arguments.plugin)?;
     let plugin = load_component(&path, &sandbox).map_err(Fault::refused)?;
     let bytes = read_bytes(&path).map_err(|error| Fault::refused(format!("{}: {error}", path.display())))?;

@@ -5,19 +5,19 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use downbeat_sandbox::{on_the_way, program_paths};
+use downbeat_sandbox::{led_to, on_the_way, program_paths};
 use downbeat_workflow::capability::{Grant, Grants, Limits};
 use downbeat_workflow::diagnostic::{self, Diagnostic};
 use downbeat_workflow::permission::cover::at_home;
 use downbeat_workflow::plan::{Plan, Signer, Use};
 use downbeat_workflow::policy::{
-    Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, programs, unbuildable, unsigned,
+    Candidate, Cases, Facts, Policy, Rule, TESTS_SUFFIX, apply, paths, programs, unbuildable, unsigned,
 };
 use downbeat_workflow::spec::Source;
 
 use crate::arguments::{PolicyCheck, PolicyShow, PolicyTest};
 use crate::exit::{Exit, Fault};
-use crate::files::{read_named_text, read_text};
+use crate::files::{read_bytes, read_named_text, read_text};
 use crate::place::Place;
 use crate::units::counted;
 use crate::{signature, talk};
@@ -37,6 +37,8 @@ pub(crate) struct Guard {
     policies: Vec<Policy>,
     /// Whether `downbeat.lock` binds.
     locks: bool,
+    /// Whether nothing is judged but what is compiled: nothing is run.
+    only_looks: bool,
     /// Whether a component was refused before it was loaded, since somebody asked.
     has_refused: Cell<bool>,
 }
@@ -49,10 +51,15 @@ impl Guard {
         for path in found(place)? {
             policies.push(read(&path)?);
         }
-        Ok(Guard { policies, locks: true, has_refused: Cell::new(false) })
+        Ok(Guard { policies, locks: true, only_looks: false, has_refused: Cell::new(false) })
     }
 
-    /// For commands that only look, and run nothing.
+    /// For commands that only look, and run nothing: but compiling a source does run what its author wants.
+    pub(crate) fn of_looking(place: &Place) -> Result<Guard, Fault> {
+        Ok(Guard { only_looks: true, ..Guard::of(place)? })
+    }
+
+    /// For what compiles whatever it is given, and runs nothing.
     pub(crate) fn none() -> Guard {
         Guard::default()
     }
@@ -62,9 +69,14 @@ impl Guard {
         self.policies.is_empty()
     }
 
-    /// Whether a component has to be what the lock has.
+    /// Whether `downbeat.lock` is asked before a source is compiled.
     pub(crate) fn asks_locks(&self) -> bool {
         self.locks
+    }
+
+    /// Whether nothing is asked but what may be compiled.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.only_looks
     }
 
     /// Those whose signatures the policies know: name and key.
@@ -82,12 +94,13 @@ impl Guard {
         environments: &[String],
         path: &Path,
     ) -> Result<(), String> {
-        if !self.policies.iter().any(|policy| policy.rules.iter().any(|rule| rule.signers.is_some())) {
+        if self.only_looks || !self.policies.iter().any(|policy| policy.rules.iter().any(|rule| rule.signers.is_some()))
+        {
             return Ok(());
         }
         let path = crate::workflow_file::real_component_path(path)?;
-        // What can't be read is told by whoever loads it.
-        let Some(bytes) = path.is_file().then(|| std::fs::read(&path).ok()).flatten() else { return Ok(()) };
+        // What can't be read, or is too large to be a component, is told by whoever loads it.
+        let Some(bytes) = path.is_file().then(|| read_bytes(&path).ok()).flatten() else { return Ok(()) };
         let digest = downbeat_workflow::description::Digest::of(&bytes);
         let known = self.signers();
         let known: Vec<&str> = known.iter().map(|(_, key)| key.as_str()).collect();
@@ -120,10 +133,21 @@ impl Guard {
         if self.policies.is_empty() || !folder.is_dir() || downbeat_builder::built(folder).is_some() {
             return Ok(());
         }
+        self.building(&[workflow, &directory.display().to_string()], environments, folder)
+    }
+
+    /// The same of a folder that no workflow names: every rule counts that may be about it.
+    pub(crate) fn before_building_alone(&self, folder: &Path) -> Result<(), String> {
+        if self.policies.is_empty() || !folder.is_dir() || downbeat_builder::built(folder).is_some() {
+            return Ok(());
+        }
+        self.building(&[], &[], folder)
+    }
+
+    fn building(&self, workflow: &[&str], environments: &[String], folder: &Path) -> Result<(), String> {
         let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
-        let (directory, folder) = (directory.display().to_string(), folder.display().to_string());
-        let reason =
-            self.policies.iter().find_map(|policy| unbuildable(policy, &[workflow, &directory], environments, &folder));
+        let folder = folder.display().to_string();
+        let reason = self.policies.iter().find_map(|policy| unbuildable(policy, workflow, environments, &folder));
         self.has_refused.set(self.has_refused.get() || reason.is_some());
         reason.map_or(Ok(()), Err)
     }
@@ -136,6 +160,9 @@ impl Guard {
     /// A policy is not taken from the folder of the workflow that it is to hold: whoever writes the one could write the
     /// other.
     pub(crate) fn apart_from(&self, directory: &Path) -> Result<(), Fault> {
+        if self.only_looks {
+            return Ok(());
+        }
         let lies_in = |policy: &&Policy| {
             on_the_way(Path::new(&policy.source.path)).iter().any(|path| path.parent() == Some(directory))
         };
@@ -155,7 +182,7 @@ impl Guard {
     pub(crate) fn lies_within(&self, directory: &Path, file: &Path) -> Result<(), Fault> {
         // What can't be found is told by whoever reads it.
         let Ok(real) = file.canonicalize() else { return Ok(()) };
-        if self.policies.is_empty() || real.starts_with(directory) {
+        if self.only_looks || self.policies.is_empty() || real.starts_with(directory) {
             return Ok(());
         }
         let message = format!("{} is a link to {}; nothing was run", file.display(), real.display());
@@ -167,7 +194,8 @@ impl Guard {
     /// there, wherever a link to it may be.
     pub(crate) fn overlays_within(&self, directory: &Path, overlays: &[PathBuf]) -> Result<(), Fault> {
         let lies_within = |overlay: &Path| overlay.canonicalize().is_ok_and(|path| path.starts_with(directory));
-        match overlays.iter().find(|overlay| !self.policies.is_empty() && !lies_within(overlay)) {
+        let asks = !self.only_looks && !self.policies.is_empty();
+        match overlays.iter().find(|overlay| asks && !lies_within(overlay)) {
             None => Ok(()),
             Some(overlay) => {
                 let message = format!("{} does not lie in the workflow's folder; nothing was run", overlay.display());
@@ -182,7 +210,7 @@ impl Guard {
 
     /// Holds a plan that is not run yet: what is withheld is taken out of it.
     pub(crate) fn hold(&self, plan: &mut Plan) -> Vec<(Source, Vec<Diagnostic>)> {
-        match self.policies.is_empty() {
+        match self.only_looks || self.policies.is_empty() {
             true => Vec::new(),
             false => {
                 let facts = self.facts(plan);
@@ -253,6 +281,10 @@ impl Guard {
             if !paths.is_empty() {
                 facts.programs.insert(program.to_owned(), paths);
             }
+        }
+        for path in paths(plan, &self.policies) {
+            let led = led_to(&path).map(|led| led.display().to_string()).unwrap_or_default();
+            facts.files.insert(path, led);
         }
         facts
     }

@@ -18,7 +18,8 @@ pub(crate) fn replay(place: &Place, arguments: &Replay) -> Result<Exit, Fault> {
     let id = find_run(&journal, arguments.run.as_deref(), StateFilter::Any)?.id;
     let was = Arc::new(load_plan(&journal, &id)?);
     let file = arguments.file.clone().map_or_else(|| workflow_file::of_plan(&was), Ok)?;
-    let plan = Arc::new(workflow_file::load(&file, &arguments.with, &place.sandbox()?, &Guard::none())?);
+    let guard = Guard::of_looking(place)?;
+    let plan = Arc::new(workflow_file::load(&file, &arguments.with, &place.sandbox()?, &guard)?);
     let records = journal.load(&id).map_err(Fault::engine)?.records;
     let replayed = replay::replay(&was, &plan, &id, &records).map_err(Fault::engine)?;
     match arguments.json {

@@ -35,11 +35,13 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
     let journal = place.observe()?;
     let (old, records) = load(&journal, arguments)?;
     let (guard, sandbox) = (Guard::of(place)?, place.sandbox()?);
-    let is_unjudged = elsewhere::is_unjudged(place, &journal, &guard, old.id())?;
+    let is_unjudged = elsewhere::is_unjudged(place, &guard, old.id());
+    // Judged as a new run, it takes nothing over.
+    let is_from_elsewhere = elsewhere::is_noted(place, old.id()) && !is_unjudged;
     let plan = match &arguments.file {
         Some(file) => Arc::new(workflow_file::load(file, &arguments.with, &sandbox, &guard)?),
         None if is_unjudged => {
-            let hint = "`--file FILE` does it again by a workflow of this machine, judged as for a new run, and asks for approvals anew";
+            let hint = "`--file FILE` does it again by a workflow of this machine, judged as for a new run, and takes nothing over";
             return Err(elsewhere::unjudged(old.id(), hint.to_owned()));
         }
         None => {
@@ -89,6 +91,9 @@ pub(crate) fn rerun(place: &Place, arguments: &Rerun) -> Result<Exit, Fault> {
             let users: Vec<String> = users.iter().map(named).collect();
             workspace::copy(&from_workspace, &workspaces.join(&*run.0))
                 .map_err(|error| no_workspace(&id, &users, &error))?;
+        }
+        if is_from_elsewhere {
+            elsewhere::note(place, run).map_err(|fault| fault.message)?;
         }
         Ok(beginning.records)
     };

@@ -24,7 +24,7 @@ pub(crate) fn resume(place: &Place, arguments: &Resume) -> Result<Exit, Fault> {
     let run = find_run(&journal, arguments.run.as_deref(), StateFilter::Open)?.id;
     let plan = Arc::new(load_plan(&journal, &run)?);
     let guard = Guard::of(place)?;
-    if elsewhere::is_unjudged(place, &journal, &guard, &run)? {
+    if elsewhere::is_unjudged(place, &guard, &run) {
         return Err(elsewhere::unjudged(&run, "begin it anew: `downbeat run FILE`".to_owned()));
     }
     guard.hold_kept(&plan)?;

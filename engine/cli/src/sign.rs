@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::{KeyNew, Sign, Verify};
 use crate::exit::{Exit, Fault};
-use crate::files::read_named_text;
+use crate::files::{read_bytes, read_named_text};
 use crate::place::Place;
 use crate::policy::Guard;
 use crate::signature::{self, SIGNED, SecretKey};
@@ -35,7 +35,7 @@ pub(crate) fn new_key(arguments: &KeyNew) -> Result<Exit, Fault> {
 pub(crate) fn sign(arguments: &Sign) -> Result<Exit, Fault> {
     let key = SecretKey::read(&arguments.key)
         .map_err(|error| Fault::refused(format!("{}: {error}", arguments.key.display())))?;
-    let component = workflow_file::named_component(&arguments.component)?;
+    let component = workflow_file::built_component(&arguments.component)?;
     let digest = digest(&component)?;
     let name = component.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     append(&component, &signature::bundle(&key, &name, &digest, SIGNED, &json!({})))?;
@@ -64,14 +64,13 @@ pub(crate) fn append(component: &Path, bundle: &str) -> Result<(), Fault> {
 }
 
 fn digest(component: &Path) -> Result<Digest, Fault> {
-    let bytes =
-        std::fs::read(component).map_err(|error| Fault::refused(format!("{}: {error}", component.display())))?;
+    let bytes = read_bytes(component).map_err(|error| Fault::refused(format!("{}: {error}", component.display())))?;
     Ok(Digest::of(&bytes))
 }
 
 /// `downbeat verify`
 pub(crate) fn verify(place: &Place, arguments: &Verify) -> Result<Exit, Fault> {
-    let component = workflow_file::named_component(&arguments.component)?;
+    let component = workflow_file::built_component(&arguments.component)?;
     let digest = digest(&component)?;
     let mut keys = Vec::new();
     for key in &arguments.key {

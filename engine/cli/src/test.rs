@@ -47,6 +47,7 @@ pub(crate) fn test(place: &Place, arguments: &arguments::Test) -> Result<Exit, F
         arguments,
         place,
         sandbox: place.sandbox()?,
+        guard: Guard::of_looking(place)?,
         runs: BTreeMap::new(),
         workflows: BTreeMap::new(),
         suites: Vec::new(),
@@ -64,6 +65,7 @@ struct Session<'a> {
     arguments: &'a arguments::Test,
     place: &'a Place,
     sandbox: Sandbox,
+    guard: Guard,
     /// By path, or by id, each read once.
     runs: BTreeMap<PathBuf, Result<Arc<Recorded>, String>>,
     /// By paths, its own and those of what is laid over it, each loaded once; `None` if it has errors, which were told.
@@ -186,7 +188,7 @@ impl Session<'_> {
     }
 
     fn load(&self, files: &[PathBuf]) -> Option<(Arc<Plan>, Coverage)> {
-        let plan = Arc::new(workflow_file::check(&files[0], &files[1..], &self.sandbox, &Guard::none()).ok()?.plan?);
+        let plan = Arc::new(workflow_file::check(&files[0], &files[1..], &self.sandbox, &self.guard).ok()?.plan?);
         let coverage = Coverage::new(&plan);
         Some((plan, coverage))
     }

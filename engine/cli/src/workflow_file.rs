@@ -321,14 +321,19 @@ fn plugins(spec: &Spec, directory: &Path, ground: &Ground<'_>) -> BTreeMap<Strin
     let workflow = spec.name.as_ref().map(|name| name.get_ref().as_str()).unwrap_or_default();
     let load = |path: &str| {
         let whole = directory.join(path);
-        let lock = lock.as_ref().map_err(String::clone)?;
+        let is_built = || !whole.is_dir() || downbeat_builder::built(&whole).is_some();
+        let lock = match lock.as_ref() {
+            _ if ground.guard.only_looks() && is_built() => None,
+            Ok(lock) => lock.as_ref(),
+            Err(error) => return Err(error.clone()),
+        };
         if let Some(lock) = lock {
             lock::before_building(lock, path, directory)?;
         }
         ground.guard.before_building(workflow, directory, ground.environments, &whole)?;
         ground.guard.before_loading(workflow, directory, ground.environments, &whole)?;
         let (loaded, now) = pin(&whole, ground.sandbox)?;
-        match lock {
+        match lock.filter(|_| !ground.guard.only_looks()) {
             Some(lock) => lock::hold(lock, path, directory, &now).map(|()| loaded),
             None => Ok(loaded),
         }
@@ -476,10 +481,7 @@ pub(crate) const NO_COMPONENT: &str = "name a `.wasm` file, or the source folder
 
 /// The `.wasm` that a path of a command line stands for; a source folder is built if it changed.
 pub(crate) fn named_component(path: &Path) -> Result<PathBuf, Fault> {
-    if !path.exists() {
-        let fault = Fault::refused(format!("{}: there is no such file or folder", path.display()));
-        return Err(fault.hint(NO_COMPONENT));
-    }
+    is_there(path)?;
     component_path(path).map_err(Fault::refused)
 }
 
@@ -489,6 +491,25 @@ pub(crate) fn component_path(path: &Path) -> Result<PathBuf, String> {
         return Ok(path.to_path_buf());
     }
     build(path).map(|built| built.component).map_err(|error| error.to_string())
+}
+
+fn is_there(path: &Path) -> Result<(), Fault> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Fault::refused(format!("{}: there is no such file or folder", path.display())).hint(NO_COMPONENT))
+}
+
+/// The `.wasm` that a path of a command line stands for, and of a source folder what was built of it: nothing is compiled.
+pub(crate) fn built_component(path: &Path) -> Result<PathBuf, Fault> {
+    is_there(path)?;
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    downbeat_builder::built(path).ok_or_else(|| {
+        let fault = Fault::refused(format!("{}: nothing is built of this folder as it is now", path.display()));
+        fault.hint(format!("`downbeat plugin build {}` compiles it", path.display()))
+    })
 }
 
 /// The same where it really is, through no link and without `..`: policies say which places are trusted.

@@ -17,12 +17,28 @@ use tokio::sync::mpsc;
 use crate::answers::{Answers, Found};
 use crate::drive::Message;
 
+/// What an answer depends on, as it was at one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Under which the answer is kept.
+    pub digest: Digest,
+    /// Which files it was, and when each was changed last: two looks between which somebody put another file in its place, and this
+    /// one back, have the same digest.
+    pub trace: Option<Digest>,
+}
+
+impl From<Digest> for Key {
+    fn from(digest: Digest) -> Key {
+        Key { digest, trace: None }
+    }
+}
+
 /// What the cache says about a step.
 pub(crate) struct Answer {
     /// The kept answer, if there is one.
     pub(crate) hit: Option<Box<Entry<'static>>>,
     /// Under which the answer of the attempt is to be kept.
-    pub(crate) key: Option<Digest>,
+    pub(crate) key: Option<Key>,
     /// What is amiss, for the step's log.
     pub(crate) warning: Option<String>,
 }
@@ -32,7 +48,7 @@ impl Answer {
     pub(crate) const NONE: Answer = Answer { hit: None, key: None, warning: None };
 
     /// What is found under a key, if there is one.
-    pub(crate) async fn of(answers: Arc<Answers>, key: Result<Digest, String>) -> Answer {
+    pub(crate) async fn of(answers: Arc<Answers>, key: Result<Key, String>) -> Answer {
         let key = match key {
             Ok(key) => key,
             Err(reason) => {
@@ -41,7 +57,7 @@ impl Answer {
             }
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let found = answers.find(&key);
+            let found = answers.find(&key.digest);
             (found, key)
         });
         match looked.await {
@@ -91,14 +107,15 @@ pub fn key(
     directory: &Path,
     input: &Json,
     stop: &AtomicBool,
-) -> Result<Digest, String> {
+) -> Result<Key, String> {
     let step = plan.step(no);
     let uses = step.uses().ok_or_else(|| "it runs no component".to_owned())?;
-    let Surroundings { env, files } =
+    let Surroundings { env, files, trace } =
         sandbox.surroundings(&uses.grants, directory, stop).map_err(|unseen| unseen.to_string())?;
     let component = &plan.plugins[uses.plugin.index()].component.digest;
     let (limits, timeout_ms) = (&uses.limits, step.timeout_ms);
-    Ok(cache::key(&Premises { component, input, limits, timeout_ms, env: &env, files: &files }))
+    let digest = cache::key(&Premises { component, input, limits, timeout_ms, env: &env, files: &files });
+    Ok(Key { digest, trace: Some(trace) })
 }
 
 /// Gives a look at files up when it is dropped.

@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::answers::Answers;
-use crate::ask::Answer;
+use crate::ask::{Answer, Key};
 use crate::clock::Clock;
 use crate::conductor::Plans;
 use crate::group::{self, Groups};
@@ -183,7 +183,7 @@ pub(crate) struct Driver<P: Perform> {
     /// Steps that the cache had nothing for, since the last turn.
     missed: Vec<StepId>,
     /// Under which the answers of these steps are to be kept.
-    keys: BTreeMap<StepId, Digest>,
+    keys: BTreeMap<StepId, Key>,
     /// Answers to be kept once their records are durable.
     to_keep: Vec<Entry<'static>>,
     /// Those that are being written.
@@ -712,7 +712,7 @@ impl<P: Perform> Driver<P> {
                 End::Succeeded(_) => shared.performer.key(&prepared, &order).await.as_ref() == Ok(&key),
                 _ => false,
             };
-            Home { ended, key: is_same.then_some(key) }
+            Home { ended, key: is_same.then_some(key.digest) }
         }));
         if self.in_flight == 1 && self.run.plan().pools.is_empty() {
             self.own = Some(Own { step, attempt, future });

@@ -24,7 +24,7 @@ mod pool;
 mod sandboxed;
 
 pub use answers::Answers;
-pub use ask::key;
+pub use ask::{Key, key};
 pub use conductor::{Conductor, Handle, StartError};
 pub use drive::{DriveError, Ending};
 pub use kept::{Kept, KeptError, Leftover, Leftovers};

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use downbeat_sandbox::{Ended, Observer};
-use downbeat_workflow::description::Digest;
 use downbeat_workflow::event::{Record, RunId};
 use downbeat_workflow::json::Json;
 use downbeat_workflow::log::Level;
 use downbeat_workflow::plan::{Plan, StepId, StepNo};
+
+use crate::ask::Key;
 
 /// One attempt to be carried out.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub trait Perform: Send + Sync + 'static {
 
     /// The key of the answer of an attempt of a step with `cache`: what it depends on, as things are now. Without one (the
     /// error says why, for a person) the cache is not asked.
-    fn key(&self, _prepared: &Self::Prepared, _order: &Order) -> impl Future<Output = Result<Digest, String>> + Send {
+    fn key(&self, _prepared: &Self::Prepared, _order: &Order) -> impl Future<Output = Result<Key, String>> + Send {
         std::future::ready(Err("nobody can tell what its answer depends on".to_owned()))
     }
 

@@ -16,7 +16,7 @@ use downbeat_workflow::description::Digest;
 use downbeat_workflow::plan::{self, Plan};
 use tempfile::NamedTempFile;
 
-use crate::ask::{self, Stop};
+use crate::ask::{self, Key, Stop};
 use crate::perform::{Order, Perform, PrepareError};
 
 /// Carries attempts out in a [`Sandbox`].
@@ -173,7 +173,7 @@ impl Perform for Sandboxed {
             .unwrap_or_else(|panic| Err(PrepareError::Component(format!("loading the components broke down: {panic}"))))
     }
 
-    async fn key(&self, prepared: &Arc<Prepared>, order: &Order) -> Result<Digest, String> {
+    async fn key(&self, prepared: &Arc<Prepared>, order: &Order) -> Result<Key, String> {
         let step = prepared.steps[order.no.index()].as_ref().expect("an attempt is one of a component");
         let (stock, directory, stop) = (self.stock.clone(), step.directory.clone(), Stop(Arc::default()));
         let (plan, no, input, stopped) = (order.plan.clone(), order.no, order.input.clone(), stop.0.clone());

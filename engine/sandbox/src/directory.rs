@@ -81,6 +81,24 @@ impl From<Barred> for io::Error {
 impl Directory {
     /// Opens the directory at a path, through no link.
     pub(crate) fn open(path: &Path) -> Result<Directory, Barred> {
+        let (file, found) = Directory::reach(path)?;
+        Ok(Directory { file: openat(&file, ".", HERE, Mode::empty())?.into(), path: found })
+    }
+
+    /// Opens a file at an absolute path, through no link. A pipe does not keep whoever opens it waiting.
+    pub(crate) fn open_file(path: &Path) -> Result<File, Barred> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        };
+        let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat(Directory::reach(parent)?.0, name, file, Mode::empty()) {
+            Err(rustix::io::Errno::LOOP) => Err(Barred::Link { path: path.to_owned(), target: PathBuf::new() }),
+            opened => Ok(opened?.into()),
+        }
+    }
+
+    /// Goes to the directory at a path, through no link, and answers where that is.
+    fn reach(path: &Path) -> Result<(OwnedFd, PathBuf), Barred> {
         let mut found = PathBuf::from("/");
         let mut file = openat(CWD, "/", STEP, Mode::empty())?;
         for component in std::path::absolute(path)?.components() {
@@ -98,8 +116,7 @@ impl Directory {
             };
             file = step(&file, name, &found)?;
         }
-        let file = openat(&file, ".", HERE, Mode::empty())?;
-        Ok(Directory { file: file.into(), path: found })
+        Ok((file, found))
     }
 
     /// Opens the directory at a path, through no link, or the file if one is there.

@@ -72,7 +72,7 @@ pub use attempt::{Call, End, Ended, Observer};
 pub use blobs::{Blobs, StagedBlob, StoredBlob};
 pub use engine::Allocation;
 pub use plugin::{COMPONENT_MAX, LoadError, LoadFault, Plugin};
-pub use programs::{on_the_way, program_paths};
+pub use programs::{led_to, on_the_way, program_paths};
 pub use remove::remove_tree;
 pub use sandbox::{Options, Sandbox, SandboxError};
 pub use surroundings::{SURROUNDINGS_BYTES_MAX, SURROUNDINGS_FILES_MAX, Surroundings, Unseen};

@@ -36,6 +36,24 @@ pub fn program_paths<'o>(program: &str, others: impl IntoIterator<Item = &'o str
     all.map(|path| path.display().to_string()).filter(|path| path != program).collect()
 }
 
+/// The absolute path that a text stands for, which may start with the user's home (`~/.cargo`) or with what a variable of the engine's
+/// environment says (`$CARGO_HOME/bin`). `None` of a relative one, and if there is no such home or variable.
+pub(crate) fn expanded(text: &str) -> Option<PathBuf> {
+    let (start, rest) = text.split_once('/').unwrap_or((text, ""));
+    let start = match start.strip_prefix('$') {
+        _ if start.is_empty() => PathBuf::from("/"),
+        Some(variable) => PathBuf::from(std::env::var_os(variable)?),
+        None if start == "~" => PathBuf::from(std::env::var_os("HOME")?),
+        None => return None,
+    };
+    Some(start.join(rest.trim_start_matches('/'))).filter(|path| path.is_absolute())
+}
+
+/// Where such a text leads at this moment, through all links; of what is not there yet, where it would be.
+pub fn led_to(text: &str) -> Option<PathBuf> {
+    on_the_way(&expanded(text)?).pop()
+}
+
 /// Where a path really leads, and every link on the way there: whoever can write where one of them is decides what is found.
 pub fn on_the_way(path: &Path) -> Vec<PathBuf> {
     let Ok(path) = std::path::absolute(path) else { return Vec::new() };

@@ -5,7 +5,7 @@
 //! process. What was read is blotted out from then on in all that attempts leave behind (`redact.rs`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,6 +24,8 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::attempt::failed;
+use crate::directory::{Barred, Directory};
+use crate::programs::on_the_way;
 use crate::redact::{dense, json_string, redactor};
 use crate::replace::Replacer;
 
@@ -79,6 +81,8 @@ enum Unread {
     Unreadable(std::io::ErrorKind),
     #[error("it is no regular file")]
     NotAFile,
+    #[error("it leads elsewhere than when the policies were asked about it: begin another run")]
+    Moved,
     #[error("there is no such program")]
     NoProgram,
     #[error("it ended with {0}; what it wrote is not kept")]
@@ -111,7 +115,7 @@ impl Vault {
             if list.iter().any(|known| known.name == grant.name) {
                 continue;
             }
-            let value = self.value(grant, directory).await?;
+            let value = self.value(grant, &grants.led, directory).await?;
             let placeholder = placeholder(run, seed, &grant.name);
             list.push(Secret { name: grant.name.clone(), placeholder, value });
         }
@@ -126,19 +130,30 @@ impl Vault {
         }
     }
 
-    async fn value(&self, grant: &SecretGrant, directory: &Path) -> Result<Value, Failure> {
+    async fn value(
+        &self,
+        grant: &SecretGrant,
+        led: &BTreeMap<String, String>,
+        directory: &Path,
+    ) -> Result<Value, Failure> {
         let Some(source) = &grant.source else {
             return Err(failed(FailureKind::Host, format!("the secret `{}` has no source", grant.name)));
         };
-        let key = match source {
-            SecretSource::Env(_) | SecretSource::Credential(_) => (source.clone(), PathBuf::new()),
-            SecretSource::File(_) | SecretSource::Command(_) => (source.clone(), directory.to_owned()),
+        let led = match source {
+            SecretSource::File(path) => led.get(&*directory.join(path).to_string_lossy()).map(PathBuf::from),
+            _ => None,
+        };
+        let key = match (source, &led) {
+            // Wherever it is named, it is this file.
+            (_, Some(led)) => (source.clone(), led.clone()),
+            (SecretSource::Env(_) | SecretSource::Credential(_), None) => (source.clone(), PathBuf::new()),
+            (SecretSource::File(_) | SecretSource::Command(_), None) => (source.clone(), directory.to_owned()),
         };
         let mut kept = self.kept.lock().await;
         if let Some(value) = kept.values.get(&key) {
             return Ok(value.clone());
         }
-        let value = read(source, directory).await.and_then(text).map_err(|unread| {
+        let value = read(source, directory, led).await.and_then(text).map_err(|unread| {
             let message = format!("the secret `{}` can't be read from {source}: {unread}", grant.name);
             let details = serde_json::json!({ "secret": grant.name, "source": source.word() });
             Failure { details: Some(Json::from(details)), ..failed(FailureKind::Host, message) }
@@ -195,16 +210,17 @@ fn text(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Unread> {
     }
 }
 
-async fn read(source: &SecretSource, directory: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
+/// `led` is where a file was when policies were asked about it.
+async fn read(source: &SecretSource, directory: &Path, led: Option<PathBuf>) -> Result<Zeroizing<Vec<u8>>, Unread> {
     match source {
         SecretSource::Env(name) => {
             let value = std::env::var_os(name).ok_or(Unread::NoVariable)?;
             Ok(Zeroizing::new(std::os::unix::ffi::OsStringExt::into_vec(value)))
         }
-        SecretSource::File(path) => file(directory.join(path)).await,
+        SecretSource::File(path) => file(directory.join(path), led).await,
         SecretSource::Credential(name) => {
             let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(Unread::NoCredentials)?;
-            file(Path::new(&folder).join(name)).await
+            file(Path::new(&folder).join(name), None).await
         }
         SecretSource::Command(words) => match tokio::time::timeout(COMMAND_MAX, command(words, directory)).await {
             Ok(read) => read,
@@ -214,19 +230,29 @@ async fn read(source: &SecretSource, directory: &Path) -> Result<Zeroizing<Vec<u
 }
 
 /// A file, or as much of it as shows that it is too long.
-async fn file(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, Unread> {
+async fn file(path: PathBuf, led: Option<PathBuf>) -> Result<Zeroizing<Vec<u8>>, Unread> {
     let of_io = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => Unread::NoFile,
         kind => Unread::Unreadable(kind),
     };
+    let of_barred = move |barred: Barred| match barred {
+        Barred::System(error) => of_io(error),
+        _ => Unread::Moved,
+    };
     let read = move || {
-        // Not opened before it is known to be a file: opening a pipe waits for who writes to it.
-        if !std::fs::metadata(&path).map_err(of_io)?.is_file() {
+        let file = match led {
+            Some(led) if on_the_way(&path).pop().as_ref() != Some(&led) => return Err(Unread::Moved),
+            Some(led) => Directory::open_file(&led).map_err(of_barred)?,
+            // Not opened before it is known to be a file: opening a pipe waits for who writes to it.
+            None if !std::fs::metadata(&path).map_err(of_io)?.is_file() => return Err(Unread::NotAFile),
+            None => std::fs::File::open(&path).map_err(of_io)?,
+        };
+        if !file.metadata().map_err(of_io)?.is_file() {
             return Err(Unread::NotAFile);
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 3));
         let most = (SECRET_BYTES_MAX + 3) as u64;
-        std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(of_io)?;
+        file.take(most).read_to_end(&mut bytes).map_err(of_io)?;
         Ok(bytes)
     };
     tokio::task::spawn_blocking(read).await.unwrap_or(Err(Unread::Unreadable(std::io::ErrorKind::Other)))
@@ -293,7 +319,7 @@ mod tests {
         write("binary", b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe");
         write("long", &vec![b'x'; SECRET_BYTES_MAX + 1]);
         write("full", &vec![b'x'; SECRET_BYTES_MAX]);
-        let found = read(&source, folder.path()).await.and_then(text);
+        let found = read(&source, folder.path(), None).await.and_then(text);
         match expected {
             Ok("") => assert!(found.is_ok(), "{source}"),
             expected => assert_eq!(found.as_ref().map(|text| text.as_str()), expected.as_ref().copied(), "{source}"),
@@ -336,7 +362,7 @@ mod tests {
         // What it started holds the pipe open for writing until it is gone.
         let script = format!("mkfifo {0}; sleep 1000 > {0} & exec 3< {0}; echo t0p-secret", pipe.display());
         let words = ["sh".to_owned(), "-c".to_owned(), script];
-        let found = read(&SecretSource::Command(words.to_vec()), folder.path()).await.and_then(text);
+        let found = read(&SecretSource::Command(words.to_vec()), folder.path(), None).await.and_then(text);
         assert_eq!(found.as_ref().map(|text| text.as_str()), Ok("t0p-secret"));
         let mut pipe = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(pipe).unwrap();
         while pipe.read(&mut [0]).is_err() {
@@ -352,7 +378,7 @@ mod tests {
             source: Some(SecretSource::Command(vec!["sh".into(), "-c".into(), "cat file; exit 3".into()])),
             ..SecretGrant::default()
         };
-        let unread = read(&SecretSource::Command(words), Path::new("/")).await.unwrap_err();
+        let unread = read(&SecretSource::Command(words), Path::new("/"), None).await.unwrap_err();
         assert_eq!(unread.to_string(), "it ended with exit status: 3; what it wrote is not kept");
         let grants = Grants { secrets: vec![grant], ..Grants::default() };
         let Err(failure) = Vault::default().open(&grants, Path::new("/"), "run", 1).await else { panic!() };

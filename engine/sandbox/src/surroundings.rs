@@ -4,7 +4,9 @@
 //!
 //! Files are read, all of them, at each look: sizes and times can't tell whether a content is the same. Links within a
 //! granted directory are taken by the text of where they point to, and none is followed, as in `directory`; what they point to
-//! is either in the directory as well, or out of the guest's reach. Times of files are not looked at, though a guest can.
+//! is either in the directory as well, or out of the guest's reach. Times of files are no part of the key, though a guest can see
+//! them; but they are of the trace, by which two looks are compared: a file that was another one in between, and is the same
+//! again, has left one.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use downbeat_workflow::cache::{DIRECTORY_DOMAIN, Fields};
 use downbeat_workflow::capability::Grants;
 use downbeat_workflow::description::Digest;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
 use crate::directory::Directory;
 use crate::sandbox::Sandbox;
@@ -31,6 +33,9 @@ pub const SURROUNDINGS_BYTES_MAX: u64 = 1 << 30;
 /// How deeply directories nest. 64: the walk holds one open at each level.
 const DEPTH_MAX: usize = 64;
 
+/// What the trace of a look is a digest of.
+const TRACE_DOMAIN: &str = "downbeat trace 1";
+
 /// What is read at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -41,6 +46,8 @@ pub struct Surroundings {
     pub env: Vec<(String, Option<String>)>,
     /// Granted directories, in the order of the grant: the path that the guest sees, and the digest of what is there.
     pub files: Vec<(String, Digest)>,
+    /// Of which entry lies where, and when it was changed last: the same at two looks if nobody changed anything in between.
+    pub trace: Digest,
 }
 
 /// Why it can't be told what an attempt would find.
@@ -79,7 +86,7 @@ impl Sandbox {
     pub fn surroundings(&self, grants: &Grants, directory: &Path, stop: &AtomicBool) -> Result<Surroundings, Unseen> {
         // As `Reach::environment` has it: what is not Unicode is not there.
         let env = grants.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect();
-        let mut walk = Walk { stop, entries: 0, bytes: 0, chunk: Vec::new() };
+        let mut walk = Walk::new(stop);
         let mut files = Vec::with_capacity(grants.files.len());
         for grant in &grants.files {
             let unreadable = |reason: String| Unseen::Unreadable { granted: grant.path.clone(), reason };
@@ -92,7 +99,7 @@ impl Sandbox {
             })?;
             files.push((grant.path.clone(), digest));
         }
-        Ok(Surroundings { env, files })
+        Ok(Surroundings { env, files, trace: walk.trace.digest() })
     }
 }
 
@@ -101,6 +108,7 @@ struct Walk<'s> {
     entries: usize,
     bytes: u64,
     chunk: Vec<u8>,
+    trace: Fields,
 }
 
 enum Fault {
@@ -120,12 +128,24 @@ impl From<io::Error> for Fault {
     }
 }
 
-impl Walk<'_> {
+impl<'s> Walk<'s> {
+    fn new(stop: &'s AtomicBool) -> Walk<'s> {
+        Walk { stop, entries: 0, bytes: 0, chunk: Vec::new(), trace: Fields::of(TRACE_DOMAIN) }
+    }
+
+    /// Notes an entry as it is found. Whoever renames or writes it changes the time of that, which nobody can set.
+    fn note(&mut self, found: &Stat) {
+        let (changed, written) = ((found.st_ctime, found.st_ctime_nsec), (found.st_mtime, found.st_mtime_nsec));
+        let text = format!("{} {} {} {changed:?} {written:?}", found.st_dev, found.st_ino, found.st_size);
+        self.trace.add(text.as_bytes());
+    }
+
     /// The digest of a directory: of its entries by name, each with its kind and the digest of what it holds.
     fn directory(&mut self, at: impl AsFd, depth: usize) -> Result<Digest, Fault> {
         if depth > DEPTH_MAX {
             return Err(Fault::Unseen(Unseen::Depth));
         }
+        self.note(&fstat(&at)?);
         let mut names: Vec<CString> = Vec::new();
         for entry in Dir::read_from(&at)? {
             let entry = entry?;
@@ -144,7 +164,9 @@ impl Walk<'_> {
                 return Err(Fault::Unseen(Unseen::Stopped));
             }
             fields.add(name.as_bytes());
-            let kind = FileType::from_raw_mode(statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+            let found = statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            self.note(&found);
+            let kind = FileType::from_raw_mode(found.st_mode);
             // What became a link since then is refused by the opening.
             const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
             match kind {
@@ -203,8 +225,7 @@ mod tests {
 
     fn digest(path: &Path) -> Result<Digest, Fault> {
         let stop = AtomicBool::new(false);
-        let mut walk = Walk { stop: &stop, entries: 0, bytes: 0, chunk: Vec::new() };
-        walk.directory(File::open(path)?, 0)
+        Walk::new(&stop).directory(File::open(path)?, 0)
     }
 
     fn seen(path: &Path) -> Digest {
@@ -270,6 +291,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_another_one_in_between_has_left_a_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "a").unwrap();
+        let look = || {
+            let stop = AtomicBool::new(false);
+            let mut walk = Walk::new(&stop);
+            let key = walk.directory(File::open(dir.path()).unwrap(), 0).unwrap_or_else(|_| panic!("it is read"));
+            (key, walk.trace.digest())
+        };
+        let first = look();
+        assert_eq!(look(), first, "looking leaves none");
+        let aside = tempfile::tempdir_in(dir.path().parent().unwrap()).unwrap();
+        let (at, aside) = (dir.path().join("a"), aside.path().join("a"));
+        // The system's clock of files goes in steps of some milliseconds: until it has gone on, it is tried again.
+        let second = loop {
+            fs::rename(&at, &aside).unwrap();
+            fs::write(&at, "b").unwrap();
+            fs::rename(&aside, &at).unwrap();
+            match look() {
+                second if second == first => {}
+                second => break second,
+            }
+        };
+        assert_eq!(second.0, first.0, "it is the same again");
+    }
+
+    #[test]
     fn what_a_link_points_to_is_not_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let (outside, inside) = (dir.path().join("outside"), dir.path().join("inside"));
@@ -312,8 +360,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "").unwrap();
         let stop = AtomicBool::new(true);
-        let mut walk = Walk { stop: &stop, entries: 0, bytes: 0, chunk: Vec::new() };
-        let ended = walk.directory(File::open(dir.path()).unwrap(), 0);
+        let ended = Walk::new(&stop).directory(File::open(dir.path()).unwrap(), 0);
         assert!(matches!(ended, Err(Fault::Unseen(Unseen::Stopped))));
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here decides anything: the four keys (wanted, granted, allowed, pinned) are turned when a plan is made, and
 //! whether what is left covers a use is for [`permission`](crate::permission) to say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,10 @@ pub struct Grants {
     /// Programs that policies forbid to the step, by whatever name: held against each once more when it is to be started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forbidden: Vec<Forbidden>,
+    /// Where paths led when the policies were asked that are followed through links: what the step's programs read, by its text, and
+    /// the files of its secrets, by their whole paths. They are opened there, and through no link. Empty of one that led nowhere.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub led: BTreeMap<String, String>,
     /// The policies' rules that speak of the step and allow what stands above, each with its file and line, for people. One
     /// that only reports allows nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -205,9 +210,14 @@ impl fmt::Display for Grant {
 
 impl Grants {
     /// Whether they let a step do the same as others do: where the rules stand that allow it makes no difference, nor what is
-    /// forbidden of what is not granted.
+    /// forbidden of what is not granted, and where a link led at another time.
     pub fn are_those_of(&self, other: &Grants) -> bool {
-        let alone = |grants: &Grants| Grants { allowed_by: Vec::new(), forbidden: Vec::new(), ..grants.clone() };
+        let alone = |grants: &Grants| Grants {
+            allowed_by: Vec::new(),
+            forbidden: Vec::new(),
+            led: BTreeMap::new(),
+            ..grants.clone()
+        };
         alone(self) == alone(other)
     }
 

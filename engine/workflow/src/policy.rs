@@ -13,7 +13,7 @@ mod read;
 use std::ops::Range;
 
 pub use cases::{Case, Cases, Outcome};
-pub use judge::{CHANGED, Candidate, Facts, Outdated, apply, names, programs, unbuildable, unsigned};
+pub use judge::{CHANGED, Candidate, Facts, Outdated, apply, names, paths, programs, unbuildable, unsigned};
 
 use crate::capability::{Capability, Grant, Protection};
 use crate::description::Digest;

@@ -31,7 +31,7 @@ pub struct Again<'a> {
     pub inputs: &'a Json,
     /// Steps of the old run that are done again whatever became of them.
     pub from: &'a [StepId],
-    /// Whether nobody here can tell that what the old run says of approvals is true.
+    /// Whether nobody here can tell that what the old run says is true: then nothing of it is taken over.
     pub is_hearsay: bool,
 }
 
@@ -52,7 +52,7 @@ pub enum Why {
     Input(String),
     /// Somebody's word, which was given on other inputs or on another plan.
     Word,
-    /// Somebody's word, of which only what comes from elsewhere tells.
+    /// Only what comes from elsewhere tells of it.
     Hearsay,
     /// It is behind this one, which is done again.
     Behind(StepId),
@@ -187,7 +187,7 @@ impl Why {
             Why::Gone => "is not in the file any more".to_owned(),
             Why::Input(name) => format!("sees the input `{name}`, which differs"),
             Why::Word => "was approved with other inputs or by another plan".to_owned(),
-            Why::Hearsay => "was approved elsewhere".to_owned(),
+            Why::Hearsay => "was done elsewhere".to_owned(),
             Why::Behind(step) => format!("is behind {}", old.path(*step)),
         }
     }
@@ -289,6 +289,9 @@ impl Judge<'_> {
         }
         let planned = old.step(step);
         let Some(now) = self.again.plan.named_in(body, &planned.name) else { return Some(Why::Gone) };
+        if self.again.is_hearsay {
+            return Some(Why::Hearsay);
+        }
         if !self.is_same_plan {
             let keys = self.changed(old.scopes().no(step), now);
             if !keys.is_empty() {
@@ -306,12 +309,8 @@ impl Judge<'_> {
             }
         }
         let is_word = matches!(&planned.work, Work::Wait(wait) if wait.approval.is_some());
-        if is_word && matches!(old.status(step).0, StepStatus::Succeeded(_)) {
-            match self.counts_words {
-                _ if self.again.is_hearsay => return Some(Why::Hearsay),
-                false => return Some(Why::Word),
-                true => (),
-            }
+        if is_word && !self.counts_words && matches!(old.status(step).0, StepStatus::Succeeded(_)) {
+            return Some(Why::Word);
         }
         if let Some(undo) = planned.undo {
             let undo = old.scopes().life(old.plan(), old.scopes().scope(step), undo);

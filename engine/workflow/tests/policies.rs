@@ -167,6 +167,73 @@ fn a_program_is_forbidden_by_whatever_path_leads_to_it() {
 }
 
 #[test]
+fn what_is_read_is_judged_by_where_it_leads_as_well() {
+    let text = "name = \"w\"\nplugins.all = \"all.wasm\"\n[secrets.key]\nfile = \"SECRET\"\n\
+        [steps.a]\nuse = \"all\"\ngrant = { process = [{ program = \"cat\", read = [\"READ\"] }] }\n\
+        [steps.b]\nuse = \"all\"\nwith = { key = \"${secrets.key}\" }\ngrant = { secrets = [{ name = \"key\", reveal = true }] }\n";
+    let led = [
+        ("/opt/link", "/x/secret/key"),
+        ("/opt/other", "/x/other"),
+        ("/x/pointer", "/x/secret"),
+        ("~/tools", "/home/ann/tools"),
+        ("~/link", "/x/secret"),
+        ("~", "/home/ann"),
+        ("$NONE", ""),
+    ];
+    let owned = |(path, led): (&str, &str)| (path.to_owned(), led.to_owned());
+    let facts = Facts { files: led.into_iter().map(owned).collect(), ..Facts::default() };
+    let play = |rule: &str, read_: &str, secret: &str| {
+        let policy = read("p.toml", &format!("[rules.no]\n{rule}\n"));
+        let text = text.replace("READ", read_).replace("SECRET", secret);
+        let mut plan = components::check(&Source::new("w.toml", text)).0.unwrap();
+        let found = apply(&mut plan, &[policy], &facts);
+        let said = |step: &&str| found.iter().any(|(_, found)| found.iter().any(|one| one.message.contains(*step)));
+        let steps: Vec<&str> = ["`a`", "`b`"].into_iter().filter(said).collect();
+        (steps, plan)
+    };
+    let both = vec!["`a`", "`b`"];
+    for (rule, path, secret, refused) in [
+        ("forbid = { files = [\"/x/secret\"] }", "/opt/link", "/opt/link", both.clone()),
+        ("forbid = { files = [\"/x/pointer\"] }", "/opt/link", "/x/secret/key", both.clone()),
+        ("forbid = { files = [\"/x/secret\"] }", "/opt/other", "/opt/other", vec![]),
+        ("forbid = { files = [\"/opt/other\"] }", "/opt/other", "/opt/link", vec!["`a`"]),
+        ("forbid = { files = [\"/x/secret\"] }", "~", "/opt/other", vec!["`a`"]),
+        ("forbid = { files = true }", "~", "/opt/other", both.clone()),
+        (
+            "allow = { process = [{ program = \"cat\", read = [\"/opt\"] }], secrets = true }",
+            "/opt/link",
+            "/k",
+            vec!["`a`"],
+        ),
+        (
+            "allow = { process = [{ program = \"cat\", read = [\"/opt\", \"/x\"] }], secrets = true }",
+            "/opt/link",
+            "/k",
+            vec![],
+        ),
+        ("allow = { process = [{ program = \"cat\", read = [\"~\"] }], secrets = true }", "~/tools", "/k", vec![]),
+        ("allow = { process = [{ program = \"cat\", read = [\"~\"] }], secrets = true }", "~/link", "/k", vec!["`a`"]),
+        ("allow = { process = [{ program = \"cat\", read = [\"$NONE\"] }], secrets = true }", "$NONE", "/k", vec![]),
+    ] {
+        assert_eq!(play(rule, path, secret).0, refused, "{rule} {path} {secret}");
+    }
+    // Where it led goes with the step, and is what is opened.
+    let (_, plan) = play("forbid = { http = true }", "/opt/link", "/opt/other");
+    let led = |step: usize| plan.steps[step].uses().unwrap().grants.led.clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(led(0), [owned(("/opt/link", "/x/secret/key"))]);
+    assert_eq!(led(1), [owned(("/opt/other", "/x/other"))]);
+    assert!(
+        led(0) != led(1)
+            && play("mode = \"report\"\nforbid = { http = true }", "/opt/link", "/k").1.steps[0]
+                .uses()
+                .unwrap()
+                .grants
+                .led
+                .is_empty()
+    );
+}
+
+#[test]
 fn two_policies_allow_what_both_allow() {
     let text = "name = \"w\"\nplugins.all = \"all.wasm\"\n[steps.a]\nuse = \"all\"\ngrant = { env = [\"A\", \"B\"] }\n";
     let plan = components::check(&Source::new("w.toml", text)).0.unwrap();

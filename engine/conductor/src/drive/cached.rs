@@ -60,7 +60,7 @@ impl<P: Perform> Driver<P> {
         match (answer.hit, answer.key) {
             (Some(entry), Some(key)) => {
                 let Entry { origin, output, .. } = *entry;
-                self.record(Event::CacheHit { step, output, key, origin: Box::new(origin) })
+                self.record(Event::CacheHit { step, output, key: key.digest, origin: Box::new(origin) })
             }
             (_, key) => {
                 self.missed.push(step);

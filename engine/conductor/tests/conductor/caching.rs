@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use downbeat_conductor::answers::Found;
 use downbeat_conductor::clock::Clock;
-use downbeat_conductor::{Answers, Conductor, Ending, Order, Perform, PrepareError};
+use downbeat_conductor::{Answers, Conductor, Ending, Key, Order, Perform, PrepareError};
 use downbeat_journal::{Append, Journal, LogFilter, Mode};
 use downbeat_sandbox::{End, Ended, Observer};
 use downbeat_workflow::description::Digest;
@@ -25,6 +25,8 @@ struct Counting {
     world: Arc<Mutex<String>>,
     /// Steps whose attempts change the world.
     changing: bool,
+    /// Steps whose attempts change the world and change it back.
+    tracing: bool,
 }
 
 impl Perform for Counting {
@@ -34,11 +36,15 @@ impl Perform for Counting {
         Ok(())
     }
 
-    async fn key(&self, (): &(), order: &Order) -> Result<Digest, String> {
+    async fn key(&self, (): &(), order: &Order) -> Result<Key, String> {
         let name = order.plan.step(order.no).name.clone();
         match name.as_str() {
             "blind" => Err("there is too much".to_owned()),
-            _ => Ok(Digest::of(format!("{name} {}", self.world.lock().unwrap()).as_bytes())),
+            _ => {
+                let digest = Digest::of(format!("{name} {}", self.world.lock().unwrap()).as_bytes());
+                let changes = if self.tracing { self.attempts.load(Ordering::SeqCst) } else { 0 };
+                Ok(Key { digest, trace: Some(Digest::of(&changes.to_be_bytes())) })
+            }
         }
     }
 
@@ -151,6 +157,10 @@ async fn what_an_answer_depends_on_may_not_change_under_its_attempt() {
     let plan = cached(&[("a", &[])]);
     house.run(&plan).await;
     assert_eq!(house.answers().list().unwrap().len(), 0, "nobody knows what it saw");
+    // Nor if it is the same again by its end.
+    let house = House::with(Counting { tracing: true, ..Counting::default() });
+    house.run(&plan).await;
+    assert_eq!(house.answers().list().unwrap().len(), 0, "nobody knows what it saw in between");
 }
 
 #[tokio::test]

@@ -76,9 +76,9 @@ impl Perform for Told {
         Ok(())
     }
 
-    async fn key(&self, (): &(), _: &Order) -> Result<Digest, String> {
+    async fn key(&self, (): &(), _: &Order) -> Result<downbeat_conductor::Key, String> {
         let next = self.keys.lock().unwrap().pop_front().expect("the test says so often what the key is");
-        next.await.expect("the test says what the key is")
+        next.await.expect("the test says what the key is").map(downbeat_conductor::Key::from)
     }
 
     async fn perform(

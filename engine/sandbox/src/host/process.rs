@@ -5,6 +5,7 @@
 //!
 //! Here is whether a command is granted and what it takes to start it; how it is run is in `program`.
 
+mod held;
 mod program;
 
 use std::borrow::Cow;
@@ -17,19 +18,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_workflow::capability::{Capability, FileGrant, Grant, Grants, Limits, ProgramGrant, Protection};
-use downbeat_workflow::description::Digest;
 use downbeat_workflow::permission::cover::forbids;
 use downbeat_workflow::permission::{self, Granted, Use};
 use downbeat_workflow::units;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::held::Held;
 use self::program::{Bounds, Cut, Start, remove};
 pub(crate) use self::program::{Children, Spawner};
 use crate::bindings::downbeat::step::process as wit;
 use crate::directory::{Barred, Directory};
 use crate::native::complaint::{Complaint, complaints, words};
 use crate::native::{self, Confinement, System, landlock};
-use crate::programs::{PATH, find_program, program_paths};
+use crate::programs::{PATH, expanded, find_program, program_paths};
 use crate::reach::{Reach, WORKSPACE};
 use crate::store::State;
 use crate::text;
@@ -164,9 +165,10 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
     let directory = working_directory(reach, wanted, scratch.path())?;
     let program = find_program(&command.program).ok_or_else(|| Fault::NotFound(command.program.clone()))?;
     let program = if grants.forbidden.is_empty() { program } else { apart(reach, &command, allowed, &program)? };
+    let mut held = None;
     if let Some(digest) = &allowed.digest {
-        let bytes = std::fs::read(&program).map_err(failed)?;
-        let found = Digest::of(&bytes);
+        let (opened, found) = Held::open(&program).map_err(failed)?;
+        held = Some(Arc::new(opened));
         if found.as_str() != digest {
             let table = ProgramGrant { digest: Some(found.to_string()), ..allowed.clone() };
             let wanted = format!("{} with the digest {found}", command.program);
@@ -175,7 +177,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
     }
     let variables = allowed.env.as_ref().unwrap_or(&grants.env);
     surroundings(reach, &command, allowed);
-    let mut native = Command::new(program);
+    let mut native = Command::new(held.as_ref().map_or(program, |held| held.path()));
     native
         .arg0(&command.program)
         .args(&command.arguments)
@@ -194,7 +196,7 @@ fn prepare(reach: &mut Reach, scratch: &Path, command: wit::Command) -> Result<R
         told,
         program: command.program,
         grant,
-        start: Start { command: native, directory, scratch },
+        start: Start { command: native, directory, scratch, held },
         stdin: command.stdin,
         timeout: command.timeout_ms.map(Duration::from_millis),
         log_output: command.log_output,
@@ -334,16 +336,16 @@ fn suspect(reach: &mut Reach, grant: usize, said: &str) {
 /// variable of the engine's environment names (`$CARGO_HOME/bin`), or one from the workflow's folder. `None` if there is
 /// no such home or variable, or nothing there.
 fn named_path(reach: &Reach, text: &str) -> Option<PathBuf> {
-    let (start, rest) = text.split_once('/').unwrap_or((text, ""));
-    let start = match start.strip_prefix('$') {
-        _ if start.is_empty() => PathBuf::from("/"),
-        None if start == "~" => PathBuf::from(std::env::var_os("HOME")?),
-        Some(variable) => PathBuf::from(std::env::var_os(variable)?),
+    if !text.starts_with(['/', '$']) && text != "~" && !text.starts_with("~/") {
         // A step may have made a link there: none is followed.
-        None => return Some(reach.host_path(text)),
-    };
-    // Links are followed: these are the user's own, where no step is.
-    Some(start.join(rest)).filter(|path| path.is_absolute())?.canonicalize().ok()
+        return Some(reach.host_path(text));
+    }
+    match reach.grants.led.get(text) {
+        // What policies were asked about. It is opened through no link, so that it is that or nothing.
+        Some(led) => Some(PathBuf::from(led)).filter(|path| path.is_absolute()),
+        // Links are followed: these are the user's own, where no step is.
+        None => expanded(text)?.canonicalize().ok(),
+    }
 }
 
 /// A word of a command line as one would type it.

@@ -30,6 +30,8 @@ pub struct Facts {
     /// The other paths that programs are known by, by the name or path that plans and policies have for them: a link leads to the
     /// same file as what it is a link to.
     pub programs: BTreeMap<String, Vec<String>>,
+    /// Where paths lead that are followed through links, by what [`paths`] has for them; empty of one that leads nowhere.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A signature that is right, and of other bytes than those that it lies beside.
@@ -61,6 +63,25 @@ pub fn programs<'p>(plan: &'p Plan, policies: &'p [Policy]) -> (BTreeSet<String>
     (granted.collect(), forbidden.filter(|program| program.starts_with('/') && !program.contains('*')).collect())
 }
 
+/// The paths of a plan that are followed through links (what programs read, and the files of secrets), and those that policies speak
+/// of: what [`Facts::files`] is asked about. They are absolute, or start with the user's home or a variable.
+pub fn paths(plan: &Plan, policies: &[Policy]) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    let rules = || policies.iter().flat_map(|policy| &policy.rules);
+    for (_, directory, steps) in plan.workflows() {
+        for uses in plan.steps[steps].iter().filter_map(Step::uses) {
+            paths.extend(uses.grants.items().flat_map(|grant| followed(&grant, directory)));
+        }
+        let said = rules().flat_map(|rule| rule.forbid.iter().chain(&rule.allow)).flat_map(|said| &said.value);
+        for one in said {
+            if let Allowed::One(pattern) = one {
+                paths.extend(followed(pattern, directory));
+            }
+        }
+    }
+    paths
+}
+
 /// Holds policies against a plan. What is to be withheld is taken out of the plan, which from then on says under which
 /// policies it was made. The findings are those of each policy's text, in the order of the policies; if one is an error, the
 /// plan must not be run.
@@ -70,6 +91,7 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
     each_grants(plan, |_, grants| {
         grants.allowed_by.clear();
         grants.forbidden.clear();
+        grants.led.clear();
     });
     let limits = |step: &Step| step.uses().map(|uses| uses.limits.clone()).unwrap_or_default();
     let authors: Vec<Limits> = plan.steps.iter().map(limits).collect();
@@ -85,10 +107,11 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
             required: Vec::new(),
             allowed: Vec::new(),
             forbidden: Vec::new(),
+            led: Vec::new(),
             speaking: vec![false; policy.rules.len()],
         };
         judge.judge();
-        let Judge { out, taken, lowered, required, allowed, forbidden, speaking, .. } = judge;
+        let Judge { out, taken, lowered, required, allowed, forbidden, led, speaking, .. } = judge;
         let rules = policy.rules.iter().zip(speaking).filter(|(_, speaks)| *speaks);
         held.push(Held {
             path: policy.source.path.clone(),
@@ -115,6 +138,11 @@ pub fn apply(plan: &mut Plan, policies: &[Policy], facts: &Facts) -> Vec<(Source
         for (at, one) in forbidden {
             if let Work::Use(uses) = &mut plan.steps[at].work {
                 uses.grants.forbidden.push(one);
+            }
+        }
+        for (at, path, led) in led {
+            if let Work::Use(uses) = &mut plan.steps[at].work {
+                uses.grants.led.insert(path, led);
             }
         }
         for (at, by) in allowed {
@@ -223,7 +251,8 @@ fn outdated<'p, 'o>(policy: &'p Policy, names: &[String], outdated: &'o [Outdate
 
 /// Why a source folder is not to be compiled for a workflow, which runs what its author wants with the rights of the engine: a
 /// rule trusts other places, or asks for signatures, which what is only made now does not have. In a second line what to do.
-/// `workflow` is its name and folder; rules are taken to be about the folder whatever they say of components.
+/// `workflow` is its name and folder, and nothing where no workflow names it: then rules are about it whatever they say of workflows.
+/// Rules are taken to be about the folder whatever they say of components.
 pub fn unbuildable(policy: &Policy, workflow: &[&str], environments: &[String], folder: &str) -> Option<String> {
     let any = |patterns: &Option<Vec<String>>, texts: &[&str]| {
         patterns
@@ -231,8 +260,10 @@ pub fn unbuildable(policy: &Policy, workflow: &[&str], environments: &[String], 
             .is_none_or(|patterns| patterns.iter().any(|pattern| texts.iter().any(|text| fits(pattern, text))))
     };
     let environments: Vec<&str> = environments.iter().map(String::as_str).collect();
-    let may_be =
-        |rule: &&Rule| any(&rule.speaks_of.workflow, workflow) && any(&rule.speaks_of.environment, &environments);
+    let may_be = |rule: &&Rule| {
+        workflow.is_empty()
+            || any(&rule.speaks_of.workflow, workflow) && any(&rule.speaks_of.environment, &environments)
+    };
     policy.rules.iter().filter(|rule| rule.mode != Mode::Report).filter(may_be).find_map(|rule| {
         if let Some(signers) = &rule.signers {
             return Some(format!(
@@ -310,6 +341,8 @@ struct Judge<'j> {
     allowed: Vec<(usize, String)>,
     /// Programs that steps must not start, by whatever name.
     forbidden: Vec<(usize, Forbidden)>,
+    /// Paths of steps that rules about grants were asked about, and where they lead.
+    led: Vec<(usize, String, String)>,
     /// For each rule whether it speaks of a step.
     speaking: Vec<bool>,
 }
@@ -428,6 +461,15 @@ impl<'j> Judge<'j> {
         if let Some(allow) = rule.allow.as_ref().filter(|_| rule.mode != Mode::Report) {
             self.allowed.push((here.at, self.policy.told(rule, &allow.span)));
         }
+        if rule.mode != Mode::Report && (rule.allow.is_some() || rule.forbid.is_some()) {
+            let is_folder = |grant: &Grant| matches!(grant, Grant::Files(_));
+            let grants = here.uses.grants.items().filter(|grant| !is_folder(grant));
+            for path in grants.flat_map(|grant| followed(&grant, here.directory)) {
+                if let Some(led) = self.facts.files.get(&path) {
+                    self.led.push((here.at, path, led.clone()));
+                }
+            }
+        }
         for bound in &rule.limits {
             self.limit(rule, here, bound);
         }
@@ -441,7 +483,12 @@ impl<'j> Judge<'j> {
         let home = at_home(grant.clone(), here.directory);
         let implied = implied(&home, here.directory);
         let names: Vec<Grant> = match &rule.forbid {
-            Some(_) => std::iter::once(&home).chain(&implied).flat_map(|grant| self.known_as(grant)).collect(),
+            Some(_) => {
+                let led =
+                    self.led_to(grant, here.directory).map(|path| FileGrant { path: path.to_owned(), write: false });
+                let known = std::iter::once(&home).chain(&implied).flat_map(|grant| self.known_as(grant));
+                known.chain(led.map(Grant::Files)).collect()
+            }
             None => Vec::new(),
         };
         let is_forbidden = |pattern: &Allowed| match pattern {
@@ -450,11 +497,15 @@ impl<'j> Judge<'j> {
                     || implied.iter().any(|grant| grant.capability() == *capability)
                     || (*capability == Capability::Files && reads_elsewhere(&home))
             }
-            Allowed::One(pattern) => {
-                let pattern = at_home(pattern.clone(), here.directory);
+            Allowed::One(written) => {
+                let pattern = at_home(written.clone(), here.directory);
                 // A name is no file: what else leads to one that is called so depends on the machine, and on other steps.
                 let is_path = matches!(&pattern, Grant::Process(program) if program.program.starts_with('/'));
-                let patterns = if is_path { self.known_as(&pattern) } else { vec![pattern.clone()] };
+                let mut patterns = if is_path { self.known_as(&pattern) } else { vec![pattern.clone()] };
+                if let Grant::Files(file) = &pattern {
+                    let led = self.led_to(written, here.directory);
+                    patterns.extend(led.map(|path| Grant::Files(FileGrant { path: path.to_owned(), ..file.clone() })));
+                }
                 let is_it = |grant: &Grant| patterns.iter().any(|pattern| forbids(pattern, grant));
                 let is_read = matches!(&pattern, Grant::Files(pattern) if !pattern.write) && reads_elsewhere(&home);
                 names.iter().any(is_it) || is_read
@@ -462,7 +513,9 @@ impl<'j> Judge<'j> {
         };
         let is_allowed = |pattern: &Allowed| match pattern {
             Allowed::All(capability) => *capability == home.capability(),
-            Allowed::One(pattern) => covers(&at_home(pattern.clone(), here.directory), &home),
+            Allowed::One(pattern) => {
+                covers(&at_home(pattern.clone(), here.directory), &home) && self.leads_within(pattern, &home)
+            }
         };
         let place = match (&rule.forbid, &rule.allow) {
             (Some(forbid), _) if forbid.value.iter().any(is_forbidden) => &forbid.span,
@@ -476,6 +529,22 @@ impl<'j> Judge<'j> {
         }
         let message = format!("{} is granted `{grant}`", told(here, here.uses.place_of(grant)));
         self.find(rule, place, message, "");
+    }
+
+    /// Where the paths of a grant lead that are followed through links.
+    fn led_to(&self, grant: &Grant, directory: &str) -> impl Iterator<Item = &'j str> {
+        let facts = self.facts;
+        let paths = followed(grant, directory).into_iter();
+        paths.filter_map(move |path| facts.files.get(&path)).map(String::as_str).filter(|led| !led.is_empty())
+    }
+
+    /// Whether what a program reads also lies within what is allowed where links lead to.
+    fn leads_within(&self, pattern: &Grant, grant: &Grant) -> bool {
+        let (Grant::Process(wide), Grant::Process(narrow)) = (pattern, grant) else { return true };
+        let led = |grant: &Grant| self.led_to(grant, "").map(str::to_owned).collect::<Vec<String>>();
+        let read = [wide.read.clone(), led(pattern)].concat();
+        let wide = Grant::Process(ProgramGrant { read, ..wide.clone() });
+        covers(&wide, &Grant::Process(ProgramGrant { read: led(grant), ..narrow.clone() }))
     }
 
     /// A grant, and, if it is a program, the same by all other paths that lead to it.
@@ -600,9 +669,29 @@ fn reads_elsewhere(grant: &Grant) -> bool {
     matches!(grant, Grant::Process(program) if program.read.iter().any(|path| is_told_later(path)))
 }
 
-/// Below the home of whoever runs it, or below what a variable says.
+/// The home of whoever runs it and what is below, or below what a variable says.
 fn is_told_later(path: &str) -> bool {
-    path.starts_with("~/") || path.starts_with('$')
+    path == "~" || path.starts_with("~/") || path.starts_with('$')
+}
+
+/// The paths of a grant, or of what a rule says of grants, that are followed through links. What a program may read by a relative
+/// path is opened through none, and so is a granted folder; but a rule may name it by one.
+fn followed(grant: &Grant, directory: &str) -> Vec<String> {
+    let from = |path: &str| match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("{}/{path}", directory.trim_end_matches('/')),
+    };
+    match grant {
+        Grant::Process(program) => {
+            program.read.iter().filter(|path| path.starts_with('/') || is_told_later(path)).cloned().collect()
+        }
+        Grant::Files(file) => vec![from(&file.path)],
+        Grant::Secrets(secret) => match &secret.source {
+            Some(SecretSource::File(path)) if path != "*" => vec![from(path)],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
 }
 
 /// What is granted, the variables of single programs among it.

@@ -165,8 +165,9 @@ impl StepPreview {
         if !self.cancels.is_empty() {
             line("cancels", &format!("{}, when it succeeds", self.cancels.join(", ")));
         }
-        let given =
+        let mut given =
             Grants { withheld: Vec::new(), forbidden: Vec::new(), allowed_by: Vec::new(), ..self.grants.clone() };
+        given.led.clear();
         let grants = serde_json::to_string(&given).unwrap_or_default();
         if grants != "{}" {
             line("grant", &grants);

@@ -66,6 +66,7 @@ pub(super) fn grants(spec: &GrantSpec, component: Option<&Component>, at: Range<
         require: Vec::new(),
         withheld: Vec::new(),
         forbidden: Vec::new(),
+        led: std::collections::BTreeMap::new(),
         allowed_by: Vec::new(),
         secrets: Vec::new(), // judged once the hosts are known: `secret`
     };

@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{oneshot, watch};
 
+use super::held::Held;
 use crate::host::log::{Lines, Log};
 use crate::native::pids::Group;
 use crate::native::session::{self, Census, FIRST_LOOK, LOOK};
@@ -65,6 +66,8 @@ pub(super) struct Start {
     pub(super) directory: File,
     /// Its own directory, for as long as there is anything of it.
     pub(super) scratch: TempDir,
+    /// Its file, if that was looked at.
+    pub(super) held: Option<Arc<Held>>,
 }
 
 /// The thread that forks all programs, and what they are watched by.
@@ -93,9 +96,9 @@ impl Spawner {
                     children.forget();
                     continue;
                 }
-                let Start { command, directory, scratch } = start;
+                let Start { command, directory, scratch, held } = start;
                 let (leaves_daemons, group) = (confinement.leaves_daemons, confinement.group());
-                let started = spawn(command, directory, confinement).inspect_err(|_| children.forget());
+                let started = spawn(command, directory, confinement, held).inspect_err(|_| children.forget());
                 // If nobody waits any more, the program is dropped and thereby killed.
                 let running = |child| Running::new(child, children.clone(), scratch, group, leaves_daemons);
                 reply.send(started.map(running)).ok();
@@ -122,13 +125,20 @@ impl Spawner {
     }
 }
 
-fn spawn(mut command: Command, directory: File, confinement: Confinement) -> io::Result<Child> {
+fn spawn(
+    mut command: Command,
+    directory: File,
+    confinement: Confinement,
+    held: Option<Arc<Held>>,
+) -> io::Result<Child> {
     let engine = rustix::process::getpid();
+    let program = held.clone();
     let at_home = move || {
         // Of a session, and thereby of a process group.
         rustix::process::setsid()?;
         rustix::process::fchdir(&directory)?;
         close_at_exec()?;
+        program.as_ref().map_or(Ok(()), |program| program.leave_open())?;
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The engine may have died before the line above.
@@ -142,7 +152,14 @@ fn spawn(mut command: Command, directory: File, confinement: Confinement) -> io:
     unsafe {
         command.pre_exec(at_home)
     };
-    command.spawn()
+    let mut child = command.spawn()?;
+    // A program that was looked at, and written to before it was started.
+    if held.is_some_and(|held| !held.is_as_found().unwrap_or_default()) {
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        child.wait()?;
+        return Err(io::Error::other("it was changed while it was started"));
+    }
+    Ok(child)
 }
 
 /// Keeps the program from inheriting what this process has open beyond the three standard streams. What the engine opens
