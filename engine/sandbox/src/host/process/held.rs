@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use downbeat_workflow::description::Digest;
 use rustix::io::FdFlags;
+use sha2::{Digest as _, Sha256};
+
+/// Read at a time, in bytes: programs may be larger than what there is of memory.
+const CHUNK: usize = 256 << 10;
 
 /// A program's file, as it was found.
 pub(super) struct Held {
@@ -24,12 +28,19 @@ impl Held {
     pub(super) fn open(path: &Path) -> io::Result<(Held, Digest)> {
         // A pipe does not keep whoever opens it waiting.
         let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-        let (found, mut bytes) = (state(&file)?, Vec::new());
+        let found = state(&file)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        file.read_to_end(&mut bytes)?;
-        Ok((Held { file, path: path.to_owned(), found }, Digest::of(&bytes)))
+        let (mut chunk, mut hash) = (vec![0; CHUNK], Sha256::new());
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                read => hash.update(&chunk[..read]),
+            }
+        }
+        let digest = Digest::from_sha256(hash.finalize().into());
+        Ok((Held { file, path: path.to_owned(), found }, digest))
     }
 
     /// What it is started by: the open file itself, where the system has a name for that.
