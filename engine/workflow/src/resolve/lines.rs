@@ -52,7 +52,11 @@ impl<'a> Finder<'a> {
                 Capability::Clock => &grant.clock,
                 Capability::Random => &grant.random,
                 Capability::Artifacts => &grant.artifacts,
-                _ => &grant.workspace,
+                Capability::Workspace => &grant.workspace,
+                // Granted item by item: the step's own line.
+                Capability::Process | Capability::Files | Capability::Http | Capability::Env | Capability::Secrets => {
+                    &None
+                }
             };
             spans.push(flag.as_ref().map(Spanned::span));
         }
